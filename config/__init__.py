@@ -1,0 +1,1 @@
+"""The ground floor: settings, database, URLs, and the demo workspace."""

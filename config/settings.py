@@ -1,0 +1,189 @@
+"""Django settings. Everything that differs between machines comes from the environment.
+
+| variable | meaning | default |
+| --- | --- | --- |
+| DATABASE_URL | a PostgreSQL of one's own, 15 or newer | the embedded server in var/ |
+| TAILRACE_SECRET_KEY | Django's secret key | a file in var/, made at first use |
+| TAILRACE_HOSTS | comma-separated host names that the web answers to | 127.0.0.1, localhost |
+| TAILRACE_DEBUG | 1 shows tracebacks in the browser | off |
+| TAILRACE_TIME_ZONE | the installation's zone | UTC |
+| TAILRACE_VAR | where files are kept | var/ |
+| TAILRACE_SQL_<NAME> | URL of the SQL connection <name> that sql tasks may use | – |
+| TAILRACE_SECRET_<NAME> | a secret that shell and http tasks may ask for by name | – |
+| TAILRACE_NODE_TIMEOUT | seconds of silence after which a node is offline | 15 |
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+from django.utils.translation import gettext_lazy as _
+
+from config import database
+
+BASE_DIR = Path(__file__).resolve().parent.parent
+VAR = Path(os.environ.get("TAILRACE_VAR") or BASE_DIR / "var").absolute()
+
+
+def _secret_key() -> str:
+    if given := os.environ.get("TAILRACE_SECRET_KEY"):
+        return given
+    kept = VAR / "secret_key"
+    if not kept.exists():
+        VAR.mkdir(parents=True, exist_ok=True)
+        made = kept.with_suffix(f".{os.getpid()}")
+        made.touch(mode=0o600)
+        made.write_text(secrets.token_urlsafe(48))
+        # A link is atomic and refuses to replace: of two first starts at once, one key wins.
+        try:
+            os.link(made, kept)
+        except FileExistsError:
+            pass
+        finally:
+            made.unlink()
+    return kept.read_text().strip()
+
+
+SECRET_KEY = _secret_key()
+DEBUG = os.environ.get("TAILRACE_DEBUG") == "1"
+ALLOWED_HOSTS = os.environ.get("TAILRACE_HOSTS", "127.0.0.1,localhost").split(",")
+
+INSTALLED_APPS = [
+    "django.contrib.admin",
+    "django.contrib.auth",
+    "django.contrib.contenttypes",
+    "django.contrib.sessions",
+    "django.contrib.messages",
+    "whitenoise.runserver_nostatic",
+    "django.contrib.staticfiles",
+    "django_filters",
+    "django_htmx",
+    "django_q",
+    "pgtrigger",
+    "scheduling",
+    "workflows",
+    "reruns",
+]
+
+MIDDLEWARE = [
+    "django.middleware.security.SecurityMiddleware",
+    "whitenoise.middleware.WhiteNoiseMiddleware",
+    "django.middleware.csp.ContentSecurityPolicyMiddleware",
+    "django.contrib.sessions.middleware.SessionMiddleware",
+    "django.middleware.locale.LocaleMiddleware",
+    "django.middleware.common.CommonMiddleware",
+    "django.middleware.csrf.CsrfViewMiddleware",
+    "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "django.contrib.auth.middleware.LoginRequiredMiddleware",
+    "django.contrib.messages.middleware.MessageMiddleware",
+    "django.middleware.clickjacking.XFrameOptionsMiddleware",
+    "django_htmx.middleware.HtmxMiddleware",
+]
+
+ROOT_URLCONF = "config.urls"
+WSGI_APPLICATION = "config.wsgi.application"
+
+TEMPLATES = [
+    {
+        "BACKEND": "django.template.backends.django.DjangoTemplates",
+        "DIRS": [BASE_DIR / "templates"],
+        "APP_DIRS": True,
+        "OPTIONS": {
+            "context_processors": [
+                "django.template.context_processors.request",
+                "django.contrib.auth.context_processors.auth",
+                "django.contrib.messages.context_processors.messages",
+            ],
+        },
+    },
+]
+
+DATABASES = {
+    "default": {
+        **database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace"),
+        "CONN_MAX_AGE": None,
+        "CONN_HEALTH_CHECKS": True,
+    }
+}
+DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
+
+AUTH_PASSWORD_VALIDATORS = [
+    {"NAME": f"django.contrib.auth.password_validation.{name}"}
+    for name in (
+        "UserAttributeSimilarityValidator",
+        "MinimumLengthValidator",
+        "CommonPasswordValidator",
+        "NumericPasswordValidator",
+    )
+]
+AUTHENTICATION_BACKENDS = [
+    "django.contrib.auth.backends.ModelBackend",
+    "scheduling.permissions.TeamBackend",
+]
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "batch-list"
+LOGOUT_REDIRECT_URL = "login"
+
+LANGUAGE_CODE = "en"
+LANGUAGES = [("en", _("English")), ("zh-hans", _("Simplified Chinese"))]
+LOCALE_PATHS = [BASE_DIR / "config" / "locale"]
+TIME_ZONE = os.environ.get("TAILRACE_TIME_ZONE", "UTC")
+USE_I18N = True
+USE_TZ = True
+
+STATIC_URL = "static/"
+STATIC_ROOT = VAR / "static"
+STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
+# Served from the checkout without a collecting step; whitenoise sets the headers.
+WHITENOISE_USE_FINDERS = True
+
+SECURE_CSP = {
+    "default-src": ["'self'"],
+    "frame-ancestors": ["'none'"],
+    "base-uri": ["'none'"],
+    "form-action": ["'self'"],
+    "object-src": ["'none'"],
+}
+SESSION_COOKIE_SAMESITE = "Lax"
+SESSION_COOKIE_AGE = 12 * 60 * 60
+SESSION_SAVE_EVERY_REQUEST = False
+
+# django-q2 is the executor of a node; scheduling.engine.node gives it its workers and our broker.
+# The engine sets every task's own time-out; the figures here only keep django-q2 from warning.
+Q_CLUSTER = {
+    "name": "tailrace",
+    "broker_class": "scheduling.engine.broker.InstanceBroker",
+    "timeout": 365 * 24 * 3600,
+    "retry": 366 * 24 * 3600,
+    "scheduler": False,
+    "daemonize_workers": False,
+    "recycle": 100_000,
+    "save_limit": -1,
+    "guard_cycle": 0.2,
+    "log_level": "WARNING",
+}
+
+# The engine's own figures, in seconds unless named otherwise.
+TAILRACE = {
+    "NODE_TIMEOUT": float(os.environ.get("TAILRACE_NODE_TIMEOUT", "15")),
+    "CLAIM_SECONDS": float(os.environ.get("TAILRACE_CLAIM_SECONDS", "5")),
+    "STOP_GRACE": float(os.environ.get("TAILRACE_STOP_GRACE", "5")),
+    "MISFIRE_GRACE": float(os.environ.get("TAILRACE_MISFIRE_GRACE", "60")),
+    "LOG_HEAD_BYTES": 1024 * 1024,
+    "LOG_TAIL_BYTES": 256 * 1024,
+    # Modules whose @job callables python tasks may name, beside every installed app's jobs.py.
+    "JOB_MODULES": [m for m in os.environ.get("TAILRACE_JOB_MODULES", "config.demo.jobs").split(",") if m],
+    # Dotted paths of job kinds that an installation adds to the four of ours.
+    "KINDS": [k for k in os.environ.get("TAILRACE_KINDS", "").split(",") if k],
+}
+
+LOGGING = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {
+        "scheduling": {"handlers": ["stderr"], "level": os.environ.get("TAILRACE_LOG_LEVEL", "INFO")},
+        "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
+    },
+}

@@ -1,0 +1,1 @@
+"""Runs what is due: broker, node, execution, triggers, recovery and logs."""

@@ -1,0 +1,21 @@
+"""Tables of scheduling, one aggregate a module."""
+
+from scheduling.models.batches import Batch, Execution, Instance, LogChunk
+from scheduling.models.journal import JournalEntry
+from scheduling.models.nodes import DeploymentGroup, Node
+from scheduling.models.tasks import Task, TaskRevision
+from scheduling.models.teams import Membership, Team
+
+__all__ = [
+    "Batch",
+    "DeploymentGroup",
+    "Execution",
+    "Instance",
+    "JournalEntry",
+    "LogChunk",
+    "Membership",
+    "Node",
+    "Task",
+    "TaskRevision",
+    "Team",
+]

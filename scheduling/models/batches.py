@@ -1,0 +1,249 @@
+from __future__ import annotations
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+from scheduling.models.checks import ended_exactly_when_final, legal_values, only_allowed_moves
+from scheduling.models.tasks import SCHEDULED, Trigger
+from scheduling.queries import BatchQuerySet, ExecutionQuerySet, InstanceQuerySet
+from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Outcome
+
+
+class Batch(models.Model):
+    """One run of a task: `total` instances, judged together by the success ratio.
+
+    The counters count *ended* instances by how they ended; how many run is counted where it is shown
+    (never more than there are worker slots), so that starting an instance leaves this row alone.
+    """
+
+    team = models.ForeignKey("scheduling.Team", models.PROTECT, related_name="+")
+    task = models.ForeignKey("scheduling.Task", models.CASCADE, related_name="batches")
+    revision = models.ForeignKey("scheduling.TaskRevision", models.PROTECT, related_name="+", db_index=False)
+    group = models.ForeignKey("scheduling.DeploymentGroup", models.PROTECT, related_name="+", db_index=False)
+    trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger)
+    scheduled_for = models.DateTimeField(
+        _("due"), help_text=_("The due time it runs for; a rerun keeps the first one's")
+    )
+    state = models.CharField(_("state"), max_length=20, choices=BatchState, default=BatchState.WAITING)
+    reason = models.TextField(_("reason"), blank=True)
+    parameters = models.JSONField(_("parameters"), default=dict, help_text=_("Overrides of the task's own"))
+    success_ratio = models.PositiveSmallIntegerField(_("success ratio (%)"))
+    held = models.BooleanField(_("held"), default=False, help_text=_("Waits for an earlier batch of its task"))
+    rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns")
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    actor = models.CharField(_("by"), max_length=150)
+    created_at = models.DateTimeField(_("created"))
+    started_at = models.DateTimeField(_("started"), null=True)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+    total = models.PositiveIntegerField(_("instances"))
+    succeeded = models.PositiveIntegerField(_("succeeded"), default=0)
+    failed = models.PositiveIntegerField(_("failed"), default=0)
+    timed_out = models.PositiveIntegerField(_("timed out"), default=0)
+    terminated = models.PositiveIntegerField(_("terminated"), default=0)
+
+    objects = BatchQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("batch")
+        verbose_name_plural = _("batches")
+        constraints = [
+            models.UniqueConstraint(
+                fields=["task", "trigger", "scheduled_for"],
+                condition=models.Q(trigger__in=SCHEDULED),
+                name="trigger_fires_once",
+            ),
+            legal_values("state", BatchState, name="batch_state_legal"),
+            legal_values("trigger", Trigger, name="batch_trigger_legal"),
+            ended_exactly_when_final(BATCH, name="batch_ended_when_final"),
+            models.CheckConstraint(
+                condition=models.Q(
+                    total__gte=models.F("succeeded")
+                    + models.F("failed")
+                    + models.F("timed_out")
+                    + models.F("terminated")
+                ),
+                name="batch_counts_within_total",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["-created_at", "-id"], name="batch_newest"),
+            models.Index(fields=["task", "-created_at", "-id"], name="batch_of_task"),
+            models.Index(
+                fields=["task", "id"], name="batch_unfinished", condition=models.Q(state__in=sorted(BATCH.unfinished))
+            ),
+        ]
+        triggers = [only_allowed_moves(BATCH, name="batch_moves")]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+    @property
+    def ended_count(self) -> int:
+        return self.succeeded + self.failed + self.timed_out + self.terminated
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in BATCH.final
+
+    @property
+    def can_stop(self) -> bool:
+        return self.state in BATCH.sources(BatchState.TERMINATING)
+
+    @property
+    def can_rerun(self) -> bool:
+        return self.state in {BatchState.SUCCESS, BatchState.FAILED}
+
+
+class Cause(models.TextChoices):
+    """Why an execution happens."""
+
+    TRIGGER = "trigger", _("Trigger")
+    RETRY = "retry", _("Retry")
+    RERUN = "rerun", _("Rerun")
+    LOST = "lost", _("Worker or node lost")
+
+
+class Instance(models.Model):
+    """One slot of a batch: a node's (broadcast), a shard's (sharded) or the only one (random).
+
+    `token` fences: every claim takes a new one, and whoever reports with another is refused. 0 means
+    that nobody has claimed it. `claimed_until` is the lease on a claim that has not started.
+    """
+
+    batch = models.ForeignKey(Batch, models.CASCADE, related_name="instances", db_index=False)
+    group = models.ForeignKey("scheduling.DeploymentGroup", models.PROTECT, related_name="+", db_index=False)
+    number = models.PositiveIntegerField(_("shard index"))
+    shard_parameter = models.TextField(_("shard parameter"), blank=True)
+    state = models.CharField(_("state"), max_length=12, choices=InstanceState, default=InstanceState.WAITING)
+    reason = models.TextField(_("reason"), blank=True)
+    cause = models.CharField(_("run by"), max_length=10, choices=Cause, default=Cause.TRIGGER)
+    node = models.ForeignKey("scheduling.Node", models.PROTECT, null=True, related_name="+", db_index=False)
+    pinned = models.BooleanField(_("only on its node"), default=False)
+    prefers_node_until = models.DateTimeField(_("prefers its node until"), null=True)
+    priority = models.SmallIntegerField(_("priority"), default=0)
+    shard_concurrency = models.PositiveSmallIntegerField(default=0)
+    run_after = models.DateTimeField(_("not before"), null=True, help_text=_("Empty: held with its batch"))
+    token = models.BigIntegerField(_("fencing token"), default=0)
+    claimed_until = models.DateTimeField(null=True)
+    executions_count = models.PositiveIntegerField(_("executions"), default=0)
+    retries_left = models.PositiveSmallIntegerField(_("retries left"), default=0)
+    started_at = models.DateTimeField(_("started"), null=True)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+
+    objects = InstanceQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["batch", "number"]
+        verbose_name = _("instance")
+        verbose_name_plural = _("instances")
+        constraints = [
+            models.UniqueConstraint(fields=["batch", "number"], name="instance_number_once_a_batch"),
+            legal_values("state", InstanceState, name="instance_state_legal"),
+            ended_exactly_when_final(INSTANCE, name="instance_ended_when_final"),
+            models.CheckConstraint(
+                condition=models.Q(pinned=False) | models.Q(node__isnull=False), name="instance_pinned_has_node"
+            ),
+        ]
+        indexes = [
+            # The queue: what a node of the group may claim, in the order it should, and what only one node may.
+            models.Index(
+                fields=["group", "-priority", "id"],
+                name="instance_claimable",
+                condition=models.Q(state=InstanceState.WAITING, token=0, pinned=False),
+            ),
+            models.Index(
+                fields=["node", "-priority", "id"],
+                name="instance_claimable_pinned",
+                condition=models.Q(state=InstanceState.WAITING, token=0, pinned=True),
+            ),
+            # What a node holds: claimed, running or terminating.
+            models.Index(
+                fields=["node"],
+                name="instance_in_flight",
+                condition=models.Q(state__in=sorted(INSTANCE.unfinished)) & ~models.Q(token=0),
+            ),
+            models.Index(
+                fields=["batch"],
+                name="instance_executing",
+                condition=models.Q(state__in=[InstanceState.RUNNING, InstanceState.TERMINATING]),
+            ),
+        ]
+        triggers = [only_allowed_moves(INSTANCE, name="instance_moves")]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in INSTANCE.final
+
+    @property
+    def can_stop(self) -> bool:
+        return self.state in {InstanceState.WAITING, InstanceState.RUNNING}
+
+    @property
+    def can_rerun(self) -> bool:
+        return self.is_finished
+
+
+class Execution(models.Model):
+    """One attempt of an instance. Attempts are added, never overwritten; `token` is the claim's."""
+
+    instance = models.ForeignKey(Instance, models.CASCADE, related_name="executions", db_index=False)
+    number = models.PositiveIntegerField(_("attempt"))
+    cause = models.CharField(_("run by"), max_length=10, choices=Cause)
+    node = models.ForeignKey("scheduling.Node", models.PROTECT, related_name="+", db_index=False)
+    worker = models.PositiveIntegerField(_("worker process"))
+    token = models.BigIntegerField(_("fencing token"))
+    started_at = models.DateTimeField(_("started"))
+    deadline_at = models.DateTimeField(_("deadline"), null=True)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+    outcome = models.CharField(_("outcome"), max_length=10, choices=Outcome, null=True)
+    exit_code = models.SmallIntegerField(_("exit code"), null=True)
+    error = models.TextField(_("error"), blank=True)
+    result = models.JSONField(_("result"), null=True)
+
+    objects = ExecutionQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["instance", "-number"]
+        verbose_name = _("execution")
+        verbose_name_plural = _("executions")
+        constraints = [
+            models.UniqueConstraint(fields=["instance", "number"], name="execution_number_once_an_instance"),
+            models.UniqueConstraint(
+                fields=["instance"], condition=models.Q(ended_at__isnull=True), name="execution_one_live"
+            ),
+            legal_values("outcome", Outcome, name="execution_outcome_legal"),
+            models.CheckConstraint(
+                condition=models.Q(ended_at__isnull=True, outcome__isnull=True)
+                | models.Q(ended_at__isnull=False, outcome__isnull=False),
+                name="execution_ended_with_outcome",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["node"], name="execution_live", condition=models.Q(ended_at__isnull=True)),
+        ]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+
+class LogChunk(models.Model):
+    """A piece of an execution's output, at most 64 KiB; a gap says how many bytes were not kept."""
+
+    execution = models.ForeignKey(Execution, models.CASCADE, related_name="chunks", db_index=False)
+    sequence = models.PositiveIntegerField()
+    text = models.TextField()
+    dropped_bytes = models.PositiveBigIntegerField(default=0)
+    written_at = models.DateTimeField()
+
+    class Meta:
+        ordering = ["execution", "sequence"]
+        constraints = [
+            models.UniqueConstraint(fields=["execution", "sequence"], name="chunk_sequence_once_an_execution")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.execution_id}/{self.sequence}"

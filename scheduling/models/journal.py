@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import pgtrigger
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+
+
+class Via(models.TextChoices):
+    """From where something was done."""
+
+    WEB = "web", _("Web")
+    SHELL = "shell", _("Shell")
+    ENGINE = "engine", _("Engine")
+
+
+class JournalEntry(models.Model):
+    """Who did what to which object, when, why and from where. Kept when the object is gone."""
+
+    at = models.DateTimeField(_("when"))
+    action = models.CharField(_("action"), max_length=40)
+    object_type = models.CharField(_("object type"), max_length=20)
+    object_id = models.BigIntegerField(_("object"))
+    object_name = models.CharField(_("object name"), max_length=200, blank=True)
+    team = models.ForeignKey("scheduling.Team", models.SET_NULL, null=True, related_name="+", db_index=False)
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False)
+    actor = models.CharField(_("by"), max_length=150)
+    via = models.CharField(_("from"), max_length=6, choices=Via)
+    reason = models.TextField(_("reason"), blank=True)
+    details = models.JSONField(_("details"), default=dict)
+
+    class Meta:
+        ordering = ["-at", "-id"]
+        verbose_name = _("journal entry")
+        verbose_name_plural = _("journal entries")
+        constraints = [models.CheckConstraint(condition=models.Q(via__in=Via.values), name="journal_via_legal")]
+        indexes = [
+            models.Index(fields=["object_type", "object_id", "-at"], name="journal_of_object"),
+            models.Index(fields=["-at", "-id"], name="journal_newest"),
+        ]
+        triggers = [pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "user"])]
+
+    def __str__(self) -> str:
+        return f"{self.actor} {self.action} {self.object_type} {self.object_id}"
