@@ -14,7 +14,12 @@ from scheduling.models.teams import Role
 # What each role adds to the ones before it.
 _ADDED = {
     Role.VIEWER: {"scheduling.view"},
-    Role.OPERATOR: {"scheduling.run_task", "scheduling.stop_task", "scheduling.rerun_task", "scheduling.drain_node"},
+    Role.OPERATOR: {
+        "scheduling.run_task",
+        "scheduling.stop_task",
+        "scheduling.rerun_task",
+        "scheduling.drain_node",
+    },
     Role.DEVELOPER: {"scheduling.edit_task"},
     Role.OWNER: {"scheduling.edit_team"},
 }
@@ -32,7 +37,12 @@ def granted_by(role: str) -> frozenset[str]:
 
 def team_of(thing: Model) -> int | None:
     """The id of the team that owns `thing` (a team, group, node, task, batch, instance or execution)."""
-    for path in (("team_id",), ("group", "team_id"), ("batch", "team_id"), ("instance", "batch", "team_id")):
+    for path in (
+        ("team_id",),
+        ("group", "team_id"),
+        ("batch", "team_id"),
+        ("instance", "batch", "team_id"),
+    ):
         found: Any = thing
         for name in path:
             found = getattr(found, name, None)
@@ -46,9 +56,15 @@ def team_of(thing: Model) -> int | None:
 class TeamBackend(BaseBackend):
     """Answers `has_perm` for one object by the user's role in the team that owns it."""
 
-    def has_perm(self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None) -> bool:
+    def has_perm(
+        self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None
+    ) -> bool:
         if obj is None or not user_obj.is_authenticated or not user_obj.is_active:
             return False
         team = team_of(obj)
-        role = Membership.objects.filter(user=user_obj.pk, team=team).values_list("role", flat=True).first()
+        role = (
+            Membership.objects.filter(user=user_obj.pk, team=team)
+            .values_list("role", flat=True)
+            .first()
+        )
         return role is not None and perm in granted_by(role)

@@ -22,8 +22,12 @@ class JournalEntry(models.Model):
     object_type = models.CharField(_("object type"), max_length=20)
     object_id = models.BigIntegerField(_("object"))
     object_name = models.CharField(_("object name"), max_length=200, blank=True)
-    team = models.ForeignKey("scheduling.Team", models.SET_NULL, null=True, related_name="+", db_index=False)
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False)
+    team = models.ForeignKey(
+        "scheduling.Team", models.SET_NULL, null=True, related_name="+", db_index=False
+    )
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
+    )
     actor = models.CharField(_("by"), max_length=150)
     via = models.CharField(_("from"), max_length=6, choices=Via)
     reason = models.TextField(_("reason"), blank=True)
@@ -33,7 +37,9 @@ class JournalEntry(models.Model):
         ordering = ["-at", "-id"]
         verbose_name = _("journal entry")
         verbose_name_plural = _("journal entries")
-        constraints = [models.CheckConstraint(condition=models.Q(via__in=Via.values), name="journal_via_legal")]
+        constraints = [
+            models.CheckConstraint(condition=models.Q(via__in=Via.values), name="journal_via_legal")
+        ]
         indexes = [
             models.Index(fields=["object_type", "object_id", "-at"], name="journal_of_object"),
             models.Index(fields=["-at", "-id"], name="journal_newest"),

@@ -1,0 +1,504 @@
+"""The only writer of a state column: one function a verb.
+
+Every verb is a compare-and-set against the table in states.py and runs in one transaction. Rows are
+locked in one order everywhere – task, batch, instances by id, execution – so that no two verbs can
+deadlock; whoever can put an instance back into the queue holds its batch's lock, so that a stop which
+holds it sees every instance.
+
+`start` and `end` run for every instance of the product, so they are single prepared statements.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import psycopg
+from django.db import connection, transaction
+from django.db.models import F
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from psycopg.rows import namedtuple_row
+from psycopg.types.json import Jsonb
+
+from scheduling import journal, signals
+from scheduling.errors import TransitionRefused
+from scheduling.models import Batch, Instance, Node
+from scheduling.models.batches import Cause
+from scheduling.states import BATCH, BatchState, InstanceState, NodeState, Outcome
+
+STOP_CHANNEL = "tailrace_stop"
+WORK_CHANNEL = "tailrace_work"
+
+
+def execute(statement: str, parameters: dict[str, Any]) -> Any:
+    """Run one prepared statement on Django's connection and return its first row, or None.
+
+    Django binds on the client, which makes the server plan these long statements anew each time.
+    """
+    connection.ensure_connection()
+    with (
+        connection.wrap_database_errors,
+        psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor,
+    ):
+        cursor.execute(statement, parameters, prepare=True)
+        return cursor.fetchone() if cursor.description else None
+
+
+def notify(channel: str, payload: object = "") -> None:
+    """Wake whoever listens on `channel`; PostgreSQL delivers it when the transaction commits."""
+    execute(
+        "SELECT pg_notify(%(channel)s, %(payload)s)", {"channel": channel, "payload": str(payload)}
+    )
+
+
+# --- start -----------------------------------------------------------------------------------------
+
+# The batch is locked before its instance and only while it waits: the first start of a batch makes it
+# run, later ones leave its row alone. An instance whose token changed meanwhile is not started.
+_START = """
+WITH waiting AS (
+    SELECT id FROM scheduling_batch WHERE id = %(batch)s AND state = 'waiting' FOR NO KEY UPDATE
+), started AS (
+    UPDATE scheduling_instance
+    SET state = 'running', claimed_until = NULL, started_at = clock_timestamp(), reason = '',
+        executions_count = executions_count + 1
+    WHERE id = %(instance)s AND token = %(token)s AND state = 'waiting'
+        AND (SELECT count(*) FROM waiting) >= 0
+    RETURNING id, batch_id, node_id, token, cause, executions_count, started_at
+), running AS (
+    UPDATE scheduling_batch batch
+    SET state = 'running', started_at = coalesce(batch.started_at, started.started_at)
+    FROM started
+    WHERE batch.id = started.batch_id AND batch.id IN (SELECT id FROM waiting)
+    RETURNING batch.id, batch.team_id, batch.task_id
+), entry AS (
+    INSERT INTO scheduling_journalentry
+        (at, action, object_type, object_id, object_name, team_id, actor, via, reason, details)
+    SELECT clock_timestamp(), 'started', 'batch', running.id, task.name, running.team_id, 'engine', 'engine', '', '{}'
+    FROM running JOIN scheduling_task task ON task.id = running.task_id
+)
+INSERT INTO scheduling_execution
+    (instance_id, number, cause, node_id, worker, token, started_at, deadline_at, error)
+SELECT id, executions_count, cause, node_id, %(worker)s, token, started_at,
+    started_at + make_interval(secs => %(timeout)s), ''
+FROM started
+RETURNING id, number
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    execution_id: int
+    number: int
+
+
+def start(
+    *, batch: int, instance: int, token: int, worker: int, timeout: int | None
+) -> Started | None:
+    """Turn a claimed instance into a running one with a new execution.
+
+    Returns None when the claim is not valid any more (stopped, expired and claimed again, delivered
+    twice): then nothing was changed and nothing may run.
+    """
+    row = execute(
+        _START,
+        {
+            "batch": batch,
+            "instance": instance,
+            "token": token,
+            "worker": worker,
+            "timeout": timeout,
+        },
+    )
+    return Started(row.id, row.number) if row else None
+
+
+# --- end -------------------------------------------------------------------------------------------
+
+# How a batch's row changes when `ended` instances of it end; judged when none is left. {succeeded} and
+# the like are how many of each. The same text serves the hot path and the rare ones.
+_COUNT = """
+    succeeded = batch.succeeded + {succeeded},
+    failed = batch.failed + {failed},
+    timed_out = batch.timed_out + {timed_out},
+    terminated = batch.terminated + {terminated},
+    state = CASE
+        WHEN batch.succeeded + batch.failed + batch.timed_out + batch.terminated + {ended} < batch.total
+            THEN batch.state
+        WHEN (batch.succeeded + {succeeded}) * 100 >= batch.success_ratio * batch.total AND batch.total > 0
+            THEN 'success'
+        ELSE 'failed' END,
+    ended_at = CASE
+        WHEN batch.succeeded + batch.failed + batch.timed_out + batch.terminated + {ended} < batch.total
+            THEN NULL
+        ELSE clock_timestamp() END
+"""
+
+_END = f"""
+WITH locked AS (
+    SELECT id, state FROM scheduling_batch WHERE id = %(batch)s FOR NO KEY UPDATE
+), ended AS (
+    UPDATE scheduling_instance instance
+    SET state = CASE WHEN instance.state = 'terminating' THEN %(state_if_terminating)s ELSE %(state)s END,
+        ended_at = clock_timestamp(), reason = %(reason)s
+    FROM locked
+    WHERE instance.id = %(instance)s AND instance.token = %(token)s
+        AND instance.state IN ('running', 'terminating')
+    RETURNING instance.id, instance.batch_id, instance.state, instance.ended_at,
+        %(may_retry)s::boolean AND instance.retries_left > 0 AND locked.state <> 'terminating'
+            AND instance.state IN ('failed', 'timed_out') AS retry
+), execution AS (
+    UPDATE scheduling_execution execution
+    SET ended_at = ended.ended_at, exit_code = %(exit_code)s, error = %(error)s, result = %(result)s,
+        outcome = CASE WHEN ended.state = 'terminated' THEN 'terminated' ELSE %(outcome)s END
+    FROM ended
+    WHERE execution.instance_id = ended.id AND execution.token = %(token)s AND execution.ended_at IS NULL
+), counted AS (
+    UPDATE scheduling_batch batch
+    SET {
+    _COUNT.format(
+        succeeded="(ended.state = 'success')::int",
+        failed="(ended.state = 'failed')::int",
+        timed_out="(ended.state = 'timed_out')::int",
+        terminated="(ended.state = 'terminated')::int",
+        ended="1",
+    )
+}
+    FROM ended
+    WHERE batch.id = ended.batch_id AND NOT ended.retry
+    RETURNING batch.id, batch.state, batch.trigger, batch.team_id, batch.task_id, batch.ended_at, batch.reason
+), entry AS (
+    INSERT INTO scheduling_journalentry
+        (at, action, object_type, object_id, object_name, team_id, actor, via, reason, details)
+    SELECT clock_timestamp(), 'ended', 'batch', counted.id, task.name, counted.team_id, 'engine', 'engine',
+        counted.reason, jsonb_build_object('state', counted.state)
+    FROM counted JOIN scheduling_task task ON task.id = counted.task_id
+    WHERE counted.ended_at IS NOT NULL
+)
+SELECT ended.state, ended.retry, counted.ended_at IS NOT NULL AS batch_ended, counted.state AS batch_state,
+    counted.trigger
+FROM ended LEFT JOIN counted ON true
+"""
+
+_STATE_OF = {
+    Outcome.SUCCESS: (InstanceState.SUCCESS, InstanceState.SUCCESS),
+    Outcome.FAILED: (InstanceState.FAILED, InstanceState.FAILED),
+    Outcome.TIMED_OUT: (InstanceState.TIMED_OUT, InstanceState.TIMED_OUT),
+    # A process that is known to be dead confirms a stop that was asked; otherwise it just failed.
+    Outcome.TERMINATED: (InstanceState.FAILED, InstanceState.TERMINATED),
+    Outcome.LOST: (InstanceState.FAILED, InstanceState.TERMINATED),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What `end` did: the instance's state, whether it goes back to the queue, whether its batch ended."""
+
+    state: str
+    retry: bool
+    batch_ended: bool
+
+
+def end(
+    *,
+    batch: int,
+    instance: int,
+    token: int,
+    outcome: str,
+    exit_code: int | None = None,
+    error: str = "",
+    reason: str = "",
+    result: Any = None,
+    may_retry: bool = True,
+    retry_after: float = 0,
+) -> Ended | None:
+    """Record how the execution that holds `token` ended, count it, and judge its batch when it was the last.
+
+    `retry_after` is in seconds. Returns None when the token is stale (a fenced execution's late report,
+    or a report made twice): then nothing was changed.
+    """
+    state, state_if_terminating = _STATE_OF[Outcome(outcome)]
+    with transaction.atomic():
+        row = execute(
+            _END,
+            {
+                "batch": batch,
+                "instance": instance,
+                "token": token,
+                "state": state.value,
+                "state_if_terminating": state_if_terminating.value,
+                "outcome": str(outcome),
+                "exit_code": exit_code,
+                "error": error,
+                "reason": reason,
+                "result": None if result is None else Jsonb(result),
+                "may_retry": may_retry,
+            },
+        )
+        if row is None:
+            return None
+        if row.retry:
+            _retry(
+                instance,
+                cause=Cause.LOST if outcome == Outcome.LOST else Cause.RETRY,
+                after=retry_after,
+            )
+        elif row.batch_ended:
+            signals.batch_ended.send(
+                sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger
+            )
+        return Ended(row.state, row.retry, row.batch_ended)
+
+
+def _retry(instance: int, *, cause: str, after: float) -> None:
+    Instance.objects.filter(pk=instance).update(
+        state=InstanceState.WAITING,
+        cause=cause,
+        token=0,
+        ended_at=None,
+        started_at=None,
+        run_after=timezone.now() + timedelta(seconds=after),
+        retries_left=F("retries_left") - 1,
+    )
+    group = Instance.objects.values_list("group_id", flat=True).get(pk=instance)
+    notify(WORK_CHANNEL, group)
+
+
+def _count(batch: Batch, counts: dict[str, int], by: journal.By) -> None:
+    """Add ended instances to the locked `batch`, and end it when none is left."""
+    ended = sum(counts.values())
+    if not ended:
+        return
+    if batch.state == BatchState.WAITING and batch.ended_count + ended == batch.total:
+        # It ends without having run, and the table has no way from waiting to failed but this one.
+        Batch.objects.filter(pk=batch.pk).update(state=BatchState.TERMINATING)
+    with connection.cursor() as cursor:
+        numbers = {
+            name: str(int(counts.get(name, 0)))
+            for name in ("succeeded", "failed", "timed_out", "terminated")
+        }
+        cursor.execute(
+            f"UPDATE scheduling_batch batch SET {_COUNT.format(ended=ended, **numbers)} WHERE id = %s",  # noqa: S608
+            [batch.pk],
+        )
+    batch.refresh_from_db()
+    if batch.is_finished:
+        journal.record("ended", batch, by, reason=batch.reason, details={"state": batch.state})
+        signals.batch_ended.send(
+            sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger
+        )
+
+
+# --- stop ------------------------------------------------------------------------------------------
+
+
+def _lock(batch_id: int) -> Batch:
+    return (
+        Batch.objects.select_for_update(no_key=True, of=("self",))
+        .select_related("task")
+        .get(pk=batch_id)
+    )
+
+
+@transaction.atomic
+def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
+    """Ask a batch to end: what waits never starts, what runs is told to end.
+
+    Raises TransitionRefused when the batch has ended or was stopped already.
+    """
+    batch = _lock(batch_id)
+    if not batch.can_stop:
+        raise TransitionRefused(
+            _(
+                "Batch %(id)s is %(state)s; only an unfinished batch that was not stopped yet can be stopped."
+            )
+            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+        )
+    batch.state = BatchState.TERMINATING
+    batch.reason = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (
+        f": {reason}" if reason else ""
+    )
+    batch.save(update_fields=["state", "reason"])
+    journal.record("stopped", batch, by, reason=reason)
+    of_batch = Instance.objects.filter(batch_id=batch.pk)
+    # Two statements, each with a fresh look: an instance that starts during the first is seen by the second.
+    never = of_batch.filter(state=InstanceState.WAITING).update(
+        state=InstanceState.TERMINATED,
+        ended_at=timezone.now(),
+        reason=_("Stopped before it started"),
+    )
+    running = of_batch.filter(state=InstanceState.RUNNING).update(state=InstanceState.TERMINATING)
+    if running:
+        notify(STOP_CHANNEL)
+    _count(batch, {"terminated": never}, by)
+    return batch
+
+
+@transaction.atomic
+def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
+    """Ask one instance to end; the rest of its batch goes on.
+
+    Raises TransitionRefused when it has ended or was stopped already.
+    """
+    batch = _lock(Instance.objects.values_list("batch_id", flat=True).get(pk=instance_id))
+    of_batch = Instance.objects.filter(batch_id=batch.pk)
+    stopped = {"pk": instance_id}
+    text = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (
+        f": {reason}" if reason else ""
+    )
+    never = of_batch.filter(**stopped, state=InstanceState.WAITING).update(
+        state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=text
+    )
+    running = 0
+    if not never:
+        running = of_batch.filter(**stopped, state=InstanceState.RUNNING).update(
+            state=InstanceState.TERMINATING, reason=text
+        )
+    instance = Instance.objects.select_related("batch__task").get(pk=instance_id)
+    if not never and not running:
+        raise TransitionRefused(
+            _(
+                "Instance %(id)s is %(state)s; only an unfinished instance that was not stopped yet can be stopped."
+            )
+            % {"id": instance.pk, "state": instance.get_state_display().lower()}
+        )
+    journal.record("stopped", instance, by, reason=reason)
+    if running:
+        notify(STOP_CHANNEL)
+    others = of_batch.filter(state__in=[InstanceState.WAITING, InstanceState.RUNNING]).exists()
+    if not others and batch.can_stop and batch.ended_count + never < batch.total:
+        # Whatever is left of the batch is being stopped: that is what terminating means.
+        batch.state = BatchState.TERMINATING
+        batch.reason = text
+        batch.save(update_fields=["state", "reason"])
+    _count(batch, {"terminated": never}, by)
+    return instance
+
+
+# --- rerun -----------------------------------------------------------------------------------------
+
+_COUNTER = {
+    InstanceState.SUCCESS: "succeeded",
+    InstanceState.FAILED: "failed",
+    InstanceState.TIMED_OUT: "timed_out",
+    InstanceState.TERMINATED: "terminated",
+}
+
+
+@transaction.atomic
+def rerun_instance(
+    instance_id: int, *, by: journal.By, reason: str, prefer_node_for: float | None, retries: int
+) -> Instance:
+    """Put a finished instance back into the queue; its executions so far stay its history.
+
+    `prefer_node_for`: seconds during which only its last node may claim it, or None.
+    Raises TransitionRefused when the instance has not ended or its batch is being stopped.
+    """
+    batch = _lock(Instance.objects.values_list("batch_id", flat=True).get(pk=instance_id))
+    instance = (
+        Instance.objects.select_for_update(of=("self",)).select_related("node").get(pk=instance_id)
+    )
+    if not instance.can_rerun:
+        raise TransitionRefused(
+            _("Instance %(id)s is %(state)s; only a finished instance can be rerun.")
+            % {"id": instance.pk, "state": instance.get_state_display().lower()}
+        )
+    if batch.state in {BatchState.TERMINATING, BatchState.CONDITION_NOT_MET}:
+        raise TransitionRefused(
+            _("Batch %(id)s is %(state)s; rerun the instance when the batch has ended.")
+            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+        )
+    counter = _COUNTER[InstanceState(instance.state)]
+    now = timezone.now()
+    instance.state = InstanceState.WAITING
+    instance.cause = Cause.RERUN
+    instance.reason = ""
+    instance.token = 0
+    instance.started_at = instance.ended_at = None
+    instance.retries_left = retries
+    instance.run_after = now
+    instance.prefers_node_until = (
+        None if prefer_node_for is None else now + timedelta(seconds=prefer_node_for)
+    )
+    instance.save()
+    setattr(batch, counter, getattr(batch, counter) - 1)
+    if batch.is_finished:
+        batch.state = BatchState.RUNNING
+        batch.ended_at = None
+        batch.reason = ""
+    batch.save()
+    instance.batch = batch
+    journal.record("rerun", instance, by, reason=reason)
+    notify(WORK_CHANNEL, instance.group_id)
+    return instance
+
+
+# --- never run -------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def mark_condition_not_met(batch_id: int, *, reason: str) -> Batch:
+    """End a waiting batch of a workflow whose branch was not taken; its instances never run."""
+    batch = _lock(batch_id)
+    if not BATCH.allows(batch.state, BatchState.CONDITION_NOT_MET):
+        raise TransitionRefused(
+            _("Batch %(id)s is %(state)s; only a waiting batch can be passed over.")
+            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+        )
+    now = timezone.now()
+    batch.terminated += Instance.objects.filter(batch=batch, state=InstanceState.WAITING).update(
+        state=InstanceState.TERMINATED, ended_at=now, reason=reason
+    )
+    batch.state, batch.ended_at, batch.reason = BatchState.CONDITION_NOT_MET, now, reason
+    batch.save()
+    journal.record("condition_not_met", batch, journal.ENGINE, reason=reason)
+    signals.batch_ended.send(
+        sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger
+    )
+    return batch
+
+
+def give_up_waiting(node: Node, *, reason: str) -> int:
+    """End what waits for this one node and can run nowhere else; returns how many instances."""
+    pinned = Instance.objects.filter(node=node, pinned=True, state=InstanceState.WAITING)
+    batches = sorted(set(pinned.values_list("batch_id", flat=True)))
+    given_up = 0
+    for batch_id in batches:
+        with transaction.atomic():
+            batch = _lock(batch_id)
+            count = pinned.filter(batch_id=batch_id).update(
+                state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=reason
+            )
+            _count(batch, {"terminated": count}, journal.ENGINE)
+            given_up += count
+    return given_up
+
+
+@transaction.atomic
+def release_held(batch_id: int) -> bool:
+    """Let a held batch's instances be claimed; False when it is not held any more."""
+    batch = _lock(batch_id)
+    if not batch.held or batch.is_finished:
+        return False
+    batch.held = False
+    batch.save(update_fields=["held"])
+    Instance.objects.filter(batch=batch, state=InstanceState.WAITING).update(
+        run_after=timezone.now()
+    )
+    notify(WORK_CHANNEL, batch.group_id)
+    return True
+
+
+# --- nodes -----------------------------------------------------------------------------------------
+
+
+def set_node_state(node: Node, state: str, *, by: journal.By, reason: str = "") -> bool:
+    """Compare-and-set a node's state, with a journal entry; False when it had that state already."""
+    with transaction.atomic():
+        changed = Node.objects.filter(pk=node.pk).exclude(state=state).update(state=state)
+        if changed:
+            journal.record(f"node_{NodeState(state).value}", node, by, reason=reason)
+    node.state = state
+    return bool(changed)
