@@ -8,7 +8,7 @@ OLDEST_PYTHON = (3, 12)
 
 
 def main() -> None:
-    if sys.version_info < OLDEST_PYTHON:  # noqa: UP036 - the one place that tells so in words
+    if sys.version_info < OLDEST_PYTHON:
         found = ".".join(map(str, sys.version_info[:3]))
         sys.exit(
             f"Tailrace needs Python 3.12 or newer, and this is {found}. Install 3.13 and run `make run`."

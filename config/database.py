@@ -88,11 +88,7 @@ class EmbeddedServer:
             self._server = None
 
     def _check_directory(self) -> None:
-        if (
-            self.data.is_dir()
-            and any(self.data.iterdir())
-            and not (self.data / "PG_VERSION").exists()
-        ):
+        if self.data.is_dir() and any(self.data.iterdir()) and not (self.data / "PG_VERSION").exists():
             raise DatabaseUnavailable(
                 f"{self.data} holds files but no PG_VERSION, so it is no PostgreSQL data directory any more. "
                 "Nothing was changed. Restore it from a backup, or move it away to start empty."
@@ -119,9 +115,7 @@ def create_database(url: str) -> None:
     name = unquote(urlsplit(url).path.lstrip("/"))
     try:
         with psycopg.connect(url_with_database(url, "postgres"), autocommit=True) as connection:
-            found = connection.execute(
-                "SELECT 1 FROM pg_database WHERE datname = %s", [name]
-            ).fetchone()
+            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
             if not found:
                 with contextlib.suppress(errors.DuplicateDatabase, errors.UniqueViolation):
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))

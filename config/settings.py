@@ -172,9 +172,7 @@ TAILRACE = {
     "LOG_HEAD_BYTES": 1024 * 1024,
     "LOG_TAIL_BYTES": 256 * 1024,
     # Modules whose @job callables python tasks may name, beside every installed app's jobs.py.
-    "JOB_MODULES": [
-        m for m in os.environ.get("TAILRACE_JOB_MODULES", "config.demo.jobs").split(",") if m
-    ],
+    "JOB_MODULES": [m for m in os.environ.get("TAILRACE_JOB_MODULES", "config.demo.jobs").split(",") if m],
     # Dotted paths of job kinds that an installation adds to the four of ours.
     "KINDS": [k for k in os.environ.get("TAILRACE_KINDS", "").split(",") if k],
 }

@@ -62,9 +62,5 @@ class TeamBackend(BaseBackend):
         if obj is None or not user_obj.is_authenticated or not user_obj.is_active:
             return False
         team = team_of(obj)
-        role = (
-            Membership.objects.filter(user=user_obj.pk, team=team)
-            .values_list("role", flat=True)
-            .first()
-        )
+        role = Membership.objects.filter(user=user_obj.pk, team=team).values_list("role", flat=True).first()
         return role is not None and perm in granted_by(role)

@@ -58,9 +58,7 @@ def save_task(
     )
     before = task.revision
     if before is None or before.digest != digest:
-        number = (
-            task.revisions.order_by("-number").values_list("number", flat=True).first() or 0
-        ) + 1
+        number = (task.revisions.order_by("-number").values_list("number", flat=True).first() or 0) + 1
         task.revision = TaskRevision.objects.create(
             task=task,
             number=number,
@@ -68,9 +66,7 @@ def save_task(
             created_by_id=journal.actor(by).user_id,
             **cleaned,
         )
-    changed = (
-        created or task.revision != before or (task.group_id, task.enabled) != (group.pk, enabled)
-    )
+    changed = created or task.revision != before or (task.group_id, task.enabled) != (group.pk, enabled)
     if not changed:
         return task
     schedule_changed = (
@@ -93,9 +89,7 @@ def _schedule(revision: TaskRevision) -> tuple[Any, ...]:
 
 def content_digest(content: Mapping[str, Any]) -> str:
     """The hash of a task's content; equal content has an equal hash."""
-    return hashlib.sha256(
-        json.dumps(content, sort_keys=True, ensure_ascii=False).encode()
-    ).hexdigest()
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
 
 
 @transaction.atomic
@@ -148,9 +142,7 @@ def slots_of(revision: TaskRevision, online_nodes: Iterable[Node]) -> list[Slot]
             nodes = sorted(online_nodes, key=lambda node: node.name)
             return [Slot(number, node_id=node.pk, pinned=True) for number, node in enumerate(nodes)]
         case Mode.SHARDED:
-            return [
-                Slot(number, shard_parameter=value) for number, value in enumerate(revision.shards)
-            ]
+            return [Slot(number, shard_parameter=value) for number, value in enumerate(revision.shards)]
         case _:
             return [Slot(0)]
 
@@ -243,9 +235,7 @@ def trigger(
     """
     task = Task.objects.select_related("revision", "team", "group").get(pk=task.pk)
     if task.revision is None:
-        raise TransitionRefused(
-            _("Task %(name)s has no content yet; save it first.") % {"name": task.name}
-        )
+        raise TransitionRefused(_("Task %(name)s has no content yet; save it first.") % {"name": task.name})
     overrides = validation.clean_parameters(parameters or {})
     with transaction.atomic():
         _lock_task(task)
@@ -306,11 +296,7 @@ def settle_overlap(task_id: int) -> None:
         if not held:
             return
         replace = task.revision is not None and task.revision.overlap == Overlap.REPLACE
-        outdated = (
-            [batch for batch in unfinished if batch.can_stop and batch != held[-1]]
-            if replace
-            else []
-        )
+        outdated = [batch for batch in unfinished if batch.can_stop and batch != held[-1]] if replace else []
         for batch in outdated:
             # It may end by itself at this very moment, which is as good.
             with suppress(TransitionRefused):
@@ -442,8 +428,7 @@ def undrain(node: Node, *, by: journal.By = None, reason: str = "") -> Node:
     node = Node.objects.select_related("group").get(pk=node.pk)
     if node.state != NodeState.DRAINING:
         raise TransitionRefused(
-            _("Node %(node)s is %(state)s; only a draining node can take up work again.")
-            % node_words(node)
+            _("Node %(node)s is %(state)s; only a draining node can take up work again.") % node_words(node)
         )
     transitions.set_node_state(node, NodeState.ONLINE, by=by, reason=reason)
     transitions.notify(transitions.WORK_CHANNEL, node.group_id)

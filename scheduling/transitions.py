@@ -48,9 +48,7 @@ def execute(statement: str, parameters: dict[str, Any]) -> Any:
 
 def notify(channel: str, payload: object = "") -> None:
     """Wake whoever listens on `channel`; PostgreSQL delivers it when the transaction commits."""
-    execute(
-        "SELECT pg_notify(%(channel)s, %(payload)s)", {"channel": channel, "payload": str(payload)}
-    )
+    execute("SELECT pg_notify(%(channel)s, %(payload)s)", {"channel": channel, "payload": str(payload)})
 
 
 # --- start -----------------------------------------------------------------------------------------
@@ -94,9 +92,7 @@ class Started:
     number: int
 
 
-def start(
-    *, batch: int, instance: int, token: int, worker: int, timeout: int | None
-) -> Started | None:
+def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | None) -> Started | None:
     """Turn a claimed instance into a running one with a new execution.
 
     Returns None when the claim is not valid any more (stopped, expired and claimed again, delivered
@@ -246,9 +242,7 @@ def end(
                 after=retry_after,
             )
         elif row.batch_ended:
-            signals.batch_ended.send(
-                sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger
-            )
+            signals.batch_ended.send(sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger)
         return Ended(row.state, row.retry, row.batch_ended)
 
 
@@ -276,8 +270,7 @@ def _count(batch: Batch, counts: dict[str, int], by: journal.By) -> None:
         Batch.objects.filter(pk=batch.pk).update(state=BatchState.TERMINATING)
     with connection.cursor() as cursor:
         numbers = {
-            name: str(int(counts.get(name, 0)))
-            for name in ("succeeded", "failed", "timed_out", "terminated")
+            name: str(int(counts.get(name, 0))) for name in ("succeeded", "failed", "timed_out", "terminated")
         }
         cursor.execute(
             f"UPDATE scheduling_batch batch SET {_COUNT.format(ended=ended, **numbers)} WHERE id = %s",  # noqa: S608
@@ -286,20 +279,14 @@ def _count(batch: Batch, counts: dict[str, int], by: journal.By) -> None:
     batch.refresh_from_db()
     if batch.is_finished:
         journal.record("ended", batch, by, reason=batch.reason, details={"state": batch.state})
-        signals.batch_ended.send(
-            sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger
-        )
+        signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
 
 
 # --- stop ------------------------------------------------------------------------------------------
 
 
 def _lock(batch_id: int) -> Batch:
-    return (
-        Batch.objects.select_for_update(no_key=True, of=("self",))
-        .select_related("task")
-        .get(pk=batch_id)
-    )
+    return Batch.objects.select_for_update(no_key=True, of=("self",)).select_related("task").get(pk=batch_id)
 
 
 @transaction.atomic
@@ -311,9 +298,7 @@ def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
     batch = _lock(batch_id)
     if not batch.can_stop:
         raise TransitionRefused(
-            _(
-                "Batch %(id)s is %(state)s; only an unfinished batch that was not stopped yet can be stopped."
-            )
+            _("Batch %(id)s is %(state)s; only an unfinished batch that was not stopped yet can be stopped.")
             % {"id": batch.pk, "state": batch.get_state_display().lower()}
         )
     batch.state = BatchState.TERMINATING
@@ -345,9 +330,7 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     batch = _lock(Instance.objects.values_list("batch_id", flat=True).get(pk=instance_id))
     of_batch = Instance.objects.filter(batch_id=batch.pk)
     stopped = {"pk": instance_id}
-    text = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (
-        f": {reason}" if reason else ""
-    )
+    text = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (f": {reason}" if reason else "")
     never = of_batch.filter(**stopped, state=InstanceState.WAITING).update(
         state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=text
     )
@@ -397,9 +380,7 @@ def rerun_instance(
     Raises TransitionRefused when the instance has not ended or its batch is being stopped.
     """
     batch = _lock(Instance.objects.values_list("batch_id", flat=True).get(pk=instance_id))
-    instance = (
-        Instance.objects.select_for_update(of=("self",)).select_related("node").get(pk=instance_id)
-    )
+    instance = Instance.objects.select_for_update(of=("self",)).select_related("node").get(pk=instance_id)
     if not instance.can_rerun:
         raise TransitionRefused(
             _("Instance %(id)s is %(state)s; only a finished instance can be rerun.")
@@ -454,9 +435,7 @@ def mark_condition_not_met(batch_id: int, *, reason: str) -> Batch:
     batch.state, batch.ended_at, batch.reason = BatchState.CONDITION_NOT_MET, now, reason
     batch.save()
     journal.record("condition_not_met", batch, journal.ENGINE, reason=reason)
-    signals.batch_ended.send(
-        sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger
-    )
+    signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
     return batch
 
 
@@ -484,9 +463,7 @@ def release_held(batch_id: int) -> bool:
         return False
     batch.held = False
     batch.save(update_fields=["held"])
-    Instance.objects.filter(batch=batch, state=InstanceState.WAITING).update(
-        run_after=timezone.now()
-    )
+    Instance.objects.filter(batch=batch, state=InstanceState.WAITING).update(run_after=timezone.now())
     notify(WORK_CHANNEL, batch.group_id)
     return True
 

@@ -19,31 +19,21 @@ class Batch(models.Model):
 
     team = models.ForeignKey("scheduling.Team", models.PROTECT, related_name="+")
     task = models.ForeignKey("scheduling.Task", models.CASCADE, related_name="batches")
-    revision = models.ForeignKey(
-        "scheduling.TaskRevision", models.PROTECT, related_name="+", db_index=False
-    )
-    group = models.ForeignKey(
-        "scheduling.DeploymentGroup", models.PROTECT, related_name="+", db_index=False
-    )
+    revision = models.ForeignKey("scheduling.TaskRevision", models.PROTECT, related_name="+", db_index=False)
+    group = models.ForeignKey("scheduling.DeploymentGroup", models.PROTECT, related_name="+", db_index=False)
     trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger)
     scheduled_for = models.DateTimeField(
         _("due"), help_text=_("The due time it runs for; a rerun keeps the first one's")
     )
-    state = models.CharField(
-        _("state"), max_length=20, choices=BatchState, default=BatchState.WAITING
-    )
+    state = models.CharField(_("state"), max_length=20, choices=BatchState, default=BatchState.WAITING)
     reason = models.TextField(_("reason"), blank=True)
-    parameters = models.JSONField(
-        _("parameters"), default=dict, help_text=_("Overrides of the task's own")
-    )
+    parameters = models.JSONField(_("parameters"), default=dict, help_text=_("Overrides of the task's own"))
     success_ratio = models.PositiveSmallIntegerField(_("success ratio (%)"))
     held = models.BooleanField(
         _("held"), default=False, help_text=_("Waits for an earlier batch of its task")
     )
     rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns")
-    requested_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
-    )
+    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     actor = models.CharField(_("by"), max_length=150)
     created_at = models.DateTimeField(_("created"))
     started_at = models.DateTimeField(_("started"), null=True)
@@ -126,26 +116,18 @@ class Instance(models.Model):
     """
 
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="instances", db_index=False)
-    group = models.ForeignKey(
-        "scheduling.DeploymentGroup", models.PROTECT, related_name="+", db_index=False
-    )
+    group = models.ForeignKey("scheduling.DeploymentGroup", models.PROTECT, related_name="+", db_index=False)
     number = models.PositiveIntegerField(_("shard index"))
     shard_parameter = models.TextField(_("shard parameter"), blank=True)
-    state = models.CharField(
-        _("state"), max_length=12, choices=InstanceState, default=InstanceState.WAITING
-    )
+    state = models.CharField(_("state"), max_length=12, choices=InstanceState, default=InstanceState.WAITING)
     reason = models.TextField(_("reason"), blank=True)
     cause = models.CharField(_("run by"), max_length=10, choices=Cause, default=Cause.TRIGGER)
-    node = models.ForeignKey(
-        "scheduling.Node", models.PROTECT, null=True, related_name="+", db_index=False
-    )
+    node = models.ForeignKey("scheduling.Node", models.PROTECT, null=True, related_name="+", db_index=False)
     pinned = models.BooleanField(_("only on its node"), default=False)
     prefers_node_until = models.DateTimeField(_("prefers its node until"), null=True)
     priority = models.SmallIntegerField(_("priority"), default=0)
     shard_concurrency = models.PositiveSmallIntegerField(default=0)
-    run_after = models.DateTimeField(
-        _("not before"), null=True, help_text=_("Empty: held with its batch")
-    )
+    run_after = models.DateTimeField(_("not before"), null=True, help_text=_("Empty: held with its batch"))
     token = models.BigIntegerField(_("fencing token"), default=0)
     claimed_until = models.DateTimeField(null=True)
     executions_count = models.PositiveIntegerField(_("executions"), default=0)
@@ -160,9 +142,7 @@ class Instance(models.Model):
         verbose_name = _("instance")
         verbose_name_plural = _("instances")
         constraints = [
-            models.UniqueConstraint(
-                fields=["batch", "number"], name="instance_number_once_a_batch"
-            ),
+            models.UniqueConstraint(fields=["batch", "number"], name="instance_number_once_a_batch"),
             legal_values("state", InstanceState, name="instance_state_legal"),
             ended_exactly_when_final(INSTANCE, name="instance_ended_when_final"),
             models.CheckConstraint(
@@ -215,9 +195,7 @@ class Instance(models.Model):
 class Execution(models.Model):
     """One attempt of an instance. Attempts are added, never overwritten; `token` is the claim's."""
 
-    instance = models.ForeignKey(
-        Instance, models.CASCADE, related_name="executions", db_index=False
-    )
+    instance = models.ForeignKey(Instance, models.CASCADE, related_name="executions", db_index=False)
     number = models.PositiveIntegerField(_("attempt"))
     cause = models.CharField(_("run by"), max_length=10, choices=Cause)
     node = models.ForeignKey("scheduling.Node", models.PROTECT, related_name="+", db_index=False)
@@ -238,9 +216,7 @@ class Execution(models.Model):
         verbose_name = _("execution")
         verbose_name_plural = _("executions")
         constraints = [
-            models.UniqueConstraint(
-                fields=["instance", "number"], name="execution_number_once_an_instance"
-            ),
+            models.UniqueConstraint(fields=["instance", "number"], name="execution_number_once_an_instance"),
             models.UniqueConstraint(
                 fields=["instance"],
                 condition=models.Q(ended_at__isnull=True),
@@ -254,9 +230,7 @@ class Execution(models.Model):
             ),
         ]
         indexes = [
-            models.Index(
-                fields=["node"], name="execution_live", condition=models.Q(ended_at__isnull=True)
-            ),
+            models.Index(fields=["node"], name="execution_live", condition=models.Q(ended_at__isnull=True)),
         ]
 
     def __str__(self) -> str:
@@ -275,9 +249,7 @@ class LogChunk(models.Model):
     class Meta:
         ordering = ["execution", "sequence"]
         constraints = [
-            models.UniqueConstraint(
-                fields=["execution", "sequence"], name="chunk_sequence_once_an_execution"
-            )
+            models.UniqueConstraint(fields=["execution", "sequence"], name="chunk_sequence_once_an_execution")
         ]
 
     def __str__(self) -> str:

@@ -8,9 +8,7 @@ from django.db import models
 from scheduling.states import Machine
 
 
-def legal_values(
-    field: str, choices: type[models.TextChoices], *, name: str
-) -> models.CheckConstraint:
+def legal_values(field: str, choices: type[models.TextChoices], *, name: str) -> models.CheckConstraint:
     """`field` holds one of `choices` and nothing else."""
     return models.CheckConstraint(condition=models.Q(**{f"{field}__in": choices.values}), name=name)
 
@@ -19,8 +17,7 @@ def ended_exactly_when_final(machine: Machine, *, name: str) -> models.CheckCons
     """`ended_at` is set in the final states of `machine` and in no other."""
     final = models.Q(state__in=sorted(machine.final))
     return models.CheckConstraint(
-        condition=(final & models.Q(ended_at__isnull=False))
-        | (~final & models.Q(ended_at__isnull=True)),
+        condition=(final & models.Q(ended_at__isnull=False)) | (~final & models.Q(ended_at__isnull=True)),
         name=name,
     )
 

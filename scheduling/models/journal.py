@@ -22,9 +22,7 @@ class JournalEntry(models.Model):
     object_type = models.CharField(_("object type"), max_length=20)
     object_id = models.BigIntegerField(_("object"))
     object_name = models.CharField(_("object name"), max_length=200, blank=True)
-    team = models.ForeignKey(
-        "scheduling.Team", models.SET_NULL, null=True, related_name="+", db_index=False
-    )
+    team = models.ForeignKey("scheduling.Team", models.SET_NULL, null=True, related_name="+", db_index=False)
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
     )

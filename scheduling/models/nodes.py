@@ -18,9 +18,7 @@ class DeploymentGroup(models.Model):
         ordering = ["name"]
         verbose_name = _("deployment group")
         verbose_name_plural = _("deployment groups")
-        constraints = [
-            models.UniqueConstraint(fields=["team", "name"], name="group_name_once_a_team")
-        ]
+        constraints = [models.UniqueConstraint(fields=["team", "name"], name="group_name_once_a_team")]
 
     def __str__(self) -> str:
         return self.name
@@ -37,9 +35,7 @@ class Node(models.Model):
     group = models.ForeignKey(DeploymentGroup, models.PROTECT, related_name="nodes")
     boot_id = models.UUIDField(_("boot"), null=True, editable=False)
     slots = models.PositiveSmallIntegerField(_("slots"), default=1)
-    state = models.CharField(
-        _("state"), max_length=10, choices=NodeState, default=NodeState.OFFLINE
-    )
+    state = models.CharField(_("state"), max_length=10, choices=NodeState, default=NodeState.OFFLINE)
     host = models.CharField(_("host"), max_length=255, blank=True)
     pid = models.PositiveIntegerField(_("process"), null=True)
     started_at = models.DateTimeField(_("started"), null=True)

@@ -69,9 +69,7 @@ class Task(models.Model):
         ordering = ["name"]
         verbose_name = _("task")
         verbose_name_plural = _("tasks")
-        constraints = [
-            models.UniqueConstraint(fields=["team", "name"], name="task_name_once_a_team")
-        ]
+        constraints = [models.UniqueConstraint(fields=["team", "name"], name="task_name_once_a_team")]
         indexes = [
             models.Index(
                 fields=["next_due_at"],
@@ -91,9 +89,7 @@ class TaskRevision(models.Model):
     number = models.PositiveIntegerField(_("revision"))
     digest = models.CharField(_("content hash"), max_length=64)
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
-    created_by = models.ForeignKey(
-        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+"
-    )
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
 
     kind = models.CharField(_("kind"), max_length=40)
     spec = models.JSONField(
@@ -101,9 +97,7 @@ class TaskRevision(models.Model):
     )
     parameters = models.JSONField(_("parameters"), default=dict)
     mode = models.CharField(_("execution mode"), max_length=10, choices=Mode, default=Mode.RANDOM)
-    shards = models.JSONField(
-        _("shards"), default=list, help_text=_("The parameter of each shard, by index")
-    )
+    shards = models.JSONField(_("shards"), default=list, help_text=_("The parameter of each shard, by index"))
     shard_concurrency = models.PositiveSmallIntegerField(
         _("shards at once on a node"), default=0, help_text=_("0: as many as the node has slots")
     )
@@ -115,15 +109,9 @@ class TaskRevision(models.Model):
     retry_count = models.PositiveSmallIntegerField(_("retries"), default=0)
     retry_interval = models.PositiveIntegerField(_("retry interval (s)"), default=0)
     success_ratio = models.PositiveSmallIntegerField(_("success ratio (%)"), default=100)
-    overlap = models.CharField(
-        _("overlap policy"), max_length=10, choices=Overlap, default=Overlap.ALLOW
-    )
-    misfire = models.CharField(
-        _("misfire policy"), max_length=10, choices=Misfire, default=Misfire.RUN_ONCE
-    )
-    priority = models.SmallIntegerField(
-        _("priority"), default=0, help_text=_("Higher is claimed first")
-    )
+    overlap = models.CharField(_("overlap policy"), max_length=10, choices=Overlap, default=Overlap.ALLOW)
+    misfire = models.CharField(_("misfire policy"), max_length=10, choices=Misfire, default=Misfire.RUN_ONCE)
+    priority = models.SmallIntegerField(_("priority"), default=0, help_text=_("Higher is claimed first"))
 
     # What a definition consists of; the content hash is over exactly these.
     CONTENT = (
@@ -166,9 +154,7 @@ class TaskRevision(models.Model):
             ),
             models.CheckConstraint(
                 condition=(
-                    models.Q(trigger=Trigger.CRON)
-                    & ~models.Q(cron="")
-                    & models.Q(interval__isnull=True)
+                    models.Q(trigger=Trigger.CRON) & ~models.Q(cron="") & models.Q(interval__isnull=True)
                 )
                 | (models.Q(trigger=Trigger.FIXED_RATE) & models.Q(interval__gte=1, cron=""))
                 | (

@@ -16,9 +16,7 @@ class Team(models.Model):
     """People who share groups, tasks and workflows; nobody else sees them."""
 
     name = models.SlugField(_("name"), max_length=60, unique=True)
-    members = models.ManyToManyField(
-        settings.AUTH_USER_MODEL, through="Membership", related_name="teams"
-    )
+    members = models.ManyToManyField(settings.AUTH_USER_MODEL, through="Membership", related_name="teams")
 
     class Meta:
         ordering = ["name"]
@@ -39,9 +37,7 @@ class Membership(models.Model):
         verbose_name_plural = _("memberships")
         constraints = [
             models.UniqueConstraint(fields=["team", "user"], name="membership_once"),
-            models.CheckConstraint(
-                condition=models.Q(role__in=Role.values), name="membership_role_legal"
-            ),
+            models.CheckConstraint(condition=models.Q(role__in=Role.values), name="membership_role_legal"),
         ]
 
     def __str__(self) -> str:
