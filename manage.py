@@ -10,9 +10,7 @@ OLDEST_PYTHON = (3, 12)
 def main() -> None:
     if sys.version_info < OLDEST_PYTHON:
         found = ".".join(map(str, sys.version_info[:3]))
-        sys.exit(
-            f"Tailrace needs Python 3.12 or newer, and this is {found}. Install 3.13 and run `make run`."
-        )
+        sys.exit(f"Tailrace needs Python 3.12 or newer, and this is {found}. Install 3.13 and run `make run`.")
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
     from django.core.management import execute_from_command_line
 

@@ -121,7 +121,7 @@ def create_database(url: str) -> None:
                     connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(
-            f"PostgreSQL does not answer: {str(error).strip()}. Check that it runs and that DATABASE_URL is right."
+            f"PostgreSQL does not answer: {str(error).strip()}. Check that it runs and DATABASE_URL is right."
         ) from error
 
 
@@ -134,12 +134,12 @@ def check_server(url: str) -> None:
             version = connection.info.server_version
     except psycopg.OperationalError as error:
         raise DatabaseUnavailable(
-            f"PostgreSQL does not answer: {str(error).strip()}. Check that it runs and that DATABASE_URL is right."
+            f"PostgreSQL does not answer: {str(error).strip()}. Check that it runs and DATABASE_URL is right."
         ) from error
     if version < OLDEST_SERVER:
         raise DatabaseUnavailable(
-            f"the server is PostgreSQL {version // 10000}, and Tailrace needs 15 or newer. Upgrade it, or unset "
-            "DATABASE_URL to use the embedded one."
+            f"the server is PostgreSQL {version // 10000}, and Tailrace needs 15 or newer. Upgrade it, or "
+            "unset DATABASE_URL to use the embedded one."
         )
 
 

@@ -287,9 +287,7 @@ def settle_overlap(task_id: int) -> None:
     """
     with transaction.atomic():
         task = (
-            Task.objects.select_for_update(no_key=True, of=("self",))
-            .select_related("revision")
-            .get(pk=task_id)
+            Task.objects.select_for_update(no_key=True, of=("self",)).select_related("revision").get(pk=task_id)
         )
         unfinished = list(Batch.objects.unfinished().filter(task=task).order_by("id"))
         held = [batch for batch in unfinished if batch.held]

@@ -74,7 +74,8 @@ WITH waiting AS (
 ), entry AS (
     INSERT INTO scheduling_journalentry
         (at, action, object_type, object_id, object_name, team_id, actor, via, reason, details)
-    SELECT clock_timestamp(), 'started', 'batch', running.id, task.name, running.team_id, 'engine', 'engine', '', '{}'
+    SELECT clock_timestamp(), 'started', 'batch', running.id, task.name, running.team_id,
+        'engine', 'engine', '', '{}'
     FROM running JOIN scheduling_task task ON task.id = running.task_id
 )
 INSERT INTO scheduling_execution
@@ -273,7 +274,7 @@ def _count(batch: Batch, counts: dict[str, int], by: journal.By) -> None:
             name: str(int(counts.get(name, 0))) for name in ("succeeded", "failed", "timed_out", "terminated")
         }
         cursor.execute(
-            f"UPDATE scheduling_batch batch SET {_COUNT.format(ended=ended, **numbers)} WHERE id = %s",  # noqa: S608
+            f"UPDATE scheduling_batch batch SET {_COUNT.format(ended=ended, **numbers)} WHERE id = %s",
             [batch.pk],
         )
     batch.refresh_from_db()
@@ -302,9 +303,7 @@ def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
             % {"id": batch.pk, "state": batch.get_state_display().lower()}
         )
     batch.state = BatchState.TERMINATING
-    batch.reason = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (
-        f": {reason}" if reason else ""
-    )
+    batch.reason = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (f": {reason}" if reason else "")
     batch.save(update_fields=["state", "reason"])
     journal.record("stopped", batch, by, reason=reason)
     of_batch = Instance.objects.filter(batch_id=batch.pk)
@@ -342,9 +341,7 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     instance = Instance.objects.select_related("batch__task").get(pk=instance_id)
     if not never and not running:
         raise TransitionRefused(
-            _(
-                "Instance %(id)s is %(state)s; only an unfinished instance that was not stopped yet can be stopped."
-            )
+            _("Instance %(id)s is %(state)s; only an unfinished one that was not stopped yet can be stopped.")
             % {"id": instance.pk, "state": instance.get_state_display().lower()}
         )
     journal.record("stopped", instance, by, reason=reason)
@@ -400,9 +397,7 @@ def rerun_instance(
     instance.started_at = instance.ended_at = None
     instance.retries_left = retries
     instance.run_after = now
-    instance.prefers_node_until = (
-        None if prefer_node_for is None else now + timedelta(seconds=prefer_node_for)
-    )
+    instance.prefers_node_until = None if prefer_node_for is None else now + timedelta(seconds=prefer_node_for)
     instance.save()
     setattr(batch, counter, getattr(batch, counter) - 1)
     if batch.is_finished:

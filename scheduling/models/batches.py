@@ -29,9 +29,7 @@ class Batch(models.Model):
     reason = models.TextField(_("reason"), blank=True)
     parameters = models.JSONField(_("parameters"), default=dict, help_text=_("Overrides of the task's own"))
     success_ratio = models.PositiveSmallIntegerField(_("success ratio (%)"))
-    held = models.BooleanField(
-        _("held"), default=False, help_text=_("Waits for an earlier batch of its task")
-    )
+    held = models.BooleanField(_("held"), default=False, help_text=_("Waits for an earlier batch of its task"))
     rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns")
     requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
     actor = models.CharField(_("by"), max_length=150)

@@ -35,9 +35,7 @@ class JournalEntry(models.Model):
         ordering = ["-at", "-id"]
         verbose_name = _("journal entry")
         verbose_name_plural = _("journal entries")
-        constraints = [
-            models.CheckConstraint(condition=models.Q(via__in=Via.values), name="journal_via_legal")
-        ]
+        constraints = [models.CheckConstraint(condition=models.Q(via__in=Via.values), name="journal_via_legal")]
         indexes = [
             models.Index(fields=["object_type", "object_id", "-at"], name="journal_of_object"),
             models.Index(fields=["-at", "-id"], name="journal_newest"),

@@ -92,9 +92,7 @@ class TaskRevision(models.Model):
     created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
 
     kind = models.CharField(_("kind"), max_length=40)
-    spec = models.JSONField(
-        _("job"), help_text=_("What the job kind needs: callable, command, SQL or request")
-    )
+    spec = models.JSONField(_("job"), help_text=_("What the job kind needs: callable, command, SQL or request"))
     parameters = models.JSONField(_("parameters"), default=dict)
     mode = models.CharField(_("execution mode"), max_length=10, choices=Mode, default=Mode.RANDOM)
     shards = models.JSONField(_("shards"), default=list, help_text=_("The parameter of each shard, by index"))
