@@ -11,7 +11,7 @@ holds it sees every instance.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import psycopg
@@ -62,9 +62,9 @@ WITH waiting AS (
     UPDATE scheduling_instance
     SET state = 'running', claimed_until = NULL, started_at = clock_timestamp(), reason = '',
         executions_count = executions_count + 1
-    WHERE id = %(instance)s AND token = %(token)s AND state = 'waiting'
+    WHERE id = %(instance)s AND token = %(token)s AND claimed AND state = 'waiting'
         AND (SELECT count(*) FROM waiting) >= 0
-    RETURNING id, batch_id, node_id, token, cause, executions_count, started_at
+    RETURNING id, batch_id, number, shard_parameter, node_id, token, cause, executions_count, started_at
 ), running AS (
     UPDATE scheduling_batch batch
     SET state = 'running', started_at = coalesce(batch.started_at, started.started_at)
@@ -77,20 +77,32 @@ WITH waiting AS (
     SELECT clock_timestamp(), 'started', 'batch', running.id, task.name, running.team_id,
         'engine', 'engine', '', '{}'
     FROM running JOIN scheduling_task task ON task.id = running.task_id
+), execution AS (
+    INSERT INTO scheduling_execution
+        (instance_id, number, cause, node_id, worker, token, started_at, deadline_at, error)
+    SELECT id, executions_count, cause, node_id, %(worker)s, token, started_at,
+        started_at + make_interval(secs => %(timeout)s), ''
+    FROM started
+    RETURNING id
 )
-INSERT INTO scheduling_execution
-    (instance_id, number, cause, node_id, worker, token, started_at, deadline_at, error)
-SELECT id, executions_count, cause, node_id, %(worker)s, token, started_at,
-    started_at + make_interval(secs => %(timeout)s), ''
-FROM started
-RETURNING id, number
+SELECT execution.id AS execution_id, started.executions_count AS attempt, started.number,
+    started.shard_parameter, batch.total, batch.revision_id, batch.parameters, batch.scheduled_for
+FROM execution, started JOIN scheduling_batch batch ON batch.id = started.batch_id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """What a worker needs to know of the execution that it has just begun."""
+
     execution_id: int
+    attempt: int
     number: int
+    shard_parameter: str
+    total: int
+    revision_id: int
+    parameters: dict[str, Any]
+    scheduled_for: datetime
 
 
 def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | None) -> Started | None:
@@ -109,7 +121,7 @@ def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | 
             "timeout": timeout,
         },
     )
-    return Started(row.id, row.number) if row else None
+    return Started(*row) if row else None
 
 
 # --- end -------------------------------------------------------------------------------------------
@@ -251,7 +263,7 @@ def _retry(instance: int, *, cause: str, after: float) -> None:
     Instance.objects.filter(pk=instance).update(
         state=InstanceState.WAITING,
         cause=cause,
-        token=0,
+        claimed=False,
         ended_at=None,
         started_at=None,
         run_after=timezone.now() + timedelta(seconds=after),
@@ -393,7 +405,7 @@ def rerun_instance(
     instance.state = InstanceState.WAITING
     instance.cause = Cause.RERUN
     instance.reason = ""
-    instance.token = 0
+    instance.claimed = False
     instance.started_at = instance.ended_at = None
     instance.retries_left = retries
     instance.run_after = now
