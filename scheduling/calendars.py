@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -26,3 +26,7 @@ def next_due(schedule: Schedule, after: datetime) -> datetime | None:
     if schedule.trigger == "fixed_rate" and schedule.interval:
         return after + timedelta(seconds=schedule.interval)
     return None
+
+
+def data_date(schedule: Schedule, scheduled_for: datetime) -> date:
+    return (scheduled_for.astimezone(ZoneInfo(schedule.timezone)) - timedelta(days=1)).date()

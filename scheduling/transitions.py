@@ -10,9 +10,11 @@ holds it sees every instance.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from django.db import connection, transaction
@@ -121,7 +123,8 @@ def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | 
             "timeout": timeout,
         },
     )
-    return Started(*row) if row else None
+    # Django's connections hand JSON over as text.
+    return Started(**row._asdict() | {"parameters": json.loads(row.parameters)}) if row else None
 
 
 # --- end -------------------------------------------------------------------------------------------
@@ -486,3 +489,38 @@ def set_node_state(node: Node, state: str, *, by: journal.By, reason: str = "") 
             journal.record(f"node_{NodeState(state).value}", node, by, reason=reason)
     node.state = state
     return bool(changed)
+
+
+@transaction.atomic
+def boot_node(node: Node, *, boot_id: UUID, host: str, pid: int) -> None:
+    """Begin a life of `node`: it is online, and what holds another boot ID speaks for it no more."""
+    now = timezone.now()
+    Node.objects.filter(pk=node.pk).update(
+        boot_id=boot_id, host=host, pid=pid, started_at=now, heartbeat_at=now
+    )
+    if node.state != NodeState.DRAINING:
+        set_node_state(node, NodeState.ONLINE, by=journal.ENGINE)
+    notify(WORK_CHANNEL, node.group_id)
+
+
+def heartbeat(node_id: int, boot_id: UUID) -> bool:
+    """Note that the node lives; False when another life of it has begun.
+
+    A node that was thought offline and is heard again is online: what it ran was given to others and is
+    fenced, and it may claim anew.
+    """
+    row = execute(_HEARTBEAT, {"node": node_id, "boot": boot_id})
+    if row is None:
+        return False
+    if row.state == NodeState.OFFLINE:
+        node = Node.objects.select_related("group").get(pk=node_id)
+        set_node_state(node, NodeState.ONLINE, by=journal.ENGINE, reason="heard again")
+        notify(WORK_CHANNEL, node.group_id)
+    return True
+
+
+_HEARTBEAT = """
+UPDATE scheduling_node SET heartbeat_at = clock_timestamp()
+WHERE id = %(node)s AND boot_id = %(boot)s
+RETURNING state
+"""

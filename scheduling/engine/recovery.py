@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterable
 from datetime import timedelta
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db.models import QuerySet
@@ -99,6 +100,13 @@ def node_gone(node: Node, *, reason: str) -> None:
     transitions.give_up_waiting(node, reason=_("Node %(node)s is %(state)s") % node_words(node))
 
 
+def node_stopped(node: Node, boot_id: UUID) -> None:
+    """Sign a node off that has ended all its processes, unless another life of it has begun already."""
+    current = Node.objects.select_related("group").filter(pk=node.pk, boot_id=boot_id).first()
+    if current is not None:
+        node_gone(current, reason="stopped")
+
+
 class SilenceWatch:
     """Marks nodes offline that have not been heard of for NODE_TIMEOUT seconds.
 
@@ -125,4 +133,6 @@ class SilenceWatch:
 
 def overdue(execution: Any, *, grace: float) -> bool:
     """Whether an execution should have ended `grace` seconds ago by its own time-out."""
-    return execution.deadline_at is not None and execution.deadline_at + timedelta(seconds=grace) < timezone.now()
+    return (
+        execution.deadline_at is not None and execution.deadline_at + timedelta(seconds=grace) < timezone.now()
+    )
