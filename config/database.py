@@ -70,8 +70,8 @@ def check_server(url: str) -> None:
         version = server.info.server_version
     if version < OLDEST_SERVER:
         raise DatabaseUnavailable(
-            f"the server is PostgreSQL {version // 10000}, and Tailrace needs {OLDEST_SERVER // 10000} or newer. "
-            "Upgrade it, or unset DATABASE_URL to use the embedded one."
+            f"the server is PostgreSQL {version // 10000}, and Tailrace needs {OLDEST_SERVER // 10000} or "
+            "newer. Upgrade it, or unset DATABASE_URL to use the embedded one."
         )
 
 

@@ -266,7 +266,8 @@ class EmbeddedServer:
         keep = "Nothing was changed. Restore it from a backup, or move it away to start empty."
         if not version.exists():
             raise DatabaseUnavailable(
-                f"{self.data} holds files but no PG_VERSION, so it is no PostgreSQL data directory any more. {keep}"
+                f"{self.data} holds files but no PG_VERSION, so it is no PostgreSQL data directory any "
+                f"more. {keep}"
             )
         found = version.read_text(errors="replace").strip()
         if found != str(MAJOR):
@@ -278,8 +279,8 @@ class EmbeddedServer:
         owner, wanted = self.data.stat().st_uid, (_identity() or {"user": os.geteuid()})["user"]
         if owner != wanted:
             raise DatabaseUnavailable(
-                f"{self.data} belongs to {_name(owner)}, and here PostgreSQL runs as {_name(wanted)}. Nothing was "
-                f"changed. Run as the user who made it, run `chown -R {_name(wanted)} {self.data}`, or set "
+                f"{self.data} belongs to {_name(owner)}, and here PostgreSQL runs as {_name(wanted)}. Nothing "
+                f"was changed. Run as the user who made it, run `chown -R {_name(wanted)} {self.data}`, or set "
                 "TAILRACE_VAR to another directory."
             )
 
@@ -287,7 +288,9 @@ class EmbeddedServer:
         with self.log.open("rb") as log:
             log.seek(begin)
             lines = log.read().decode(errors="replace").splitlines()
-        telling = [line for line in lines if any(mark in line for mark in ("FATAL", "PANIC", "ERROR", "LOG:  could"))]
+        telling = [
+            line for line in lines if any(mark in line for mark in ("FATAL", "PANIC", "ERROR", "LOG:  could"))
+        ]
         said = " | ".join((telling or lines)[-3:]) or "it said nothing"
         return (
             f"the embedded PostgreSQL in {self.data} did not start: {said}. Nothing was changed; the whole "

@@ -7,6 +7,7 @@ See docs/decisions/0002-own-supervisor.md for why honcho is not used. Linux only
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -17,7 +18,9 @@ from dataclasses import dataclass, field
 
 import psutil
 
-STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+# A lost terminal ends us too, unless we were started to outlive it (nohup).
+_HANGUP = {signal.SIGHUP} if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN else set()
+STOP_SIGNALS = frozenset({signal.SIGINT, signal.SIGTERM, *_HANGUP})
 _PR_SET_PDEATHSIG, _PR_SET_CHILD_SUBREAPER = 1, 36
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -51,7 +54,7 @@ class Supervisor:
     """Runs `programs` until a stop signal arrives.
 
     `say` takes one line for the operator. `spare` gives process ids that belong to somebody else, although
-    they are children of this process. `on_tick` is called several times a second.
+    they are children of this process. Each of `on_tick` is called several times a second.
     """
 
     def __init__(
@@ -60,7 +63,7 @@ class Supervisor:
         *,
         say: Callable[[str], None],
         spare: Callable[[], set[int]] = set,
-        on_tick: Callable[[], object] = bool,
+        on_tick: Sequence[Callable[[], None]] = (),
         pauses: Pauses | None = None,
         grace: float = 5.0,
     ) -> None:
@@ -88,7 +91,8 @@ class Supervisor:
     def _keep_running(self) -> signal.Signals:
         while True:
             self._start_due()
-            self._on_tick()
+            for call in self._on_tick:
+                call()
             arrived = signal.sigtimedwait(STOP_SIGNALS | {signal.SIGCHLD}, 0.2)
             if arrived and arrived.si_signo in STOP_SIGNALS:
                 return signal.Signals(arrived.si_signo)
@@ -132,42 +136,32 @@ class Supervisor:
 
     def _end_all(self) -> None:
         """Ask every program to end, wait for `grace` seconds, then kill whatever is left of any of them."""
-        for program in self.programs:
-            if program.process is not None:
-                program.process.terminate()
+        running = {program.name: program.process for program in self.programs if program.process}
+        for process in running.values():
+            process.terminate()
         deadline = time.monotonic() + self._grace
-        while any(program.process and program.process.poll() is None for program in self.programs):
-            if time.monotonic() > deadline:
-                break
+        while time.monotonic() < deadline and any(process.poll() is None for process in running.values()):
             signal.sigtimedwait({signal.SIGCHLD}, 0.1)
-        for program in self.programs:
-            if program.process is not None and program.process.poll() is None:
-                self._say(f"{program.name} did not end within {self._grace:g} s and is killed")
-        # A killed process hands its children to us, so look until there is none; new ones cannot come from
-        # the dead.
+        for name, process in running.items():
+            if process.poll() is None:
+                self._say(f"{name} did not end within {self._grace:g} s and is killed")
+        # The kernel hands the children of the killed to us, so look again until there are none.
         while left := self._descendants():
-            for process in left:
-                try:
-                    process.kill()
-                except psutil.NoSuchProcess:
-                    continue
+            for orphan in left:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    orphan.kill()
             psutil.wait_procs(left, timeout=1)
-        for program in self.programs:
-            if program.process is not None:
-                program.process.wait()
+        for process in running.values():
+            process.wait()
 
     def _descendants(self) -> list[psutil.Process]:
         spare, found = self._spare(), []
         for child in psutil.Process().children():
-            if child.pid in spare:
-                continue
-            if _status(child) == psutil.STATUS_ZOMBIE:
+            if child.pid in spare or _status(child) == psutil.STATUS_ZOMBIE:
                 continue
             found.append(child)
-            try:
+            with contextlib.suppress(psutil.NoSuchProcess):
                 found.extend(child.children(recursive=True))
-            except psutil.NoSuchProcess:
-                continue
         return found
 
 
@@ -179,10 +173,8 @@ def _status(process: psutil.Process) -> str:
 
 
 def _signal_group(group: int, number: signal.Signals) -> None:
-    try:
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(group, number)
-    except ProcessLookupError:
-        return
 
 
 def _follow(parent: int) -> Callable[[], None]:

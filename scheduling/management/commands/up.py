@@ -71,7 +71,7 @@ class Command(BaseCommand):
                 programs,
                 say=self._say,
                 spare=keep_database.pids,
-                on_tick=lambda: (answers(), keep_database()),
+                on_tick=[answers, keep_database],
                 grace=STOP_GRACE,
             ).run()
 
@@ -100,7 +100,9 @@ def _stop_signals() -> Iterator[None]:
 def _port() -> int:
     given = os.environ.get("PORT") or "8000"
     if not given.isdecimal() or not 0 < int(given) < 65536:
-        raise CommandError(f"PORT must be a number from 1 to 65535 (got {given!r}), as in `PORT=8001 make run`.")
+        raise CommandError(
+            f"PORT must be a number from 1 to 65535 (got {given!r}), as in `PORT=8001 make run`."
+        )
     return int(given)
 
 
@@ -112,7 +114,7 @@ def _alone(path: Path, port: int) -> Iterator[None]:
         lock = path.open("a+")
     except OSError as error:
         raise CommandError(
-            f"{path.parent} cannot be written: {error}. Make it yours, or set TAILRACE_VAR to a directory that is."
+            f"{path.parent} cannot be written: {error}. Make it yours, or set TAILRACE_VAR to one that is."
         ) from error
     with lock:
         try:
@@ -120,8 +122,8 @@ def _alone(path: Path, port: int) -> Iterator[None]:
         except BlockingIOError:
             lock.seek(0)
             raise CommandError(
-                f"Tailrace runs already from {path.parent} ({lock.read().strip() or 'starting'}). Stop that one "
-                "first, or set TAILRACE_VAR and PORT to run a second one beside it."
+                f"Tailrace runs already from {path.parent} ({lock.read().strip() or 'starting'}). Stop that "
+                "one first, or set TAILRACE_VAR and PORT to run a second one beside it."
             ) from None
         lock.truncate(0)
         lock.write(f"process {os.getpid()}, http://{HOST}:{port}/")
