@@ -1,0 +1,60 @@
+"""Gives the tests a PostgreSQL of their own, and takes it away again whatever happened.
+
+One embedded server in a temporary directory serves the whole session. With pytest-xdist the controller starts
+it and its workers inherit DATABASE_URL; pytest-django makes one database a worker. A DATABASE_URL given from
+outside is used as it is.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings
+
+from config import database
+
+_SERVER = pytest.StashKey[tuple[database.EmbeddedServer, Path]]()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    if not os.environ.get("DATABASE_URL"):
+        _start_server(config)
+    # pytest-django has read the settings by now, but nobody has connected yet.
+    settings.DATABASES["default"].update(database.settings_from_url(os.environ["DATABASE_URL"]))
+
+
+def _start_server(config: pytest.Config) -> None:
+    # Without this, a terminated session would leave the server behind.
+    signal.signal(signal.SIGTERM, _ended_from_outside)
+    directory = Path(tempfile.mkdtemp(prefix="tailrace-tests-"))
+    server = database.EmbeddedServer(directory / "postgres")
+    config.stash[_SERVER] = (server, directory)
+    try:
+        os.environ["DATABASE_URL"] = server.start()
+    except BaseException:
+        pytest_unconfigure(config)
+        raise
+
+
+def _ended_from_outside(*_: Any) -> None:
+    pytest.exit("the test session was terminated", returncode=143)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    server, directory = config.stash.get(_SERVER, (None, None))
+    if server is None or directory is None:
+        return
+    del config.stash[_SERVER]
+    os.environ.pop("DATABASE_URL", None)
+    try:
+        server.stop()
+    finally:
+        shutil.rmtree(directory, ignore_errors=True)

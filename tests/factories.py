@@ -1,0 +1,150 @@
+"""Plain functions that make what a test needs, through the services that the product itself uses.
+
+Everything has a sensible default, and names are unique within the process: `task()` alone makes a team, a
+group and a manual shell task.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from typing import Any
+
+from django.contrib.auth import get_user_model
+from django.db.models import F
+from django.utils import timezone
+
+from scheduling import services, transitions
+from scheduling.models import Batch, DeploymentGroup, Execution, Instance, Membership, Node, Task, Team
+from scheduling.models.teams import Role
+from scheduling.states import NodeState, Outcome
+
+_numbers = itertools.count(1)
+
+
+def unique(word: str) -> str:
+    """`word` with a number that no other call in this process gets."""
+    return f"{word}-{next(_numbers)}"
+
+
+def _team(given: Team | None) -> Team:
+    return given or team()
+
+
+def _group(given: DeploymentGroup | None) -> DeploymentGroup:
+    return given or group()
+
+
+# --- people and places -----------------------------------------------------------------------------
+
+
+def team(name: str | None = None) -> Team:
+    return Team.objects.create(name=name or unique("team"))
+
+
+def user(
+    username: str | None = None, *, team: Team | None = None, role: str = Role.OPERATOR, **fields: Any
+) -> Any:
+    """A user with the password "secret", member of `team` in `role` when one is given."""
+    made = get_user_model().objects.create_user(username or unique("user"), password="secret", **fields)
+    if team is not None:
+        Membership.objects.create(team=team, user=made, role=role)
+    return made
+
+
+def group(name: str | None = None, *, team: Team | None = None) -> DeploymentGroup:
+    return DeploymentGroup.objects.create(team=_team(team), name=name or unique("group"))
+
+
+def node(
+    name: str | None = None,
+    *,
+    group: DeploymentGroup | None = None,
+    state: str = NodeState.ONLINE,
+    slots: int = 2,
+    **fields: Any,
+) -> Node:
+    """A node's row, heard of just now; no process stands behind it."""
+    return Node.objects.create(
+        name=name or unique("node"),
+        group=_group(group),
+        state=state,
+        slots=slots,
+        **({"heartbeat_at": timezone.now()} | fields),
+    )
+
+
+# --- work ------------------------------------------------------------------------------------------
+
+
+def task(
+    name: str | None = None, *, group: DeploymentGroup | None = None, enabled: bool = True, **content: Any
+) -> Task:
+    """A task of `content` (fields of TaskRevision.CONTENT); a manual shell task that does nothing by default.
+
+    `cron=` or `interval=` alone are enough to make it a scheduled one, `shards=` to make it sharded.
+    """
+    place = _group(group)
+    if "cron" in content:
+        content.setdefault("trigger", "cron")
+    elif "interval" in content:
+        content.setdefault("trigger", "fixed_rate")
+    if "shards" in content:
+        content.setdefault("mode", "sharded")
+    return services.save_task(
+        team=place.team,
+        group=place,
+        name=name or unique("task"),
+        content={"kind": "shell", "spec": {"command": "true"}} | content,
+        enabled=enabled,
+        by="tests",
+    )
+
+
+def batch(of: Task | None = None, **options: Any) -> Batch:
+    """A batch of the task `of`, begun by hand; `options` are those of `services.trigger`."""
+    return services.trigger(of or task(), **({"by": "tests"} | options))
+
+
+def start(instance: Instance, on: Node | None = None) -> Execution:
+    """Make a waiting instance run on `on` (any node by default) as a claim and a start would."""
+    place = on or instance.node or Node.objects.filter(group=instance.group_id).first()
+    if place is None:
+        place = node(group=instance.group)
+    Instance.objects.filter(pk=instance.pk).update(token=F("token") + F("id") + 1, node=place)
+    instance.refresh_from_db()
+    started = transitions.start(
+        batch=instance.batch_id, instance=instance.pk, token=instance.token, worker=os.getpid(), timeout=None
+    )
+    assert started is not None, f"instance {instance.pk} is {instance.state} and cannot start"
+    instance.refresh_from_db()
+    return Execution.objects.get(pk=started.execution_id)
+
+
+def end(instance: Instance, outcome: str = Outcome.SUCCESS, **report: Any) -> None:
+    """Report the running `instance` as ended; `report` are further arguments of `transitions.end`."""
+    ended = transitions.end(
+        batch=instance.batch_id, instance=instance.pk, token=instance.token, outcome=outcome, **report
+    )
+    assert ended is not None, f"instance {instance.pk} is not run by token {instance.token}"
+    instance.refresh_from_db()
+
+
+def start_batch(batch: Batch) -> list[Instance]:
+    """Make every instance of `batch` run."""
+    instances = list(batch.instances.select_related("group", "node"))
+    for instance in instances:
+        start(instance)
+    batch.refresh_from_db()
+    return instances
+
+
+def end_batch(batch: Batch, outcome: str = Outcome.SUCCESS) -> Batch:
+    """Run every instance of `batch` that has not ended, and end it with `outcome`."""
+    for instance in batch.instances.select_related("group", "node"):
+        if instance.state == "waiting":
+            start(instance)
+        if not instance.is_finished:
+            end(instance, outcome, may_retry=False)
+    batch.refresh_from_db()
+    return batch
