@@ -95,7 +95,7 @@ class _Cleaning:
             self.errors["kind"] = _("is missing; it is one of %(kinds)s.") % {"kinds": ", ".join(known)}
             return
         if not isinstance(name, str) or name not in known:
-            self.errors["kind"] = _not_among(name, known)
+            self.errors["kind"] = not_among(name, known)
             return
         self.clean["kind"] = name
         try:
@@ -113,7 +113,9 @@ class _Cleaning:
             return
         if self.clean["mode"] == Mode.SHARDED:
             if not self.clean["shards"]:
-                self.errors["shards"] = _("is missing; a sharded task has at least one shard, e.g. {0: a, 1: b}.")
+                self.errors["shards"] = _(
+                    "is missing; a sharded task has at least one shard, e.g. {0: a, 1: b}."
+                )
             return
         for name in ("shards", "shard_concurrency"):
             if self.clean[name]:
@@ -125,7 +127,9 @@ class _Cleaning:
         has_cron, has_interval = (self.given.get(name) not in (None, "") for name in ("cron", "interval"))
         if "trigger" not in self.given:
             if has_cron and has_interval:
-                self.errors["trigger"] = _("has both a cron expression and an interval; a task has one of them.")
+                self.errors["trigger"] = _(
+                    "has both a cron expression and an interval; a task has one of them."
+                )
             elif has_cron or has_interval:
                 self.clean["trigger"] = Trigger.CRON.value if has_cron else Trigger.FIXED_RATE.value
         sound = self.field("trigger", _choice(Trigger))
@@ -167,20 +171,21 @@ def shown(value: object) -> str:
     return f"“{text}”" + ("…" if len(str(value)) > 80 else "")
 
 
-# --- single fields: what was given -> what is stored, or _Mistake ------------------------------------
-
-
-def _not_among(value: object, allowed: Iterable[str]) -> str:
+def not_among(value: object, allowed: Iterable[str]) -> str:
+    """What to say of a value that is not one of the `allowed`, with the nearest that is."""
     allowed = list(allowed)
     message = _("%(value)s is not one of %(allowed)s.") % {"value": shown(value), "allowed": ", ".join(allowed)}
     close = get_close_matches(str(value), allowed, n=1)
     return message + (_(" Did you mean “%(close)s”?") % {"close": close[0]} if close else "")
 
 
+# --- single fields: what was given -> what is stored, or _Mistake ------------------------------------
+
+
 def _choice(choices: Any) -> Callable[[Any], str]:
     def rule(value: Any) -> str:
         if not isinstance(value, str) or value not in choices.values:
-            raise _Mistake(_not_among(value, choices.values))
+            raise _Mistake(not_among(value, choices.values))
         return str(value)
 
     return rule
@@ -206,7 +211,9 @@ def _seconds(least: int) -> Callable[[Any], int]:
         except ValueError as error:
             raise _Mistake(f"{error}.") from None
         if seconds < least:
-            raise _Mistake(_("%(value)s is too short; the least is %(least)ds.") % {"value": shown(value), "least": least})
+            raise _Mistake(
+                _("%(value)s is too short; the least is %(least)ds.") % {"value": shown(value), "least": least}
+            )
         return seconds
 
     return rule
@@ -236,13 +243,18 @@ def _cron(value: Any, zone: str) -> str:
     if value is None or value == "":
         return ""
     if not isinstance(value, str) or len(value) > 120:
-        raise _Mistake(_("%(value)s is not a cron expression (text of at most 120 letters).") % {"value": shown(value)})
+        raise _Mistake(
+            _("%(value)s is not a cron expression (text of at most 120 letters).") % {"value": shown(value)}
+        )
     expression = " ".join(value.split())
     try:
         coming = CronSim(expression, timezone.now().astimezone(ZoneInfo(zone)))
     except (CronSimError, ValueError, AssertionError) as error:
         raise _Mistake(
-            _("%(value)s is not a cron expression: %(error)s. Write minute, hour, day, month and weekday, e.g. 5 0 * * *.")
+            _(
+                "%(value)s is not a cron expression: %(error)s. "
+                "Write minute, hour, day, month and weekday, e.g. 5 0 * * *."
+            )
             % {"value": shown(value), "error": str(error).lower() or _("it cannot be read")}
         ) from None
     try:
@@ -266,7 +278,8 @@ def _shards(value: Any) -> list[str]:
         raise _Mistake(_("%(value)s is not a list of shards; write {0: a, 1: b}.") % {"value": shown(value)})
     if len(found) > MOST_SHARDS:
         raise _Mistake(
-            _("has %(count)d shards, and a task has at most %(most)d.") % {"count": len(found), "most": MOST_SHARDS}
+            _("has %(count)d shards, and a task has at most %(most)d.")
+            % {"count": len(found), "most": MOST_SHARDS}
         )
     return [_shard(parameter, index) for index, parameter in enumerate(found)]
 
