@@ -92,7 +92,7 @@ class _Cleaning:
         known = kinds.kinds()
         name = self.given.get("kind")
         if name is None or name == "":
-            self.errors["kind"] = _("is missing; it is one of %(kinds)s.") % {"kinds": ", ".join(known)}
+            self.errors["kind"] = _("It is missing; it is one of %(kinds)s.") % {"kinds": ", ".join(known)}
             return
         if not isinstance(name, str) or name not in known:
             self.errors["kind"] = not_among(name, known)
@@ -114,21 +114,21 @@ class _Cleaning:
         if self.clean["mode"] == Mode.SHARDED:
             if not self.clean["shards"]:
                 self.errors["shards"] = _(
-                    "is missing; a sharded task has at least one shard, e.g. {0: a, 1: b}."
+                    "It is missing; a sharded task has at least one shard, e.g. {0: a, 1: b}."
                 )
             return
         for name in ("shards", "shard_concurrency"):
             if self.clean[name]:
-                self.errors[name] = _("belongs to the mode “sharded”, and this task's mode is “%(mode)s”.") % {
-                    "mode": self.clean["mode"]
-                }
+                self.errors[name] = _(
+                    "It belongs to the mode “sharded”, and this task's mode is “%(mode)s”."
+                ) % {"mode": self.clean["mode"]}
 
     def schedule(self) -> None:
         has_cron, has_interval = (self.given.get(name) not in (None, "") for name in ("cron", "interval"))
         if "trigger" not in self.given:
             if has_cron and has_interval:
                 self.errors["trigger"] = _(
-                    "has both a cron expression and an interval; a task has one of them."
+                    "It has both a cron expression and an interval; a task has one of them."
                 )
             elif has_cron or has_interval:
                 self.clean["trigger"] = Trigger.CRON.value if has_cron else Trigger.FIXED_RATE.value
@@ -144,12 +144,16 @@ class _Cleaning:
         ):
             given, needed = (has_cron if name == "cron" else has_interval), self.clean["trigger"] == needed_by
             if needed and not given:
-                self.errors[name] = _("is missing; the trigger “%(trigger)s” needs it, e.g. %(example)s.") % {
+                self.errors[name] = _(
+                    "It is missing; the trigger “%(trigger)s” needs it, e.g. %(example)s."
+                ) % {
                     "trigger": needed_by.value,
                     "example": example,
                 }
             elif given and not needed:
-                self.errors[name] = _("belongs to the trigger “%(trigger)s”, and this task's is “%(is)s”.") % {
+                self.errors[name] = _(
+                    "It belongs to the trigger “%(trigger)s”, and this task's is “%(is)s”."
+                ) % {
                     "trigger": needed_by.value,
                     "is": self.clean["trigger"],
                 }
@@ -160,15 +164,21 @@ def unknown_field(name: object, known: Iterable[str]) -> str:
     known = list(known)
     close = get_close_matches(str(name), known, n=1)
     if close:
-        return _("is not a known field. Did you mean “%(close)s”?") % {"close": close[0]}
-    return _("is not a known field; known are %(fields)s.") % {"fields": ", ".join(known)}
+        return _("This field is not known. Did you mean “%(close)s”?") % {"close": close[0]}
+    return _("This field is not known; known are %(fields)s.") % {"fields": ", ".join(known)}
 
 
 def shown(value: object) -> str:
-    """A value as messages quote it: short, on one line."""
+    """A value as messages quote it: short, on one line, texts in quotation marks."""
     text = value if isinstance(value, str) else repr(value)
-    text = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:80])
-    return f"“{text}”" + ("…" if len(str(value)) > 80 else "")
+    short = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text[:80])
+    short += "…" if len(text) > 80 else ""
+    return f"“{short}”" if isinstance(value, str) else short
+
+
+def _sentence(message: str) -> str:
+    message = message[:1].upper() + message[1:]
+    return message if message.endswith((".", "?")) else f"{message}."
 
 
 def not_among(value: object, allowed: Iterable[str]) -> str:
@@ -209,7 +219,7 @@ def _seconds(least: int) -> Callable[[Any], int]:
         try:
             seconds = job_parameters.parse_duration(value)
         except ValueError as error:
-            raise _Mistake(f"{error}.") from None
+            raise _Mistake(_sentence(str(error))) from None
         if seconds < least:
             raise _Mistake(
                 _("%(value)s is too short; the least is %(least)ds.") % {"value": shown(value), "least": least}
@@ -278,7 +288,7 @@ def _shards(value: Any) -> list[str]:
         raise _Mistake(_("%(value)s is not a list of shards; write {0: a, 1: b}.") % {"value": shown(value)})
     if len(found) > MOST_SHARDS:
         raise _Mistake(
-            _("has %(count)d shards, and a task has at most %(most)d.")
+            _("It has %(count)d shards, and a task has at most %(most)d.")
             % {"count": len(found), "most": MOST_SHARDS}
         )
     return [_shard(parameter, index) for index, parameter in enumerate(found)]
@@ -303,12 +313,12 @@ def _by_index(pairs: list[tuple[int, Any]]) -> list[Any]:
     found: dict[int, Any] = {}
     for index, parameter in pairs:
         if index in found:
-            raise _Mistake(_("has shard %(index)d twice.") % {"index": index})
+            raise _Mistake(_("It has shard %(index)d twice.") % {"index": index})
         found[index] = parameter
     if found and max(found) >= len(found):
         missing = next(index for index in count() if index not in found)
         raise _Mistake(
-            _("has no shard %(missing)d; the indexes run from 0 to %(last)d without a gap.")
+            _("It has no shard %(missing)d; the indexes run from 0 to %(last)d without a gap.")
             % {"missing": missing, "last": max(found)}
         )
     return [found[index] for index in range(len(found))]
@@ -317,14 +327,14 @@ def _by_index(pairs: list[tuple[int, Any]]) -> list[Any]:
 def _shard(parameter: Any, index: int) -> str:
     if isinstance(parameter, bool) or not isinstance(parameter, str | int | float):
         raise _Mistake(
-            _("shard %(index)d has the parameter %(value)s, which is not a text.")
+            _("Shard %(index)d has the parameter %(value)s, which is not a text.")
             % {"index": index, "value": shown(parameter)}
         )
     text = str(parameter)
     if problem := _unstorable(text):
-        raise _Mistake(_("shard %(index)d: %(problem)s") % {"index": index, "problem": problem})
+        raise _Mistake(_("Shard %(index)d: %(problem)s") % {"index": index, "problem": problem})
     if len(text) > 1000:
-        raise _Mistake(_("shard %(index)d has a parameter of more than 1000 letters.") % {"index": index})
+        raise _Mistake(_("Shard %(index)d has a parameter of more than 1000 letters.") % {"index": index})
     return text
 
 
@@ -348,7 +358,7 @@ def _parameters(given: Any, errors: dict[str, str]) -> dict[str, Any]:
         return {}
     cleaned = {name: _json(value, f"parameters.{name}", errors) for name, value in given.items()}
     for name, message in job_parameters.check(cleaned).items():
-        errors.setdefault(f"parameters.{name}", f"{message}.")
+        errors.setdefault(f"parameters.{name}", _sentence(message))
     return cleaned
 
 
@@ -363,7 +373,7 @@ def _json(value: Any, field: str, errors: dict[str, str]) -> Any:
 
 def _storable(value: Any, depth: int) -> Any:
     if depth > _DEEPEST:
-        raise _Mistake(_("is nested more than %(depth)d deep.") % {"depth": _DEEPEST})
+        raise _Mistake(_("It is nested more than %(depth)d deep.") % {"depth": _DEEPEST})
     match value:
         case None | bool():
             return value
@@ -375,7 +385,7 @@ def _storable(value: Any, depth: int) -> Any:
             return _number(value)
         case Mapping():
             if wrong := [key for key in value if not isinstance(key, str) or _unstorable(key)]:
-                raise _Mistake(_("has the key %(key)s, and keys are texts.") % {"key": shown(wrong[0])})
+                raise _Mistake(_("It has the key %(key)s, and keys are texts.") % {"key": shown(wrong[0])})
             return {str(key): _storable(inner, depth + 1) for key, inner in value.items()}
         case list() | tuple():
             return [_storable(inner, depth + 1) for inner in value]
@@ -391,7 +401,7 @@ def _number(value: int | float) -> int | float:
     except OverflowError:
         finite = False
     if not finite:
-        raise _Mistake(_("holds a number that JSON cannot: write it as text."))
+        raise _Mistake(_("It holds a number that JSON cannot: write it as text."))
     if isinstance(value, float):
         # jsonb keeps decimal digits: 1e22 comes back as an integer, and -0.0 without its sign.
         return int(value) if abs(value) >= 1e16 else value + 0.0
@@ -400,9 +410,9 @@ def _number(value: int | float) -> int | float:
 
 def _unstorable(text: str) -> str | None:
     if len(text) > _LONGEST_TEXT:
-        return _("holds a text of more than %(most)d letters.") % {"most": _LONGEST_TEXT}
+        return _("It holds a text of more than %(most)d letters.") % {"most": _LONGEST_TEXT}
     if "\0" in text:
-        return _("holds a NUL character.")
+        return _("It holds a NUL character.")
     if any("\ud800" <= letter <= "\udfff" for letter in text):
-        return _("holds half of a surrogate pair, which is no character.")
+        return _("It holds half of a surrogate pair, which is no character.")
     return None

@@ -41,11 +41,11 @@ def read_files(names: Iterable[str]) -> Definitions:
         try:
             raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
         except OSError as error:
-            mistakes.append(Mistake(name, 0, "", f"the file cannot be read: {error.strerror or error}"))
+            mistakes.append(Mistake(name, 0, "", f"The file cannot be read: {error.strerror or error}."))
             continue
         found, wrong = read("<stdin>" if name == "-" else name, raw)
         if not found and not wrong:
-            wrong = [Mistake(name, 0, "", "the file defines nothing")]
+            wrong = [Mistake(name, 0, "", "The file defines nothing.")]
         documents += found
         mistakes += wrong
     return check(documents, mistakes)

@@ -34,7 +34,9 @@ PLACES: dict[str, Path] = {
     "misfire": ("misfire",),
     "priority": ("priority",),
 }
-TASK_KEYS = tuple(dict.fromkeys(["name", "group", *(place[0] for place in PLACES.values()), "enabled", "spec"]))
+TASK_KEYS = tuple(
+    dict.fromkeys(["name", "group", *(str(place[0]) for place in PLACES.values()), "enabled", "spec"])
+)
 
 _NAME = re.compile(r"[-a-zA-Z0-9_]+")
 
@@ -100,7 +102,7 @@ class _Checking:
     def document(self, document: Document) -> None:
         data = document.data
         if not isinstance(data, dict):
-            self.mistakes.append(document.mistake((), "a document is a map with team, groups and tasks"))
+            self.mistakes.append(document.mistake((), "A document is a map with team, groups and tasks."))
             return
         self.known_keys(document, (), data, DOCUMENT_KEYS)
         team = self.name(document, (), data, "team", Team)
@@ -119,7 +121,7 @@ class _Checking:
         group = self.name(document, path, data, "group", DeploymentGroup)
         enabled = data.get("enabled")
         if "enabled" in data and not isinstance(enabled, bool):
-            self.mistakes.append(document.mistake((*path, "enabled"), "is neither true nor false."))
+            self.mistakes.append(document.mistake((*path, "enabled"), "It is neither true nor false."))
         content = self.content(document, path, data)
         if team and group:
             self.references.append((document, (*path, "group"), team, group))
@@ -148,7 +150,7 @@ class _Checking:
         """The content as the task's map gives it, and the places that were found wrong already."""
         flat, refused = self.flattened(document, path, data)
         kind = kinds.kinds().get(str(data.get("kind")))
-        likely = [kind] if kind else kinds.kinds().values()
+        likely = [kind] if kind else list(kinds.kinds().values())
         fields = [name for each in likely for name in each.fields]
         spec = {str(key): value for key, value in data.items() if key not in TASK_KEYS}
         for key in spec:
@@ -160,13 +162,13 @@ class _Checking:
         if isinstance(explicit := data.get("spec", {}), dict):
             given["spec"] = spec | explicit
         else:
-            self.mistakes.append(document.mistake((*path, "spec"), "is not a map of the kind's own fields."))
+            self.mistakes.append(document.mistake((*path, "spec"), "It is not a map of the kind's own fields."))
         for name, place in PLACES.items():
             if place not in flat:
                 continue
             if flat[place] is None and place != ("timeout",):
                 self.mistakes.append(
-                    document.mistake((*path, *place), "is empty; write a value, or leave the key out.")
+                    document.mistake((*path, *place), "It is empty; write a value, or leave the key out.")
                 )
                 refused.add(place)
                 if name != "kind":
@@ -193,7 +195,7 @@ class _Checking:
                 flat["trigger", "type"] = value
             else:
                 example = "{cron: 5 0 * * *}" if key == "trigger" else "{count: 2, interval: 30s}"
-                self.mistakes.append(document.mistake((*path, key), f"is not a map; write e.g. {example}."))
+                self.mistakes.append(document.mistake((*path, key), f"It is not a map; write e.g. {example}."))
                 refused |= {(key, name) for name in inner}
         return flat, refused
 
@@ -206,7 +208,7 @@ class _Checking:
                 continue
             own = sorted(name for owner, name in known if owner == team)
             others = sorted(owner for owner, name in known if name == group)
-            message = f"the team {team} has no group {validation.shown(group)}"
+            message = f"The team {team} has no group {validation.shown(group)}"
             if others:
                 message += f"; it belongs to the team {others[0]}, and a task runs on its own team's nodes."
             else:
@@ -219,7 +221,7 @@ class _Checking:
         """Whether this is the first definition of the group or task."""
         key = (thing, team, name)
         if key in self.seen:
-            message = f"the {thing} {name} of the team {team} is defined twice; first at {self.seen[key]}"
+            message = f"The {thing} {name} of the team {team} is defined twice; first at {self.seen[key]}."
             self.mistakes.append(document.mistake(path, message))
             return False
         self.seen[key] = f"{document.file}:{document.line(path)}"
@@ -231,13 +233,13 @@ class _Checking:
         if listed is None:
             return
         if not isinstance(listed, list):
-            self.mistakes.append(document.mistake((key,), f"is not a list; write it as - {example}"))
+            self.mistakes.append(document.mistake((key,), f"It is not a list; write - {example}."))
             return
         for index, item in enumerate(listed):
             if isinstance(item, dict):
                 yield (key, index), item
             else:
-                self.mistakes.append(document.mistake((key, index), f"is not a map; write {example}"))
+                self.mistakes.append(document.mistake((key, index), f"It is not a map; write {example}."))
 
     def known_keys(
         self, document: Document, path: Path, data: Mapping[str | int, Any], known: Sequence[str]
@@ -253,7 +255,7 @@ class _Checking:
         place = (*path, key)
         value = _as_written(document, place, data.get(key))
         if value is None:
-            self.mistakes.append(document.mistake(place, "is missing."))
+            self.mistakes.append(document.mistake(place, "It is missing."))
             return None
         longest = model._meta.get_field("name").max_length
         if isinstance(value, str) and _NAME.fullmatch(value) and len(value) <= longest:

@@ -76,13 +76,13 @@ def read(file: str, raw: bytes) -> tuple[list[Document], list[Mistake]]:
                 documents.append(walk.document)
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        mistakes.append(Mistake(file, line, "", "the file is not UTF-8; save it in that encoding"))
+        mistakes.append(Mistake(file, line, "", "The file is not UTF-8; save it in that encoding."))
     except _Refused as refusal:
         mistakes.append(refusal.mistake)
     except yaml.reader.ReaderError as error:
         line = raw.decode("utf-8-sig").count("\n", 0, error.position) + 1
         code = error.character if isinstance(error.character, int) else ord(error.character)
-        mistakes.append(Mistake(file, line, "", f"the control character U+{code:04X} is not allowed in YAML"))
+        mistakes.append(Mistake(file, line, "", f"The control character U+{code:04X} is not allowed in YAML."))
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         mistakes.append(Mistake(file, mark.line + 1 if mark else 0, "", _syntax(error)))
@@ -90,10 +90,10 @@ def read(file: str, raw: bytes) -> tuple[list[Document], list[Mistake]]:
 
 
 def _syntax(error: yaml.MarkedYAMLError) -> str:
-    message = f"this is not YAML: {', '.join(filter(None, [error.problem, error.context]))}"
+    message = f"This is not YAML: {', '.join(filter(None, [error.problem, error.context]))}"
     if error.problem and "'\\t'" in error.problem:
         message += " (YAML is indented with spaces, not tabs)"
-    return message
+    return f"{message}."
 
 
 class _Loader(yaml.SafeLoader):
@@ -159,9 +159,9 @@ class _Walk:
         self.values += values
         if self.values > MOST_VALUES or len(path) > DEEPEST:
             problem = (
-                f"its aliases expand to more than {MOST_VALUES:,} values"
+                f"Its aliases expand to more than {MOST_VALUES:,} values."
                 if self.values > MOST_VALUES
-                else f"it is nested more than {DEEPEST} deep, or an alias holds itself"
+                else f"It is nested more than {DEEPEST} deep, or an alias holds itself."
             )
             raise _Refused(Mistake(self.document.file, _line(node), "", problem))
 
@@ -181,7 +181,7 @@ class _Walk:
             return items
         if isinstance(node, ScalarNode):
             return self.scalar(node, path)
-        self.wrong(node, path, f"the tag {node.tag} is not allowed here; write plain YAML")
+        self.wrong(node, path, f"The tag {node.tag} is not allowed here; write plain YAML.")
         return None
 
     def pairs(self, node: MappingNode, path: Path, depth: int = 0) -> dict[str | int, tuple[Node, Node]]:
@@ -196,14 +196,14 @@ class _Walk:
                     if isinstance(source, MappingNode):
                         merged.append(self.pairs(source, path, depth + 1))
                     else:
-                        self.wrong(source, path, "<< merges maps, and this is none")
+                        self.wrong(source, path, "<< merges maps, and this is none.")
                 continue
             key = self.key(key_node, path)
             if key is None:
                 continue
             if key in own:
                 first = _line(own[key][0])
-                self.wrong(key_node, (*path, key), f"the key stands twice; it is on line {first} already")
+                self.wrong(key_node, (*path, key), f"The key stands twice; it is on line {first} already.")
                 continue
             own[key] = (key_node, value_node)
         for source in merged:
@@ -216,7 +216,7 @@ class _Walk:
             return str(node.value)
         if isinstance(node, ScalarNode) and node.tag == _TAG + "int" and len(node.value) < 20:
             return int(node.value)
-        self.wrong(node, path, "a key must be a name; put it in quotes if it is one")
+        self.wrong(node, path, "A key must be a name; put it in quotes if it is one.")
         return None
 
     def scalar(self, node: ScalarNode, path: Path) -> Any:
@@ -236,9 +236,9 @@ class _Walk:
                 case "float":
                     return float(text)
         except (ValueError, KeyError):
-            self.wrong(node, path, f"this is no {kind}; write it in quotes if it is text")
+            self.wrong(node, path, f"This is no {kind}; write it in quotes if it is text.")
             return None
-        self.wrong(node, path, f"the tag {node.tag} is not allowed here; write plain YAML")
+        self.wrong(node, path, f"The tag {node.tag} is not allowed here; write plain YAML.")
         return None
 
 

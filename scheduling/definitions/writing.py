@@ -131,5 +131,6 @@ _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456
 def dump(data: Any) -> str:
     """`data` as YAML in block style."""
     # No line is ever folded: where to break one is the writer's choice.
-    options = {"default_flow_style": False, "sort_keys": False, "allow_unicode": True, "width": 2**30}
-    return str(yaml.dump(data, Dumper=_Dumper, **options))
+    return yaml.dump(
+        data, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=True, width=2**30
+    )

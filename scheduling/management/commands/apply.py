@@ -16,8 +16,8 @@ from scheduling.errors import SchedulingError
 class Command(BaseCommand):
     help = (
         "Apply definitions of teams, groups and tasks from YAML files: check them, show what would change, "
-        "ask, and then apply all of it or nothing. Tasks and groups that the files do not mention are left alone, "
-        "and so is the switch of a task whose map has no `enabled`."
+        "ask, and then apply all of it or nothing. Tasks and groups that the files do not mention are left "
+        "alone, and so is the switch of a task whose map has no `enabled`."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -29,10 +29,10 @@ class Command(BaseCommand):
         try:
             wanted = definitions.read_files(files)
         except definitions.InvalidDefinitions as refusal:
+            # Bare lines, so that editors and build logs find file and line at their beginning.
+            self.stderr.write(str(refusal))
             count = len(refusal.mistakes)
-            raise CommandError(
-                f"{refusal}\n{count} mistake{'s' if count > 1 else ''}; nothing was applied."
-            ) from None
+            raise CommandError(f"{count} mistake{'s' if count > 1 else ''}; nothing was applied.") from None
         plan = definitions.plan(wanted)
         self.stdout.write(described(plan, self.style))
         if plan.changes_nothing or dry_run:
@@ -90,7 +90,7 @@ def _added(change: Change) -> list[str]:
     value = written(change.after)
     if "\n" not in value:
         return [f"      {change.field}: {value}"]
-    return [f"      {change.field}:", *(f"        {line}" for line in value.splitlines())]
+    return [f"      {change.field}:", *(f"        {line}".rstrip() for line in value.splitlines())]
 
 
 def _changed(change: Change, style: Style) -> list[str]:
@@ -100,7 +100,7 @@ def _changed(change: Change, style: Style) -> list[str]:
     lines = [f"      {change.field}:"]
     for line in list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[2:]:
         colour = {"+": style.SUCCESS, "-": style.ERROR}.get(line[0], str)
-        lines.append(f"        {colour(line)}")
+        lines.append(f"        {colour(line.rstrip())}")
     return lines
 
 

@@ -86,7 +86,7 @@ def find_task(name: str, team: str | None = None) -> Task:
     names = [f"{owner}/{each}" for owner, each in tasks.values_list("team__name", "name")]
     wanted = f"{team}/{name}" if team else name
     by_name = {full if team else full.partition("/")[2]: full for full in names}
-    near = [by_name[each] for each in get_close_matches(wanted, by_name, n=3)]
+    near = [by_name[each] for each in get_close_matches(wanted, by_name, n=3, cutoff=0.5)]
     hint = f" Did you mean {' or '.join(near)}?" if near else ""
     raise CommandError(f"there is no task {wanted}.{hint}")
 
