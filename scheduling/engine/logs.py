@@ -125,18 +125,19 @@ class LogSink:
             data = data[taken:]
         if not data:
             return
-        excess = len(data) - self._tail_bytes
+        # One byte more than the tail: it tells whether the tail begins with a whole line.
+        excess = len(data) - self._tail_bytes - 1
         if excess >= 0:
             self._dropped += len(self._tail) + excess
             self._tail[:] = data[excess:]
             return
         self._tail += data
         # Trimmed at twice its size, so that a job that prints byte by byte costs no move for each.
-        if len(self._tail) > 2 * self._tail_bytes:
+        if len(self._tail) > 2 * self._tail_bytes + 1:
             self._trim_tail()
 
     def _trim_tail(self) -> None:
-        excess = len(self._tail) - self._tail_bytes
+        excess = len(self._tail) - self._tail_bytes - 1
         if excess > 0:
             self._dropped += excess
             del self._tail[:excess]
@@ -148,7 +149,7 @@ class LogSink:
             self._keep(held)
         self._head_left = 0
         self._trim_tail()
-        if not self._dropped:
+        if not self._dropped and len(self._tail) <= self._tail_bytes:
             self._head += self._tail
             self._tail.clear()
         elif not self._ended:
@@ -228,7 +229,7 @@ def _decoded(buffer: bytearray, size: int) -> str:
 def _cut(piece: bytes) -> int:
     """Where to cut `piece`, whose continuation follows: after a near newline, else between characters."""
     newline = piece.rfind(b"\n", -_NEAR)
-    return newline + 1 or _whole(piece) or len(piece)
+    return newline + 1 or _whole(piece)
 
 
 def _whole(piece: bytes) -> int:
@@ -247,11 +248,11 @@ def _whole(piece: bytes) -> int:
 
 
 def _start(tail: bytearray) -> int:
-    """Where a tail that was cut at its front should begin: after a near newline, else at a character."""
+    """Where a tail behind a gap begins: past its first byte, after a near newline, else at a character."""
     newline = tail.find(b"\n", 0, _NEAR)
     if 0 <= newline < len(tail) - 1:
         return newline + 1
-    start = 0
-    while start < min(3, len(tail)) and 0x80 <= tail[start] < 0xC0:
+    start = min(1, len(tail))
+    while start < min(4, len(tail)) and 0x80 <= tail[start] < 0xC0:
         start += 1
     return start

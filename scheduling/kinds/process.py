@@ -34,8 +34,6 @@ from scheduling.kinds import reaper
 
 _PIPE_BYTES = 1024 * 1024
 _POLL = 0.05
-# How much longer than its grace a reaper may take before it is held to be stuck.
-_PATIENCE = 10.0
 
 
 def become_subreaper() -> None:
@@ -48,23 +46,24 @@ def become_subreaper() -> None:
 def end_descendants(grace: float, *, spare: Collection[int] = ()) -> int:
     """End every process below this one, except those with a pid in `spare` and what is below them.
 
-    SIGTERM, `grace` seconds, SIGKILL; returns how many there were, once none is left. In a worker
+    SIGTERM, `grace` seconds, SIGKILL; returns how many there were at first, once none is left. In a worker
     (see `become_subreaper`) this also finds what daemonised itself or lost its reaper.
     """
-    found: set[psutil.Process] = set()
     deadline = time.monotonic() + grace
     with _alarm_held():
-        while living := _living(spare):
-            killing = time.monotonic() >= deadline
-            for process in living:
-                with contextlib.suppress(psutil.Error):
-                    if killing:
+        found = living = _living(spare)
+        # Once: what appears later is the tidying up of those that were asked.
+        for process in living:
+            with contextlib.suppress(psutil.Error):
+                process.terminate()
+                process.resume()
+        while living:
+            if time.monotonic() >= deadline:
+                for process in living:
+                    with contextlib.suppress(psutil.Error):
                         process.kill()
-                    elif process not in found:
-                        process.terminate()
-                        process.resume()
-            found.update(living)
             psutil.wait_procs(living, timeout=_POLL)
+            living = _living(spare)
     return len(found)
 
 
@@ -111,7 +110,7 @@ def run_command(
             status = _follow(process, log, stop)
         except BaseException:
             with _alarm_held():
-                _end(process, log, grace)
+                _end(process, log)
             raise
         finally:
             if process is not None and process.stdout is not None:
@@ -180,17 +179,16 @@ def _follow(process: subprocess.Popen[bytes], log: Log, stop: threading.Event) -
     return process.wait()
 
 
-def _end(process: subprocess.Popen[bytes] | None, log: Log, grace: float) -> None:
+def _end(process: subprocess.Popen[bytes] | None, log: Log) -> None:
     """Have the reaper end everything, reading on meanwhile so that nobody blocks on a full pipe."""
     if process is None or process.poll() is not None:
         return
     process.send_signal(signal.SIGTERM)
-    deadline = time.monotonic() + grace + _PATIENCE
+    # A job can stop its reaper, which would then not hear.
+    process.send_signal(signal.SIGCONT)
     with contextlib.suppress(ProcessLookupError), _watching(process) as (selector, output):
         while not _step(selector, output, log):
-            if time.monotonic() > deadline:
-                # A job can stop or trace its reaper; what is left then falls to us.
-                process.kill()
+            pass
         _drain(output, log)
     process.wait()
 

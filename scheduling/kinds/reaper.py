@@ -105,25 +105,27 @@ def end_descendants(grace: float) -> dict[int, int]:
     """End every descendant, however it hides; return what ended as `reap` does."""
     ended = reap()
     deadline = time.monotonic() + grace
-    told = set()
+    # Once: what appears later is the tidying up of those that were asked.
+    for pid in descendants():
+        send(os.kill, pid, signal.SIGTERM)
+        # A stopped process hears SIGTERM only once it goes on.
+        send(os.kill, pid, signal.SIGCONT)
     while has_children():
-        killing = time.monotonic() >= deadline
-        found = descendants()
-        for pid in found:
-            if killing:
-                send(os.kill, pid, signal.SIGKILL)
-            elif pid not in told:
-                told.add(pid)
-                send(os.kill, pid, signal.SIGTERM)
-                # A stopped process hears SIGTERM only once it goes on.
-                send(os.kill, pid, signal.SIGCONT)
-        if killing:
-            # A group is killed at once: a process that forks faster than we look cannot slip through.
-            for group in set(found.values()) - {os.getpgrp()}:
-                send(os.killpg, group, signal.SIGKILL)
+        if time.monotonic() >= deadline:
+            kill_descendants()
         signal.sigtimedwait({signal.SIGCHLD}, POLL)
         ended |= reap()
     return ended
+
+
+def kill_descendants() -> None:
+    """Send SIGKILL to every descendant and to the group of each."""
+    found = descendants()
+    for pid in found:
+        send(os.kill, pid, signal.SIGKILL)
+    # A group is killed at once: a process that forks faster than we look cannot slip through.
+    for group in set(found.values()) - {os.getpgrp()}:
+        send(os.killpg, group, signal.SIGKILL)
 
 
 def has_children() -> bool:

@@ -1,12 +1,11 @@
 """Jobs that the tests of kinds run, some of them in processes of their own."""
 
+import os
 import subprocess
 import sys
 import time
 
 from scheduling.jobs import JobContext, JobFailed, job
-
-touched: list[str] = []
 
 
 @job
@@ -56,7 +55,7 @@ def waits(context: JobContext) -> None:
 
 @job
 def leaves_a_child(context: JobContext) -> int:
-    return subprocess.Popen(["sleep", "300"]).pid
+    return os.spawnvp(os.P_NOWAIT, "sleep", ["sleep", "300"])
 
 
 @job(isolated=True)
@@ -74,8 +73,6 @@ def isolated_raises(context: JobContext) -> None:
 
 @job(isolated=True)
 def isolated_dies(context: JobContext) -> None:
-    import os
-
     os._exit(9)
 
 
@@ -88,6 +85,6 @@ def isolated_blocks(context: JobContext) -> None:
         print("tidied up")
 
 
-@job(isolated=True, name="tests.renamed")
+@job(name="tests.renamed")
 def named(context: JobContext) -> str:
     return "renamed"
