@@ -78,6 +78,8 @@ MIDDLEWARE = [
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
+    "config.http.RefusalMiddleware",
+    "scheduling.middleware.ActingViaWeb",
 ]
 
 ROOT_URLCONF = "config.urls"

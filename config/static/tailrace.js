@@ -1,0 +1,70 @@
+// What HTML and htmx do not do by themselves: dialogs that open, clocks that run, logs that follow.
+
+const place = document.getElementById("dialog");
+
+// --- the confirm step ---
+
+document.body.addEventListener("htmx:afterSwap", (event) => {
+  const dialog = event.target === place && place.querySelector("dialog");
+  if (dialog && !dialog.open) dialog.showModal();
+});
+
+// Closing it first gives the focus back to what opened it; htmx then keeps it there through the swap.
+document.body.addEventListener("htmx:beforeSwap", (event) => {
+  if (event.target === place) place.querySelector("dialog")?.close();
+});
+
+document.body.addEventListener("click", (event) => {
+  const dialog = event.target.closest("dialog");
+  if (dialog && event.target.closest("[data-close]")) {
+    event.preventDefault();
+    dialog.close();
+  }
+  for (const open of document.querySelectorAll("details.pick[open]")) {
+    if (!open.contains(event.target)) open.open = false;
+  }
+});
+
+document.body.addEventListener("keydown", (event) => {
+  const open = event.key === "Escape" && event.target.closest("details.pick[open]");
+  if (open) {
+    open.open = false;
+    open.querySelector("summary").focus();
+  }
+});
+
+// --- what still runs counts on ---
+
+const begun = new WeakMap();
+
+function words(seconds) {
+  const two = (number) => String(number).padStart(2, "0");
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`;
+  return `${Math.floor(seconds / 3600)} h ${two(Math.floor(seconds / 60) % 60)} min`;
+}
+
+setInterval(() => {
+  for (const clock of document.querySelectorAll("[data-running-for]")) {
+    if (!begun.has(clock)) begun.set(clock, performance.now() - 1000 * clock.dataset.runningFor);
+    clock.textContent = words(Math.floor((performance.now() - begun.get(clock)) / 1000));
+  }
+}, 1000);
+
+// --- a log that is read at its end stays there ---
+
+let following = false;
+
+function atEnd(log) {
+  return log.scrollHeight - log.scrollTop - log.clientHeight < 40;
+}
+
+document.body.addEventListener("htmx:oobBeforeSwap", () => {
+  const log = document.getElementById("log");
+  following = log !== null && atEnd(log);
+});
+
+document.body.addEventListener("htmx:oobAfterSwap", () => {
+  const log = document.getElementById("log");
+  if (following && log) log.scrollTop = log.scrollHeight;
+});

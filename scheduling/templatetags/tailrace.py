@@ -1,0 +1,89 @@
+"""How pages write times, durations, counters and output."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from typing import Any
+
+from django import template
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.html import format_html
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext as _
+
+register = template.Library()
+
+NOTHING = "–"
+# What a terminal would obey rather than show: colours, cursor moves, titles.
+_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+
+
+@register.filter
+def when(moment: datetime | None) -> SafeString | str:
+    """A `<time>`: of today the clock, of this year the day too, else everything; the title says it whole."""
+    if moment is None:
+        return NOTHING
+    local, now = timezone.localtime(moment), timezone.localtime()
+    if local.date() == now.date():
+        shown = date_format(local, "H:i:s")
+    elif local.year == now.year:
+        shown = date_format(local, "m-d H:i:s")
+    else:
+        shown = date_format(local, "Y-m-d H:i")
+    whole = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local.tzname()}"
+    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), whole, shown)
+
+
+@register.simple_tag
+def took(started: datetime | None, ended: datetime | None) -> SafeString | str:
+    """How long something took; what still runs counts on in the browser."""
+    if started is None:
+        return NOTHING
+    passed = (ended or timezone.now()) - started
+    if ended is None:
+        seconds = max(0, int(passed.total_seconds()))
+        return format_html('<span data-running-for="{}">{}</span>', seconds, duration(passed))
+    return duration(passed)
+
+
+@register.filter
+def duration(passed: timedelta) -> str:
+    """A length of time in the two units that matter."""
+    seconds = max(0.0, passed.total_seconds())
+    if seconds < 1:
+        return _("%d ms") % (seconds * 1000)
+    if seconds < 10:
+        return _("%.1f s") % seconds
+    if seconds < 60:
+        return _("%d s") % seconds
+    minutes, rest = divmod(int(seconds), 60)
+    if minutes < 60:
+        return _("%(minutes)d min %(seconds)02d s") % {"minutes": minutes, "seconds": rest}
+    hours, minutes = divmod(minutes, 60)
+    return _("%(hours)d h %(minutes)02d min") % {"hours": hours, "minutes": minutes}
+
+
+@register.filter
+def printable(text: str) -> str:
+    """Output as a page can show it: without a terminal's escape sequences."""
+    return _ESCAPES.sub("", text) if "\x1b" in text else text
+
+
+@register.filter
+def segments(row: Any) -> list[dict[str, str]]:
+    """The parts of a batch's counters bar, as positions and widths in per cent."""
+    total = row.batch.total
+    parts, at = [], 0.0
+    for state, count in (
+        ("success", row.batch.succeeded),
+        ("failed", row.not_succeeded),
+        ("terminated", row.batch.terminated),
+        ("running", row.running),
+    ):
+        if count and total:
+            width = min(100 * count / total, 100 - at)
+            parts.append({"state": state, "x": f"{at:.2f}", "width": f"{width:.2f}"})
+            at += width
+    return parts

@@ -1,0 +1,170 @@
+"""What pages show of batches and instances, and what of it changed since a page last asked.
+
+A page sends back, in the header X-Shown, which rows it shows and a digest of each; the answer is only what
+differs. Nothing about a page is kept on the server.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from django.http import HttpRequest
+
+from scheduling.models import Batch, Execution, Instance
+from scheduling.permissions import RERUN, STOP, User
+from scheduling.states import BatchState
+
+SHOWN_HEADER = "X-Shown"
+
+
+class Row(Protocol):
+    """Something that stands on a page under an id, and is shown anew when its digest changes."""
+
+    @property
+    def mark(self) -> str: ...
+
+    @property
+    def digest(self) -> str: ...
+
+
+def _digest(*shown: Any) -> str:
+    return f"{zlib.crc32(repr(shown).encode()):08x}"
+
+
+@dataclass(frozen=True)
+class BatchRow:
+    """A batch with how many of its instances run, and what this user may do to it now."""
+
+    batch: Batch
+    running: int
+    may_stop: bool
+    may_rerun: bool
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch], user: User) -> list[BatchRow]:
+        """One row a batch, in two queries however many there are (one of them for the user's roles)."""
+        executing = Instance.objects.executing_by_batch(batches)
+        return [
+            cls(
+                batch=batch,
+                running=executing.get(batch.pk, 0),
+                may_stop=batch.can_stop and user.has_perm(STOP, batch),
+                may_rerun=batch.can_rerun and user.has_perm(RERUN, batch),
+            )
+            for batch in batches
+        ]
+
+    @property
+    def mark(self) -> str:
+        return f"batch-{self.batch.pk}"
+
+    @property
+    def digest(self) -> str:
+        batch = self.batch
+        counters = (batch.succeeded, batch.failed, batch.timed_out, batch.terminated, self.running)
+        times = (batch.started_at, batch.ended_at)
+        return _digest(batch.state, counters, times, batch.reason, batch.held, self.may_stop, self.may_rerun)
+
+    @property
+    def not_succeeded(self) -> int:
+        return self.batch.failed + self.batch.timed_out
+
+    @property
+    def waiting(self) -> int:
+        # The counters and the running instances are read a moment apart.
+        return max(0, self.batch.total - self.batch.ended_count - self.running)
+
+
+@dataclass(frozen=True)
+class InstanceRow:
+    """An instance and what this user may do to it now."""
+
+    instance: Instance
+    may_stop: bool
+    may_rerun: bool
+
+    @classmethod
+    def of(cls, instances: Iterable[Instance], user: User) -> list[InstanceRow]:
+        """One row an instance; each needs its `batch` loaded."""
+        return [
+            cls(
+                instance=instance,
+                may_stop=instance.can_stop and user.has_perm(STOP, instance),
+                may_rerun=_can_rerun(instance) and user.has_perm(RERUN, instance),
+            )
+            for instance in instances
+        ]
+
+    @property
+    def mark(self) -> str:
+        return f"instance-{self.instance.pk}"
+
+    @property
+    def digest(self) -> str:
+        it = self.instance
+        times = (it.started_at, it.ended_at)
+        return _digest(
+            it.state, it.node_id, it.executions_count, times, it.reason, self.may_stop, self.may_rerun
+        )
+
+
+def _can_rerun(instance: Instance) -> bool:
+    return instance.can_rerun and instance.batch.state not in {
+        BatchState.TERMINATING,
+        BatchState.CONDITION_NOT_MET,
+    }
+
+
+@dataclass(frozen=True)
+class ExecutionRow:
+    """An execution in the history of its instance."""
+
+    execution: Execution
+
+    @property
+    def mark(self) -> str:
+        return f"execution-{self.execution.pk}"
+
+    @property
+    def digest(self) -> str:
+        return _digest(self.execution.outcome, self.execution.ended_at)
+
+
+def shown_by(rows: Iterable[Row]) -> str:
+    """What a page that shows `rows` is to send back: its marks and digests, in order."""
+    return " ".join(f"{row.mark}:{row.digest}" for row in rows)
+
+
+@dataclass
+class Difference:
+    """How to bring a page up to date: rows to replace, rows to put in (with the mark before), marks to drop."""
+
+    changed: list[Row] = field(default_factory=list)
+    added: list[tuple[str | None, Row]] = field(default_factory=list)
+    gone: list[str] = field(default_factory=list)
+
+    def __bool__(self) -> bool:
+        return bool(self.changed or self.added or self.gone)
+
+
+def difference(request: HttpRequest, rows: Iterable[Row]) -> Difference:
+    """What differs between `rows` and what the page that asks has shown.
+
+    Rows are added behind the row that precedes them, the first at the top (None).
+    """
+    pairs = (part.partition(":") for part in request.headers.get(SHOWN_HEADER, "").split())
+    shown = {mark: digest for mark, _, digest in pairs}
+    found = Difference()
+    before: str | None = None
+    for row in rows:
+        if row.mark not in shown:
+            found.added.append((before, row))
+        elif shown.pop(row.mark) != row.digest:
+            found.changed.append(row)
+        before = row.mark
+    # Marks come from the browser and go into its page: only those of the right shape are ours.
+    found.gone = [mark for mark in shown if all(part.isalnum() for part in mark.split("-"))]
+    return found
