@@ -21,7 +21,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
-from scheduling.engine import triggers
+from scheduling.engine import recovery, triggers
 from scheduling.services import SCHEDULE_CHANNEL
 
 logger = logging.getLogger(__name__)
@@ -53,7 +53,11 @@ class Step:
     seconds: float
 
 
-STEPS: Sequence[Step] = (Step("settle held batches", triggers.settle_held, 5.0),)
+STEPS: Sequence[Step] = (
+    Step("settle held batches", triggers.settle_held, 5.0),
+    Step("give back expired claims", recovery.expire_claims, 1.0),
+    Step("find silent nodes", recovery.SilenceWatch(), 1.0),
+)
 
 
 class Scheduler:

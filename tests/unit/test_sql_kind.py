@@ -290,7 +290,7 @@ def test_a_server_that_is_not_there_fails_the_job_without_its_password(monkeypat
 def test_the_password_never_appears_in_the_log_or_the_error(
     server: str, warehouse: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    password = "hunter 2%!"  # noqa: S105
+    password = "hunter 2%!"
     joined = "&" if "?" in server else "?"
     monkeypatch.setenv("TAILRACE_SQL_SECRETIVE", f"{server}{joined}password={quote(password)}")
     context = make_context(parameters={"p": password})
