@@ -73,9 +73,7 @@ def roles_of(user: AbstractBaseUser | AnonymousUser) -> dict[int, str]:
 class TeamBackend(BaseBackend):
     """Answers `has_perm` for one object by the user's role in the team that owns it."""
 
-    def has_perm(
-        self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None
-    ) -> bool:
+    def has_perm(self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None) -> bool:
         if obj is None or not user_obj.is_authenticated or not user_obj.is_active:
             return False
         team = team_of(obj)

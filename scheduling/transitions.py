@@ -57,14 +57,16 @@ def notify(channel: str, payload: object = "") -> None:
 
 # The batch is locked before its instance and only while it waits: the first start of a batch makes it
 # run, later ones leave its row alone. An instance whose token changed meanwhile is not started.
+# `state || ''` here and below keeps the planner from the small partial indexes on states, which hold a dead
+# entry for every recent change: rows are found by their primary key.
 _START = """
 WITH waiting AS (
-    SELECT id FROM scheduling_batch WHERE id = %(batch)s AND state = 'waiting' FOR NO KEY UPDATE
+    SELECT id FROM scheduling_batch WHERE id = %(batch)s AND state || '' = 'waiting' FOR NO KEY UPDATE
 ), started AS (
     UPDATE scheduling_instance
     SET state = 'running', claimed_until = NULL, started_at = clock_timestamp(), reason = '',
         executions_count = executions_count + 1
-    WHERE id = %(instance)s AND token = %(token)s AND claimed AND state = 'waiting'
+    WHERE id = %(instance)s AND token = %(token)s AND claimed AND state || '' = 'waiting'
         AND (SELECT count(*) FROM waiting) >= 0
     RETURNING id, batch_id, number, shard_parameter, node_id, token, cause, executions_count, started_at
 ), running AS (
@@ -157,7 +159,7 @@ WITH locked AS (
         ended_at = clock_timestamp(), reason = %(reason)s
     FROM locked
     WHERE instance.id = %(instance)s AND instance.token = %(token)s
-        AND instance.state IN ('running', 'terminating')
+        AND instance.state || '' IN ('running', 'terminating')
     RETURNING instance.id, instance.batch_id, instance.state, instance.ended_at,
         %(may_retry)s::boolean AND instance.retries_left > 0 AND locked.state <> 'terminating'
             AND instance.state IN ('failed', 'timed_out') AS retry
@@ -166,7 +168,7 @@ WITH locked AS (
     SET ended_at = ended.ended_at, exit_code = %(exit_code)s, error = %(error)s, result = %(result)s,
         outcome = CASE WHEN ended.state = 'terminated' THEN 'terminated' ELSE %(outcome)s END
     FROM ended
-    WHERE execution.instance_id = ended.id AND execution.token = %(token)s AND execution.ended_at IS NULL
+    WHERE execution.id = %(execution)s AND execution.instance_id = ended.id
 ), counted AS (
     UPDATE scheduling_batch batch
     SET {
@@ -217,6 +219,7 @@ def end(
     *,
     batch: int,
     instance: int,
+    execution: int,
     token: int,
     outcome: str,
     exit_code: int | None = None,
@@ -238,6 +241,7 @@ def end(
             {
                 "batch": batch,
                 "instance": instance,
+                "execution": execution,
                 "token": token,
                 "state": state.value,
                 "state_if_terminating": state_if_terminating.value,

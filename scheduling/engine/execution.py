@@ -26,7 +26,7 @@ from scheduling import calendars, kinds, parameters, transitions
 from scheduling.engine import logs
 from scheduling.engine.watcher import Watcher
 from scheduling.jobs import JobContext, JobFailed, JobStopped
-from scheduling.kinds.process import end_descendants
+from scheduling.kinds.process import no_descendant_left
 from scheduling.models import TaskRevision
 from scheduling.models.tasks import Overlap
 from scheduling.services import settle_overlap
@@ -102,14 +102,16 @@ def _execute(worker: Worker, claim: Claim, started: transitions.Started) -> None
         tail_bytes=settings.TAILRACE["LOG_TAIL_BYTES"],
     )
     timed_out: TimeoutException | None = None
-    with worker.watcher.watching(claim, started, sink) as watched:
+    with (
+        worker.watcher.watching(claim, started, sink) as watched,
+        no_descendant_left(settings.TAILRACE["STOP_GRACE"]),
+    ):
         try:
             ending = _run_job(claim, started, revision, watched, sink)
         except TimeoutException as error:
             timed_out = error
             ending = Ending(Outcome.TIMED_OUT, error=f"ended after its time-out of {claim.timeout} s")
-    end_descendants(settings.TAILRACE["STOP_GRACE"])
-    _report(claim, revision, sink, ending)
+    _report(claim, started.execution_id, revision, sink, ending)
     if timed_out is not None:
         raise timed_out
 
@@ -226,7 +228,7 @@ def _context(
 # --- report ------------------------------------------------------------------------------------------
 
 
-def _report(claim: Claim, revision: Revision, sink: logs.LogSink, ending: Ending) -> None:
+def _report(claim: Claim, execution_id: int, revision: Revision, sink: logs.LogSink, ending: Ending) -> None:
     """Record the log's rest and how it ended, however long the database is away."""
     _with_patience(lambda: sink.flush(final=True))
 
@@ -234,6 +236,7 @@ def _report(claim: Claim, revision: Revision, sink: logs.LogSink, ending: Ending
         return transitions.end(
             batch=claim.batch,
             instance=claim.instance,
+            execution=execution_id,
             token=claim.token,
             retry_after=revision.retry_interval,
             reason=ending["error"][:500],

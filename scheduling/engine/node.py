@@ -53,17 +53,21 @@ _RECONCILE = 1.0
 # What a dead worker's processes get between SIGTERM and SIGKILL, in seconds.
 _ORPHAN_GRACE = 0.5
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
 
 
-def die_with_parent(parent: int, number: int = signal.SIGKILL) -> None:
-    """Have the kernel send this process `number` when its parent `parent` dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+def become_child(parent: int, role: str) -> None:
+    """Die when `parent` dies, even by SIGKILL, and be called `tr:ROLE` by ps and top."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    prctl(_PR_SET_NAME, f"tr:{role}".encode(), 0, 0, 0)
     if os.getppid() != parent:
-        os.kill(os.getpid(), number)
+        # It died before the kernel was asked to tell.
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _child(parent: int, target: Callable[..., None], *arguments: Any) -> None:
-    die_with_parent(parent)
+def _child(parent: int, role: str, target: Callable[..., None], *arguments: Any) -> None:
+    become_child(parent, role)
     target(*arguments)
 
 
@@ -71,7 +75,7 @@ class NodeSentinel(Sentinel):
     """django-q2's sentinel with channels that no kill can lock, and an eye on the records."""
 
     def __init__(self, cluster: NodeCluster) -> None:
-        die_with_parent(cluster.pid)
+        become_child(cluster.pid, "sentinel")
         become_subreaper()
         self.identity = cluster.identity
         self.grace = cluster.grace
@@ -91,7 +95,7 @@ class NodeSentinel(Sentinel):
         self.start()
 
     def _worker_born(self, **_kwargs: object) -> None:
-        die_with_parent(self.pid)
+        become_child(self.pid, "worker")
         become_subreaper()
         execution.prepare(self.finished)
 
@@ -99,10 +103,12 @@ class NodeSentinel(Sentinel):
         self.spawn_process(worker, self.task_queue, self.result_queue, Timer(), self.timeout)
 
     def spawn_pusher(self) -> Any:
-        return self.spawn_process(_child, self.pid, pusher, self.task_queue, self.event_out, self.broker)
+        return self.spawn_process(
+            _child, self.pid, "pusher", pusher, self.task_queue, self.event_out, self.broker
+        )
 
     def spawn_monitor(self) -> Any:
-        return self.spawn_process(_child, self.pid, monitor, self.result_queue, self.broker)
+        return self.spawn_process(_child, self.pid, "monitor", monitor, self.result_queue, self.broker)
 
     @property
     def _own(self) -> set[int]:

@@ -43,6 +43,7 @@ def lose(executions: Iterable[Execution], *, reason: str, node_gone: bool = Fals
         done = transitions.end(
             batch=instance.batch_id,
             instance=instance.pk,
+            execution=execution.pk,
             token=execution.token,
             outcome=Outcome.TIMED_OUT if overdue else Outcome.LOST,
             error=reason,
