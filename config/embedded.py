@@ -322,9 +322,8 @@ class EmbeddedServer:
         with self.log.open("rb") as log:
             log.seek(begin)
             lines = log.read().decode(errors="replace").splitlines()
-        telling = [
-            line for line in lines if any(mark in line for mark in ("FATAL", "PANIC", "ERROR", "LOG:  could"))
-        ]
+        marks = ("FATAL:", "PANIC:", "ERROR:", "LOG:  could", "LOG:  syntax")
+        telling = [line[line.index(mark) :] for line in lines for mark in marks if mark in line]
         said = " | ".join((telling or lines)[-3:]) or "it said nothing"
         return (
             f"the embedded PostgreSQL in {self.data} did not start: {said}. Nothing was changed; the whole "
