@@ -134,7 +134,6 @@ USE_I18N = True
 USE_TZ = True
 
 STATIC_URL = "static/"
-STATIC_ROOT = VAR / "static"
 STATICFILES_DIRS = [BASE_DIR / "config" / "static"]
 # Served from the checkout without a collecting step; whitenoise sets the headers.
 WHITENOISE_USE_FINDERS = True

@@ -59,6 +59,9 @@ function atEnd(log) {
   return log.scrollHeight - log.scrollTop - log.clientHeight < 40;
 }
 
+const log = document.querySelector("#log[data-follow]");
+if (log) log.scrollTop = log.scrollHeight;
+
 document.body.addEventListener("htmx:oobBeforeSwap", () => {
   const log = document.getElementById("log");
   following = log !== null && atEnd(log);
