@@ -45,10 +45,11 @@ def granted_by(role: str) -> frozenset[str]:
 
 def team_of(thing: Model) -> int | None:
     """The id of the team that owns `thing` (a team, group, node, task, batch, instance or execution)."""
+    # An instance has a batch and a group: the batch first, as pages have it loaded.
     for path in (
         ("team_id",),
-        ("group", "team_id"),
         ("batch", "team_id"),
+        ("group", "team_id"),
         ("instance", "batch", "team_id"),
     ):
         found: Any = thing
@@ -73,9 +74,7 @@ def roles_of(user: AbstractBaseUser | AnonymousUser) -> dict[int, str]:
 class TeamBackend(BaseBackend):
     """Answers `has_perm` for one object by the user's role in the team that owns it."""
 
-    def has_perm(
-        self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None
-    ) -> bool:
+    def has_perm(self, user_obj: AbstractBaseUser | AnonymousUser, perm: str, obj: Model | None = None) -> bool:
         if obj is None or not user_obj.is_authenticated or not user_obj.is_active:
             return False
         team = team_of(obj)
