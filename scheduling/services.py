@@ -283,7 +283,7 @@ def settle_overlap(task_id: int) -> None:
     """Bring the held batches of a task forward as its policy says; may be called at any time.
 
     *Queue*: when nothing of the task runs, the oldest held batch is let go. *Replace*: everything but the
-    newest batch is stopped first.
+    newest batch is stopped first. *Allow* (the policy was edited meanwhile): all of them are let go.
     """
     with transaction.atomic():
         task = (
@@ -293,7 +293,12 @@ def settle_overlap(task_id: int) -> None:
         held = [batch for batch in unfinished if batch.held]
         if not held:
             return
-        replace = task.revision is not None and task.revision.overlap == Overlap.REPLACE
+        overlap = task.revision.overlap if task.revision is not None else Overlap.ALLOW
+        if overlap == Overlap.ALLOW:
+            for batch in held:
+                transitions.release_held(batch.pk)
+            return
+        replace = overlap == Overlap.REPLACE
         outdated = [batch for batch in unfinished if batch.can_stop and batch != held[-1]] if replace else []
         for batch in outdated:
             # It may end by itself at this very moment, which is as good.

@@ -10,9 +10,11 @@ holds it sees every instance.
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import psycopg
 from django.db import connection, transaction
@@ -55,16 +57,18 @@ def notify(channel: str, payload: object = "") -> None:
 
 # The batch is locked before its instance and only while it waits: the first start of a batch makes it
 # run, later ones leave its row alone. An instance whose token changed meanwhile is not started.
+# `state || ''` here and below keeps the planner from the small partial indexes on states, which hold a dead
+# entry for every recent change: rows are found by their primary key.
 _START = """
 WITH waiting AS (
-    SELECT id FROM scheduling_batch WHERE id = %(batch)s AND state = 'waiting' FOR NO KEY UPDATE
+    SELECT id FROM scheduling_batch WHERE id = %(batch)s AND state || '' = 'waiting' FOR NO KEY UPDATE
 ), started AS (
     UPDATE scheduling_instance
     SET state = 'running', claimed_until = NULL, started_at = clock_timestamp(), reason = '',
         executions_count = executions_count + 1
-    WHERE id = %(instance)s AND token = %(token)s AND state = 'waiting'
+    WHERE id = %(instance)s AND token = %(token)s AND claimed AND state || '' = 'waiting'
         AND (SELECT count(*) FROM waiting) >= 0
-    RETURNING id, batch_id, node_id, token, cause, executions_count, started_at
+    RETURNING id, batch_id, number, shard_parameter, node_id, token, cause, executions_count, started_at
 ), running AS (
     UPDATE scheduling_batch batch
     SET state = 'running', started_at = coalesce(batch.started_at, started.started_at)
@@ -77,20 +81,32 @@ WITH waiting AS (
     SELECT clock_timestamp(), 'started', 'batch', running.id, task.name, running.team_id,
         'engine', 'engine', '', '{}'
     FROM running JOIN scheduling_task task ON task.id = running.task_id
+), execution AS (
+    INSERT INTO scheduling_execution
+        (instance_id, number, cause, node_id, worker, token, started_at, deadline_at, error)
+    SELECT id, executions_count, cause, node_id, %(worker)s, token, started_at,
+        started_at + make_interval(secs => %(timeout)s), ''
+    FROM started
+    RETURNING id
 )
-INSERT INTO scheduling_execution
-    (instance_id, number, cause, node_id, worker, token, started_at, deadline_at, error)
-SELECT id, executions_count, cause, node_id, %(worker)s, token, started_at,
-    started_at + make_interval(secs => %(timeout)s), ''
-FROM started
-RETURNING id, number
+SELECT execution.id AS execution_id, started.executions_count AS attempt, started.number,
+    started.shard_parameter, batch.total, batch.revision_id, batch.parameters, batch.scheduled_for
+FROM execution, started JOIN scheduling_batch batch ON batch.id = started.batch_id
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Started:
+    """What a worker needs to know of the execution that it has just begun."""
+
     execution_id: int
+    attempt: int
     number: int
+    shard_parameter: str
+    total: int
+    revision_id: int
+    parameters: dict[str, Any]
+    scheduled_for: datetime
 
 
 def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | None) -> Started | None:
@@ -109,7 +125,8 @@ def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | 
             "timeout": timeout,
         },
     )
-    return Started(row.id, row.number) if row else None
+    # Django's connections hand JSON over as text.
+    return Started(**row._asdict() | {"parameters": json.loads(row.parameters)}) if row else None
 
 
 # --- end -------------------------------------------------------------------------------------------
@@ -142,7 +159,7 @@ WITH locked AS (
         ended_at = clock_timestamp(), reason = %(reason)s
     FROM locked
     WHERE instance.id = %(instance)s AND instance.token = %(token)s
-        AND instance.state IN ('running', 'terminating')
+        AND instance.state || '' IN ('running', 'terminating')
     RETURNING instance.id, instance.batch_id, instance.state, instance.ended_at,
         %(may_retry)s::boolean AND instance.retries_left > 0 AND locked.state <> 'terminating'
             AND instance.state IN ('failed', 'timed_out') AS retry
@@ -151,7 +168,7 @@ WITH locked AS (
     SET ended_at = ended.ended_at, exit_code = %(exit_code)s, error = %(error)s, result = %(result)s,
         outcome = CASE WHEN ended.state = 'terminated' THEN 'terminated' ELSE %(outcome)s END
     FROM ended
-    WHERE execution.instance_id = ended.id AND execution.token = %(token)s AND execution.ended_at IS NULL
+    WHERE execution.id = %(execution)s AND execution.instance_id = ended.id
 ), counted AS (
     UPDATE scheduling_batch batch
     SET {
@@ -202,6 +219,7 @@ def end(
     *,
     batch: int,
     instance: int,
+    execution: int,
     token: int,
     outcome: str,
     exit_code: int | None = None,
@@ -223,6 +241,7 @@ def end(
             {
                 "batch": batch,
                 "instance": instance,
+                "execution": execution,
                 "token": token,
                 "state": state.value,
                 "state_if_terminating": state_if_terminating.value,
@@ -251,7 +270,7 @@ def _retry(instance: int, *, cause: str, after: float) -> None:
     Instance.objects.filter(pk=instance).update(
         state=InstanceState.WAITING,
         cause=cause,
-        token=0,
+        claimed=False,
         ended_at=None,
         started_at=None,
         run_after=timezone.now() + timedelta(seconds=after),
@@ -393,7 +412,7 @@ def rerun_instance(
     instance.state = InstanceState.WAITING
     instance.cause = Cause.RERUN
     instance.reason = ""
-    instance.token = 0
+    instance.claimed = False
     instance.started_at = instance.ended_at = None
     instance.retries_left = retries
     instance.run_after = now
@@ -474,3 +493,38 @@ def set_node_state(node: Node, state: str, *, by: journal.By, reason: str = "") 
             journal.record(f"node_{NodeState(state).value}", node, by, reason=reason)
     node.state = state
     return bool(changed)
+
+
+@transaction.atomic
+def boot_node(node: Node, *, boot_id: UUID, host: str, pid: int) -> None:
+    """Begin a life of `node`: it is online, and what holds another boot ID speaks for it no more."""
+    now = timezone.now()
+    Node.objects.filter(pk=node.pk).update(
+        boot_id=boot_id, host=host, pid=pid, started_at=now, heartbeat_at=now
+    )
+    if node.state != NodeState.DRAINING:
+        set_node_state(node, NodeState.ONLINE, by=journal.ENGINE)
+    notify(WORK_CHANNEL, node.group_id)
+
+
+def heartbeat(node_id: int, boot_id: UUID) -> bool:
+    """Note that the node lives; False when another life of it has begun.
+
+    A node that was thought offline and is heard again is online: what it ran was given to others and is
+    fenced, and it may claim anew.
+    """
+    row = execute(_HEARTBEAT, {"node": node_id, "boot": boot_id})
+    if row is None:
+        return False
+    if row.state == NodeState.OFFLINE:
+        node = Node.objects.select_related("group").get(pk=node_id)
+        set_node_state(node, NodeState.ONLINE, by=journal.ENGINE, reason="heard again")
+        notify(WORK_CHANNEL, node.group_id)
+    return True
+
+
+_HEARTBEAT = """
+UPDATE scheduling_node SET heartbeat_at = clock_timestamp()
+WHERE id = %(node)s AND boot_id = %(boot)s
+RETURNING state
+"""

@@ -109,8 +109,8 @@ class Cause(models.TextChoices):
 class Instance(models.Model):
     """One slot of a batch: a node's (broadcast), a shard's (sharded) or the only one (random).
 
-    `token` fences: every claim takes a new one, and whoever reports with another is refused. 0 means
-    that nobody has claimed it. `claimed_until` is the lease on a claim that has not started.
+    `token` fences: every claim counts it up, and whoever starts or reports with another is refused.
+    `claimed_until` is the lease on a claim that has not started yet; when it passes, anyone may claim.
     """
 
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="instances", db_index=False)
@@ -126,7 +126,8 @@ class Instance(models.Model):
     priority = models.SmallIntegerField(_("priority"), default=0)
     shard_concurrency = models.PositiveSmallIntegerField(default=0)
     run_after = models.DateTimeField(_("not before"), null=True, help_text=_("Empty: held with its batch"))
-    token = models.BigIntegerField(_("fencing token"), default=0)
+    token = models.PositiveIntegerField(_("fencing token"), default=0)
+    claimed = models.BooleanField(_("claimed"), default=False)
     claimed_until = models.DateTimeField(null=True)
     executions_count = models.PositiveIntegerField(_("executions"), default=0)
     retries_left = models.PositiveSmallIntegerField(_("retries left"), default=0)
@@ -153,18 +154,18 @@ class Instance(models.Model):
             models.Index(
                 fields=["group", "-priority", "id"],
                 name="instance_claimable",
-                condition=models.Q(state=InstanceState.WAITING, token=0, pinned=False),
+                condition=models.Q(state=InstanceState.WAITING, claimed=False, pinned=False),
             ),
             models.Index(
                 fields=["node", "-priority", "id"],
                 name="instance_claimable_pinned",
-                condition=models.Q(state=InstanceState.WAITING, token=0, pinned=True),
+                condition=models.Q(state=InstanceState.WAITING, claimed=False, pinned=True),
             ),
             # What a node holds: claimed, running or terminating.
             models.Index(
                 fields=["node"],
                 name="instance_in_flight",
-                condition=models.Q(state__in=sorted(INSTANCE.unfinished)) & ~models.Q(token=0),
+                condition=models.Q(state__in=sorted(INSTANCE.unfinished), claimed=True),
             ),
             models.Index(
                 fields=["batch"],
@@ -198,7 +199,7 @@ class Execution(models.Model):
     cause = models.CharField(_("run by"), max_length=10, choices=Cause)
     node = models.ForeignKey("scheduling.Node", models.PROTECT, related_name="+", db_index=False)
     worker = models.PositiveIntegerField(_("worker process"))
-    token = models.BigIntegerField(_("fencing token"))
+    token = models.PositiveIntegerField(_("fencing token"))
     started_at = models.DateTimeField(_("started"))
     deadline_at = models.DateTimeField(_("deadline"), null=True)
     ended_at = models.DateTimeField(_("ended"), null=True)

@@ -1,0 +1,51 @@
+"""Teams, groups and tasks as YAML files: read and check them, show what would change, apply, export.
+
+definitions = read_files(["flights.yaml"])   # InvalidDefinitions: every mistake with file and line
+shown = plan(definitions)                    # what would change
+apply(definitions, shown)                    # exactly that, or nothing
+print(export())                              # what apply accepts, and would change nothing
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from scheduling.definitions.checking import Definitions, InvalidDefinitions, check
+from scheduling.definitions.planning import Change, DefinitionsMoved, Plan, Step, apply, plan
+from scheduling.definitions.reading import Document, Mistake, read
+from scheduling.definitions.writing import dump, export
+
+__all__ = [
+    "Change",
+    "Definitions",
+    "DefinitionsMoved",
+    "InvalidDefinitions",
+    "Mistake",
+    "Plan",
+    "Step",
+    "apply",
+    "dump",
+    "export",
+    "plan",
+    "read_files",
+]
+
+
+def read_files(names: Iterable[str]) -> Definitions:
+    """What the files define (`-` is the standard input); raises InvalidDefinitions with every mistake."""
+    documents: list[Document] = []
+    mistakes: list[Mistake] = []
+    for name in dict.fromkeys(names):
+        try:
+            raw = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
+        except OSError as error:
+            mistakes.append(Mistake(name, 0, "", f"The file cannot be read: {error.strerror or error}."))
+            continue
+        found, wrong = read("<stdin>" if name == "-" else name, raw)
+        if not found and not wrong:
+            wrong = [Mistake(name, 0, "", "The file defines nothing.")]
+        documents += found
+        mistakes += wrong
+    return check(documents, mistakes)

@@ -1,0 +1,180 @@
+"""What applying definitions would change, in words, and doing exactly that."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django.db import connection, transaction
+
+from scheduling import journal, services
+from scheduling.definitions.checking import Definitions, TaskDefinition
+from scheduling.definitions.writing import task_form
+from scheduling.errors import SchedulingError
+from scheduling.models import DeploymentGroup, Task, Team
+
+# One apply at a time in an installation; the number only has to be no other's.
+_APPLY_LOCK = 7_421_001
+
+
+class DefinitionsMoved(SchedulingError):
+    """Between showing the changes and applying them somebody changed what they were computed from."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """One field of a task: dotted name, and its values before and after as in the file (None: left out)."""
+
+    field: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True)
+class Step:
+    """What happens to one thing: `action` is new, changed or unchanged; `thing` is team, group or task."""
+
+    action: str
+    thing: str
+    team: str
+    name: str
+    changes: tuple[Change, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Every step in the order of application, and how many tasks of these teams the files do not mention."""
+
+    steps: tuple[Step, ...]
+    left_alone: int
+
+    @property
+    def counts(self) -> Counter[str]:
+        """How many things are new, changed and unchanged."""
+        return Counter(step.action for step in self.steps)
+
+    @property
+    def changes_nothing(self) -> bool:
+        return all(step.action == "unchanged" for step in self.steps)
+
+
+def plan(definitions: Definitions) -> Plan:
+    """What applying `definitions` to the database as it is now would change."""
+    teams = set(Team.objects.filter(name__in=definitions.teams).values_list("name", flat=True))
+    groups = set(
+        DeploymentGroup.objects.filter(team__name__in=definitions.teams).values_list("team__name", "name")
+    )
+    tasks = {
+        (task.team.name, task.name): task
+        for task in Task.objects.filter(team__name__in=definitions.teams).select_related(
+            "team", "group", "revision"
+        )
+    }
+    steps = [
+        *(Step("unchanged" if name in teams else "new", "team", name, name) for name in definitions.teams),
+        *(Step("unchanged" if key in groups else "new", "group", *key) for key in definitions.groups),
+        *(_task_step(wanted, tasks.get(key)) for key, wanted in definitions.tasks.items()),
+    ]
+    return Plan(tuple(steps), left_alone=len(tasks.keys() - definitions.tasks.keys()))
+
+
+def _task_step(wanted: TaskDefinition, existing: Task | None) -> Step:
+    after = task_form(name=wanted.name, group=wanted.group, enabled=wanted.enabled, content=wanted.content)
+    if existing is None or existing.revision is None:
+        return Step("new", "task", wanted.team, wanted.name, _changes({}, after))
+    enabled = existing.enabled if wanted.enabled is None else wanted.enabled
+    same_content = existing.revision.digest == services.content_digest(wanted.content)
+    if same_content and existing.group.name == wanted.group and existing.enabled == enabled:
+        return Step("unchanged", "task", wanted.team, wanted.name)
+    before = task_form(
+        name=existing.name,
+        group=existing.group.name,
+        enabled=existing.enabled,
+        content=existing.revision.content,
+    )
+    if wanted.enabled is None:
+        before.pop("enabled", None)
+    elif existing.enabled != enabled:
+        before["enabled"], after["enabled"] = existing.enabled, enabled
+    return Step("changed", "task", wanted.team, wanted.name, _changes(before, after))
+
+
+def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
+    old, new = dict(_leaves(before)), dict(_leaves(after))
+    return tuple(
+        Change(name, old.get(name), new.get(name))
+        for name in dict.fromkeys([*new, *old])
+        if old.get(name) != new.get(name) and name != "name"
+    )
+
+
+def _leaves(form: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in form.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+@transaction.atomic
+def apply(definitions: Definitions, expected: Plan | None = None, *, by: journal.By = None) -> Plan:
+    """Apply all of `definitions` or nothing, and return what was done.
+
+    With `expected`, the plan that a person agreed to, raises DefinitionsMoved when the database has changed
+    so that something else would happen.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_APPLY_LOCK])
+    current = plan(definitions)
+    changed = [step.name for step in current.steps if step.thing == "task" and step.action == "changed"]
+    # Nobody edits what is about to change between looking and writing.
+    locked = Task.objects.filter(team__name__in=definitions.teams, name__in=changed).order_by("pk")
+    if list(locked.select_for_update(no_key=True, of=("self",)).values_list("pk", flat=True)):
+        current = plan(definitions)
+    if expected is not None and current != expected:
+        raise DefinitionsMoved(
+            "somebody changed these tasks after the changes were shown; nothing was applied. Run apply again."
+        )
+    _carry_out(definitions, current, by)
+    return current
+
+
+def _carry_out(definitions: Definitions, current: Plan, by: journal.By) -> None:
+    reason = f"apply {' '.join(definitions.files)}"
+    new = {(step.thing, step.team, step.name) for step in current.steps if step.action == "new"}
+    teams = {team.name: team for team in Team.objects.filter(name__in=definitions.teams)}
+    for step in current.steps:
+        if step.action == "unchanged":
+            continue
+        match step.thing:
+            case "team":
+                teams[step.name] = Team.objects.create(name=step.name)
+                journal.record("created", teams[step.name], by, reason=reason)
+            case "group":
+                group = DeploymentGroup.objects.create(team=teams[step.team], name=step.name)
+                journal.record("created", group, by, reason=reason)
+            case "task":
+                task = _save(definitions.tasks[step.team, step.name], teams[step.team], by, reason)
+                if ("task", step.team, step.name) in new and task.revision and task.revision.number != 1:
+                    raise DefinitionsMoved(
+                        f"somebody created the task {step.name} a moment ago; nothing was applied. "
+                        "Run apply again."
+                    )
+
+
+def _save(wanted: TaskDefinition, team: Team, by: journal.By, reason: str) -> Task:
+    enabled = wanted.enabled
+    if enabled is None:
+        existing = Task.objects.filter(team=team, name=wanted.name).values_list("enabled", flat=True).first()
+        enabled = existing is not False
+    return services.save_task(
+        team=team,
+        group=DeploymentGroup.objects.get(team=team, name=wanted.group),
+        name=wanted.name,
+        content=wanted.content,
+        enabled=enabled,
+        by=by,
+        reason=reason,
+    )

@@ -1,0 +1,136 @@
+"""Writes definitions as the YAML that `apply` reads: one order, defaults left out, always the same bytes."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import yaml
+
+from scheduling import kinds
+from scheduling.definitions.checking import PLACES, TASK_KEYS
+from scheduling.definitions.reading import FLOAT
+from scheduling.models import DeploymentGroup, Task, TaskRevision, Team
+from scheduling.models.tasks import Trigger
+from scheduling.parameters import format_duration
+
+_DURATIONS = {"timeout", "interval", "retry_interval"}
+_BLANK = TaskRevision()
+_DEFAULTS = {name: getattr(_BLANK, name) for name in TaskRevision.CONTENT}
+
+
+def export(teams: Iterable[Team] | None = None) -> str:
+    """The groups and tasks of `teams` (of every team, without any), one YAML document a team."""
+    if teams is None:
+        teams = Team.objects.all()
+    return "---\n".join(_document(team) for team in sorted(teams, key=lambda team: team.name))
+
+
+def _document(team: Team) -> str:
+    groups = [{"name": name} for name in sorted(_names(DeploymentGroup.objects.filter(team=team)))]
+    # A task without a revision was never given a content, so there is nothing to say of it.
+    tasks = Task.objects.filter(team=team, revision__isnull=False).select_related("revision", "group")
+    forms = [
+        task_form(
+            name=task.name,
+            group=task.group.name,
+            enabled=task.enabled,
+            content=task.revision.content if task.revision else {},
+        )
+        # Sorted here: the order must not depend on the server's collation.
+        for task in sorted(tasks, key=lambda task: task.name)
+    ]
+    parts = [dump({"team": team.name})]
+    if groups:
+        parts.append("groups:\n" + textwrap.indent(dump(groups), "  "))
+    if forms:
+        listed = (textwrap.indent(dump([form]), "  ", _not_empty) for form in forms)
+        parts.append("tasks:\n" + "\n".join(listed))
+    return "\n".join(parts) if tasks else "".join(parts)
+
+
+def _names(rows: Any) -> list[str]:
+    return list(rows.values_list("name", flat=True))
+
+
+def _not_empty(line: str) -> bool:
+    return line != "\n"
+
+
+def task_form(*, name: str, group: str, enabled: bool | None, content: Mapping[str, Any]) -> dict[str, Any]:
+    """A task as its map in the file: canonical order, defaults left out, durations in their short form."""
+    values = {
+        field: format_duration(value) if field in _DURATIONS and value is not None else value
+        for field, value in content.items()
+        if field != "spec" and (field == "kind" or value != _DEFAULTS[field])
+    }
+    if values.get("trigger") in {Trigger.CRON, Trigger.FIXED_RATE}:
+        del values["trigger"]
+    if "shards" in values:
+        values["shards"] = dict(enumerate(values["shards"]))
+    if "parameters" in values:
+        values["parameters"] = _sorted(values["parameters"])
+    form: dict[str, Any] = {"name": name, "group": group, "kind": values.pop("kind")}
+    form |= _spec_form(form["kind"], content["spec"])
+    for field, place in PLACES.items():
+        if field not in values:
+            continue
+        if len(place) == 1:
+            form[str(place[0])] = values[field]
+        else:
+            form.setdefault(str(place[0]), {})[place[1]] = values[field]
+    if list(form.get("trigger", ())) == ["type"]:
+        form["trigger"] = form["trigger"]["type"]
+    if enabled is False:
+        form["enabled"] = False
+    return form
+
+
+def _spec_form(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The kind's own fields in the kind's order; those that a task's own key would hide go under `spec`."""
+    known = kinds.kinds().get(kind)
+    order = [*(known.fields if known else ()), *sorted(spec)]
+    ordered = {name: _sorted(spec[name]) for name in dict.fromkeys(order) if name in spec}
+    plain = {name: value for name, value in ordered.items() if name not in TASK_KEYS}
+    hidden = {name: value for name, value in ordered.items() if name in TASK_KEYS}
+    return plain | ({"spec": hidden} if hidden else {})
+
+
+def _sorted(value: Any) -> Any:
+    """`value` with the keys of every map in it in order: jsonb does not keep the one they were given in."""
+    if isinstance(value, dict):
+        return {key: _sorted(value[key]) for key in sorted(value)}
+    if isinstance(value, list):
+        return [_sorted(inner) for inner in value]
+    return value
+
+
+class _Dumper(yaml.SafeDumper):
+    """Block style as a person writes it: lists indented, texts of several lines as they are."""
+
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    several = "\n" in text and all(letter.isprintable() or letter == "\n" for letter in text)
+    # A block that begins with a space or an empty line needs an indentation mark, which nobody reads.
+    block = several and text[0] not in " \n"
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
+
+
+_Dumper.add_representer(str, _text)
+# What our reader takes for a number although YAML 1.1 does not must be quoted when it is text.
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
+
+
+def dump(data: Any) -> str:
+    """`data` as YAML in block style."""
+    # No line is ever folded: where to break one is the writer's choice.
+    return yaml.dump(
+        data, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=True, width=2**30
+    )

@@ -1,0 +1,278 @@
+"""What a worker process does with one claimed instance: start it, run its job, report how it ended.
+
+`run` is the function that django-q2's workers call. It reads and writes the records itself, each in one
+transaction, so nothing depends on django-q2's result queue.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from zoneinfo import ZoneInfo
+
+import psycopg
+from django.conf import settings
+from django.db import DataError, InterfaceError, OperationalError, connection
+from django_q.exceptions import TimeoutException
+
+from scheduling import calendars, kinds, parameters, transitions
+from scheduling.engine import logs
+from scheduling.engine.watcher import Watcher
+from scheduling.jobs import JobContext, JobFailed, JobStopped
+from scheduling.kinds.process import no_descendant_left
+from scheduling.models import TaskRevision
+from scheduling.models.tasks import Overlap
+from scheduling.services import settle_overlap
+from scheduling.states import Outcome
+
+if TYPE_CHECKING:
+    from scheduling.engine.broker import Claim
+    from scheduling.engine.channels import Counter
+
+logger = logging.getLogger(__name__)
+
+# The waits between two tries to report while the database is away, in seconds.
+_PATIENCE = (0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a job ended, as `transitions.end` takes it."""
+
+    outcome: str
+    result: Any = None
+    exit_code: int | None = None
+    error: str = ""
+
+
+class Worker:
+    """The state of this worker process; made once after the fork, by `prepare`."""
+
+    def __init__(self, finished: Counter) -> None:
+        self.finished = finished
+        self.watcher = Watcher()
+        self.watcher.start()
+
+
+_worker: Worker | None = None
+
+
+def prepare(finished: Counter) -> None:
+    """Make this process a worker. Call it once in each, before it takes its first message."""
+    global _worker
+    _worker = Worker(finished)
+
+
+def run(claim: Claim) -> None:
+    """Execute one claimed instance. Does nothing when the claim is not valid any more.
+
+    Lets django-q2's TimeoutException through once everything is recorded: the worker is then replaced.
+    """
+    if _worker is None:
+        raise RuntimeError("Instances run in a node's workers: start one with manage.py node.")
+    try:
+        started = _with_patience(
+            functools.partial(
+                transitions.start,
+                batch=claim.batch,
+                instance=claim.instance,
+                token=claim.token,
+                worker=os.getpid(),
+                timeout=claim.timeout,
+            )
+        )
+        if started is not None:
+            _execute(_worker, claim, started)
+    finally:
+        _worker.finished.add()
+
+
+def _execute(worker: Worker, claim: Claim, started: transitions.Started) -> None:
+    revision = _revision(started.revision_id)
+    sink = logs.LogSink(
+        functools.partial(worker.watcher.store, started.execution_id),
+        head_bytes=settings.TAILRACE["LOG_HEAD_BYTES"],
+        tail_bytes=settings.TAILRACE["LOG_TAIL_BYTES"],
+    )
+    timed_out: TimeoutException | None = None
+    with (
+        worker.watcher.watching(claim, started, sink) as watched,
+        no_descendant_left(settings.TAILRACE["STOP_GRACE"]),
+    ):
+        try:
+            ending = _run_job(claim, started, revision, watched, sink)
+        except TimeoutException as error:
+            timed_out = error
+            ending = Ending(Outcome.TIMED_OUT, error=f"ended after its time-out of {claim.timeout} s")
+    _report(claim, started.execution_id, revision, sink, ending)
+    if timed_out is not None:
+        raise timed_out
+
+
+def _run_job(
+    claim: Claim, started: transitions.Started, revision: Revision, watched: Any, sink: logs.LogSink
+) -> Ending:
+    """Run the job in this thread and say how it ended; only a time-out comes through."""
+    try:
+        with _interruptible(watched):
+            kind = kinds.kind(revision.kind)
+            context = _context(claim, started, revision, watched, sink)
+            result = kind.run(revision.spec, context)
+    except TimeoutException:
+        raise
+    except JobStopped:
+        return Ending(Outcome.TERMINATED, error="stopped on request")
+    except JobFailed as failure:
+        return Ending(
+            Outcome.FAILED,
+            result=failure.result,
+            exit_code=failure.exit_code,
+            error=sink.redacted(failure.message),
+        )
+    except (Exception, SystemExit, KeyboardInterrupt) as error:
+        logger.exception("execution %s broke its job kind %s", started.execution_id, revision.kind)
+        text = f"{type(error).__name__}: {error}"
+        sink.write(f"{text}\n")
+        return Ending(Outcome.FAILED, error=sink.redacted(text))
+    return Ending(Outcome.SUCCESS, result=result, exit_code=None)
+
+
+@contextmanager
+def _interruptible(watched: Any) -> Iterator[None]:
+    """In the block, django-q2's alarm and the watcher's last word may interrupt this thread; after it, not."""
+    watched.interruptible = True
+    try:
+        yield
+    finally:
+        # First of all: an alarm that rings from here on would hit the report.
+        signal.alarm(0)
+        watched.interruptible = False
+
+
+# --- what is needed to run ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """A task's content as a worker keeps it: revisions never change, so each is read once."""
+
+    task_id: int
+    task: str
+    kind: str
+    spec: dict[str, Any]
+    parameters: dict[str, Any]
+    sharded: bool
+    trigger: str
+    cron: str
+    interval: int | None
+    timezone: str
+    retry_interval: int
+    settles_overlap: bool
+
+
+@functools.lru_cache(maxsize=512)
+def _revision(revision_id: int) -> Revision:
+    found = TaskRevision.objects.select_related("task").get(pk=revision_id)
+    return Revision(
+        task_id=found.task_id,
+        task=found.task.name,
+        kind=found.kind,
+        spec=found.spec,
+        parameters=found.parameters,
+        sharded=bool(found.shards),
+        trigger=found.trigger,
+        cron=found.cron,
+        interval=found.interval,
+        timezone=found.timezone,
+        retry_interval=found.retry_interval,
+        settles_overlap=found.overlap in {Overlap.QUEUE, Overlap.REPLACE},
+    )
+
+
+@functools.lru_cache(maxsize=1024)
+def _data_date(revision_id: int, scheduled_for: Any) -> Any:
+    return calendars.data_date(_revision(revision_id), scheduled_for)
+
+
+def _context(
+    claim: Claim, started: transitions.Started, revision: Revision, watched: Any, sink: logs.LogSink
+) -> JobContext:
+    context = JobContext(
+        execution_id=started.execution_id,
+        instance_id=claim.instance,
+        batch_id=claim.batch,
+        task=revision.task,
+        attempt=started.attempt,
+        shard_index=started.number if revision.sharded else 0,
+        shard_count=started.total if revision.sharded else 1,
+        shard_parameter=started.shard_parameter,
+        cycle_time=started.scheduled_for.astimezone(ZoneInfo(revision.timezone)),
+        data_date=_data_date(started.revision_id, started.scheduled_for),
+        log=sink,
+        stop=watched.stop,
+        stop_grace=settings.TAILRACE["STOP_GRACE"],
+    )
+    given = {**revision.parameters, **started.parameters}
+    if given:
+        context.parameters = parameters.expand(given, context.builtins)
+    return context
+
+
+# --- report ------------------------------------------------------------------------------------------
+
+
+def _report(claim: Claim, execution_id: int, revision: Revision, sink: logs.LogSink, ending: Ending) -> None:
+    """Record the log's rest and how it ended, however long the database is away."""
+    _with_patience(lambda: sink.flush(final=True))
+
+    def end(**ending: Any) -> transitions.Ended | None:
+        return transitions.end(
+            batch=claim.batch,
+            instance=claim.instance,
+            execution=execution_id,
+            token=claim.token,
+            retry_after=revision.retry_interval,
+            reason=ending["error"][:500],
+            **ending,
+        )
+
+    told: dict[str, Any] = {
+        "outcome": ending.outcome,
+        "result": ending.result,
+        "exit_code": ending.exit_code,
+        "error": ending.error.replace("\0", "\ufffd"),
+    }
+    try:
+        ended = _with_patience(lambda: end(**told))
+    except (DataError, psycopg.DataError) as error:
+        # PostgreSQL cannot store it (a NUL in a result's text): say so instead of losing the execution.
+        told |= {"outcome": Outcome.FAILED, "result": None, "error": f"the result cannot be stored: {error}"}
+        ended = _with_patience(lambda: end(**told))
+    if ended is None:
+        logger.warning(
+            "instance %s: a report with token %s came too late and changed nothing", claim.instance, claim.token
+        )
+    elif ended.batch_ended and revision.settles_overlap:
+        _with_patience(lambda: settle_overlap(revision.task_id))
+
+
+def _with_patience[Value](attempt: Callable[[], Value]) -> Value:
+    """`attempt` until the database answers. What it does must be safe to do twice, as every verb's CAS is."""
+    tries = 0
+    while True:
+        try:
+            return attempt()
+        except (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError) as error:
+            wait = _PATIENCE[min(tries, len(_PATIENCE) - 1)]
+            tries += 1
+            logger.warning("the database does not answer (%s); trying again in %s s", error, wait)
+            with suppress(Exception):
+                connection.close()
+            time.sleep(wait)

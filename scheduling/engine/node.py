@@ -1,0 +1,344 @@
+"""A node: one django-q2 cluster whose broker claims our instances, and what keeps it honest.
+
+    node (this process: registers, heartbeats, restarts the sentinel)
+      └ sentinel (restarts the others, finds lost executions, ends orphans)
+          ├ pusher   claims instances and hands them to the workers
+          ├ monitor  idle: workers record their results themselves
+          └ workers  one job each at a time
+
+Any of them may be killed at any time. Each dies with its parent (the kernel's parent-death signal), and the
+node and the sentinel adopt orphans (subreapers), so that no process of a job outlives its worker.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import os
+import signal
+import socket
+import time
+import uuid
+from collections.abc import Callable
+from contextlib import suppress
+from types import FrameType
+from typing import Any
+
+import psutil
+from django.conf import settings
+from django.db import Error as DatabaseError
+from django.db import connections
+from django_q.cluster import Cluster, Sentinel, get_mp_context
+from django_q.conf import Conf
+from django_q.monitor import monitor
+from django_q.pusher import pusher
+from django_q.signals import post_spawn
+from django_q.worker import worker
+
+from scheduling import journal, transitions
+from scheduling.engine import execution, recovery
+from scheduling.engine.broker import Identity, InstanceBroker
+from scheduling.engine.channels import Counter, Flag, MessageQueue, ResultQueue, Timer
+from scheduling.errors import NotAvailable
+from scheduling.kinds.process import become_subreaper, end_descendants
+from scheduling.models import DeploymentGroup, Node
+from scheduling.models.journal import Via
+from scheduling.states import InstanceState
+
+logger = logging.getLogger(__name__)
+
+_HEARTBEAT = 2.0
+# How often the sentinel compares the records with its workers when nothing died, in seconds.
+_RECONCILE = 1.0
+# What a dead worker's processes get between SIGTERM and SIGKILL, in seconds.
+_ORPHAN_GRACE = 0.5
+_PR_SET_PDEATHSIG = 1
+_PR_SET_NAME = 15
+
+
+def become_child(parent: int, role: str) -> None:
+    """Die when `parent` dies, even by SIGKILL, and be called `tr:ROLE` by ps and top."""
+    prctl = ctypes.CDLL(None).prctl
+    prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    prctl(_PR_SET_NAME, f"tr:{role}".encode(), 0, 0, 0)
+    if os.getppid() != parent:
+        # It died before the kernel was asked to tell.
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _child(parent: int, role: str, target: Callable[..., None], *arguments: Any) -> None:
+    become_child(parent, role)
+    target(*arguments)
+
+
+class NodeSentinel(Sentinel):
+    """django-q2's sentinel with channels that no kill can lock, and an eye on the records."""
+
+    def __init__(self, cluster: NodeCluster) -> None:
+        become_child(cluster.pid, "sentinel")
+        become_subreaper()
+        self.identity = cluster.identity
+        self.grace = cluster.grace
+        self.finished = Counter()
+        self._looked_at = 0.0
+        self._stop_seen: dict[int, float] = {}
+        stopping = Flag()
+        broker = InstanceBroker(identity=self.identity, finished=self.finished, stopping=stopping)
+        super().__init__(
+            cluster.stop_event, cluster.start_event, cluster.cluster_id, broker, timeout=-1, start=False
+        )
+        self.pool_size = self.identity.slots
+        self.task_queue = MessageQueue()
+        self.result_queue = ResultQueue()
+        self.event_out = stopping
+        post_spawn.connect(self._worker_born, weak=False)
+        self.start()
+
+    def _worker_born(self, **_kwargs: object) -> None:
+        become_child(self.pid, "worker")
+        become_subreaper()
+        execution.prepare(self.finished)
+
+    def spawn_worker(self) -> None:
+        self.spawn_process(worker, self.task_queue, self.result_queue, Timer(), self.timeout)
+
+    def spawn_pusher(self) -> Any:
+        return self.spawn_process(
+            _child, self.pid, "pusher", pusher, self.task_queue, self.event_out, self.broker
+        )
+
+    def spawn_monitor(self) -> Any:
+        return self.spawn_process(_child, self.pid, "monitor", monitor, self.result_queue, self.broker)
+
+    @property
+    def _own(self) -> set[int]:
+        return {process.pid for process in (*self.pool, self.monitor, self.pusher) if process is not None}
+
+    def guard(self) -> None:
+        """Replace what died and compare the records with what lives, until the node stops."""
+        self.start_event.set()
+        while not self.stop_event.wait(Conf.GUARD_CYCLE):
+            self._check()
+        self.stop()
+
+    def _check(self) -> None:
+        dead = [process for process in self.pool if not process.is_alive()]
+        for process in dead:
+            self.reincarnate(process)
+        for process in (self.monitor, self.pusher):
+            if not process.is_alive():
+                self.reincarnate(process)
+        if dead or time.monotonic() - self._looked_at > _RECONCILE:
+            self._looked_at = time.monotonic()
+            end_descendants(_ORPHAN_GRACE, spare=self._own)
+            try:
+                self._reconcile()
+            except DatabaseError as error:
+                logger.warning("node %s cannot read its records: %s", self.identity.name, error)
+                connections.close_all()
+
+    def _reconcile(self) -> None:
+        """Find executions whose worker is gone, and workers that do not end what they should."""
+        live = list(recovery.live_executions(self.identity.node_id))
+        workers = {process.pid for process in self.pool}
+        recovery.lose(
+            (one for one in live if one.worker not in workers),
+            reason=f"worker_lost: the worker process on {self.identity.name} died",
+        )
+        now, grace = time.monotonic(), settings.TAILRACE["STOP_GRACE"]
+        stopping = {one.pk for one in live if one.instance.state == InstanceState.TERMINATING}
+        self._stop_seen = {pk: self._stop_seen.get(pk, now) for pk in stopping}
+        for one in live:
+            # The worker and its watcher see to both; one that is stuck with the GIL held cannot.
+            stuck = now - self._stop_seen.get(one.pk, now) > 2 * grace + 5
+            if one.worker in workers and (stuck or recovery.overdue(one, grace=2 * grace + 3)):
+                logger.warning("execution %s does not end; killing worker %s", one.pk, one.worker)
+                with suppress(ProcessLookupError):
+                    os.kill(one.worker, signal.SIGKILL)
+
+    def stop(self) -> None:
+        """Claim nothing more, give the jobs their grace, end what is left, and record it."""
+        self.event_out.set()
+        _join([self.pusher], 3)
+        self.task_queue.discard()
+        for _ in self.pool:
+            self.task_queue.put("STOP")
+        _join(self.pool, self.grace)
+        for process in self.pool:
+            process.kill()
+        self.result_queue.put("STOP")
+        _join([*self.pool, self.monitor], 2)
+        end_descendants(_ORPHAN_GRACE, spare=())
+
+
+def _join(processes: list[Any], seconds: float) -> None:
+    """Wait for processes; what has not ended after `seconds` is killed."""
+    deadline = time.monotonic() + seconds
+    for process in processes:
+        process.join(max(0.0, deadline - time.monotonic()))
+        if process.is_alive():
+            process.kill()
+            process.join()
+
+
+class NodeCluster(Cluster):
+    """The node's own process: its row, its heartbeat, its sentinel."""
+
+    def __init__(self, node: Node, *, grace: float) -> None:
+        super().__init__()
+        self.node = node
+        self.grace = grace
+        self.stopping = Flag()
+        self.identity = self._identity()
+
+    def _identity(self) -> Identity:
+        return Identity(
+            node_id=self.node.pk,
+            name=self.node.name,
+            group_id=self.node.group_id,
+            boot_id=uuid.uuid4(),
+            slots=self.node.slots,
+        )
+
+    def sig_handler(self, signum: int, frame: FrameType | None) -> None:
+        if self.stopping.is_set():
+            # Asked twice: whatever still runs gets no more grace.
+            self._kill_sentinel()
+        self.stopping.set()
+
+    def start(self) -> int:
+        """Begin a life of the node: a new boot ID, and a sentinel with its processes."""
+        self.identity = self._identity()
+        transitions.boot_node(
+            self.node, boot_id=self.identity.boot_id, host=socket.gethostname(), pid=os.getpid()
+        )
+        # The processes to come must not share a connection with this one.
+        connections.close_all()
+        self.stop_event = Flag()
+        self.start_event = Flag()
+        self.sentinel = get_mp_context().Process(target=NodeSentinel, args=(self,))
+        self.sentinel.start()
+        return int(self.pid)
+
+    def run(self) -> None:
+        """Live until SIGTERM, SIGINT, or until another process takes the node's name."""
+        become_subreaper()
+        self.start()
+        logger.info("node %s is online with %d workers", self.node.name, self.node.slots)
+        beat_at = time.monotonic()
+        while not self.stopping.wait(0.2):
+            if not self.sentinel.is_alive():
+                self._sentinel_died()
+            if time.monotonic() - beat_at >= _HEARTBEAT:
+                beat_at = time.monotonic()
+                self._beat()
+        self._stop()
+
+    def _beat(self) -> None:
+        try:
+            if not transitions.heartbeat(self.identity.node_id, self.identity.boot_id):
+                logger.error("node %s was started elsewhere; this one ends", self.node.name)
+                self.stopping.set()
+        except DatabaseError as error:
+            logger.warning("node %s cannot be heard: %s; trying again", self.node.name, error)
+            connections.close_all()
+
+    def _sentinel_died(self) -> None:
+        logger.error("the sentinel of node %s died; starting another", self.node.name)
+        end_descendants(_ORPHAN_GRACE)
+        while not self.stopping.is_set():
+            try:
+                recovery.take_over(self.node, reason=f"worker_lost: the workers of {self.node.name} died")
+                self.start()
+            except DatabaseError as error:
+                logger.warning("node %s waits for the database: %s", self.node.name, error)
+                connections.close_all()
+                self.stopping.wait(1)
+            else:
+                return
+
+    def _kill_sentinel(self) -> None:
+        if self.sentinel is not None and self.sentinel.is_alive():
+            self.sentinel.kill()
+
+    def _stop(self) -> None:
+        logger.info("node %s is stopping", self.node.name)
+        self.stop_event.set()
+        self.sentinel.join(self.grace + 8)
+        self._kill_sentinel()
+        self.sentinel.join()
+        end_descendants(_ORPHAN_GRACE)
+        try:
+            recovery.node_stopped(self.node, self.identity.boot_id)
+        except DatabaseError as error:
+            logger.warning("node %s could not sign off: %s", self.node.name, error)
+        logger.info("node %s has stopped", self.node.name)
+
+
+def register(*, name: str, group: DeploymentGroup, workers: int) -> Node:
+    """The row of the node called `name`, made when new, with everything set right that an earlier life left.
+
+    Raises NotAvailable when a process of that name lives, here or – as far as heartbeats tell – elsewhere.
+    """
+    node, _created = Node.objects.get_or_create(name=name, defaults={"group": group, "slots": workers})
+    patience = settings.TAILRACE["NODE_TIMEOUT"]
+    here = node.host == socket.gethostname()
+    if here and node.pid and node.pid != os.getpid() and _is_node(node.pid):
+        raise NotAvailable(
+            f"Node {name} runs already as process {node.pid}. Stop that one, or choose another name."
+        )
+    deadline = time.monotonic() + patience
+    while not here and _heard_within(node, patience):
+        if time.monotonic() > deadline:
+            raise NotAvailable(f"Node {name} is alive on {node.host}. Stop it there, or choose another name.")
+        time.sleep(0.5)
+        node.refresh_from_db()
+    _end_leftovers(name)
+    node.group, node.slots = group, workers
+    node.save(update_fields=["group", "slots"])
+    recovery.take_over(node, reason=f"worker_lost: node {name} was started anew")
+    return node
+
+
+def _heard_within(node: Node, seconds: float) -> bool:
+    return bool(
+        Node.objects.filter(pk=node.pk)
+        .exclude(pk__in=Node.objects.silent_for(seconds))
+        .exclude(state="offline")
+    )
+
+
+def _is_node(pid: int) -> bool:
+    with suppress(psutil.Error):
+        return "node" in psutil.Process(pid).cmdline()
+    return False
+
+
+_MARK = "TAILRACE_NODE"
+
+
+def _end_leftovers(name: str) -> None:
+    """End processes of this node's earlier life that outlived even its death (all killed at once)."""
+    mine = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.pid not in mine and process.environ().get(_MARK) == _mark(name):
+                found.append(process)
+    for process in found:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(found, timeout=5)
+
+
+def _mark(name: str) -> str:
+    """What tells this node's processes from those of others on the machine."""
+    return f"{name}@{settings.DATABASES['default']['HOST']}/{settings.DATABASES['default']['NAME']}"
+
+
+def main(*, name: str, group: DeploymentGroup, workers: int, grace: float) -> None:
+    """Run a node until it is told to end; see `manage.py node --help`."""
+    with journal.acting_via(Via.ENGINE):
+        node = register(name=name, group=group, workers=workers)
+        os.environ[_MARK] = _mark(name)
+        NodeCluster(node, grace=grace).run()

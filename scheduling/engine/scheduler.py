@@ -1,0 +1,188 @@
+"""The scheduler process: one leads, any number stand by and take over the moment it is gone.
+
+Who leads is decided by a session-level advisory lock of PostgreSQL, so leading ends with the connection,
+however the process ended, and needs no clock. It spares needless work and nothing more: that a trigger
+fires once rests on the row locks of `triggers.fire_due`, which hold also while two believe that they lead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import select
+import socket
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+from django.db import Error as DjangoDatabaseError
+from django.db import close_old_connections, connection
+from django.utils import timezone
+
+from scheduling.engine import recovery, triggers
+from scheduling.services import SCHEDULE_CHANNEL
+
+logger = logging.getLogger(__name__)
+
+# Advisory locks are numbers, and each database has its own: no two installations can meet on one.
+LEAD_KEY = int.from_bytes(hashlib.sha256(b"tailrace scheduler").digest()[:8], signed=True)
+
+STANDBY_SECONDS = 0.5
+# Everything that changes a due time sends a NOTIFY; this is the net under it.
+POLL_SECONDS = 10.0
+# Due tasks that somebody else holds locked for the moment are tried again after this.
+LOCKED_SECONDS = 0.05
+BACKOFF_SECONDS = (0.1, 2.0)
+
+# A leader's machine that lost its power closes no connection. These let the server find out in about ten
+# seconds, where the system's own default is two hours; on a unix socket they mean nothing.
+_KEEPALIVES = "-c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
+
+
+@dataclass(frozen=True)
+class Step:
+    """A piece of housekeeping that the leader does every `seconds`.
+
+    `run` says whether it did something (a bool or a count); then it is called again without waiting.
+    """
+
+    name: str
+    run: Callable[[], int]
+    seconds: float
+
+
+STEPS: Sequence[Step] = (
+    Step("settle held batches", triggers.settle_held, 5.0),
+    Step("give back expired claims", recovery.expire_claims, 1.0),
+    Step("find silent nodes", recovery.SilenceWatch(), 1.0),
+)
+
+
+class Scheduler:
+    """One scheduler; `run` returns after `stop`, which any thread or signal handler may call."""
+
+    def __init__(self, steps: Sequence[Step] = STEPS) -> None:
+        self._due = dict.fromkeys(steps, 0.0)
+        self._stopping = False
+        self._wake, self._waker = socket.socketpair()
+        self._waker.setblocking(False)
+        self.leads = False
+
+    def stop(self) -> None:
+        """Ask it to end after the transaction it is in."""
+        self._stopping = True
+        try:
+            self._waker.send(b"\0")
+        except OSError:
+            return  # full: it has been woken; closed: it has ended
+
+    def run(self) -> None:
+        """Stand by, lead, and come back after every loss of the database, until `stop`."""
+        shortest, longest = BACKOFF_SECONDS
+        backoff = shortest
+        try:
+            while not self._stopping:
+                try:
+                    with self._connect() as session:
+                        backoff = shortest
+                        self._stand_by(session)
+                        self._lead(session)
+                except psycopg.OperationalError as error:
+                    lost = "; this scheduler leads no more" if self.leads else ""
+                    self.leads = False
+                    logger.warning(
+                        "PostgreSQL does not answer%s: %s. Trying again in %.1f s", lost, _line(error), backoff
+                    )
+                    self._wait(backoff)
+                    backoff = min(backoff * 2, longest)
+        finally:
+            self.leads = False
+            connection.close()
+            self._wake.close()
+            self._waker.close()
+
+    def _connect(self) -> psycopg.Connection[Any]:
+        """A connection that does nothing but hold the lead and listen."""
+        ours = {"connect_timeout": 5, "application_name": "tailrace scheduler"}
+        parameters: dict[str, Any] = ours | connection.get_connection_params()
+        given = parameters.pop("options", "")
+        for djangos in ("cursor_factory", "context", "prepare_threshold"):
+            parameters.pop(djangos, None)
+        return psycopg.connect(**parameters, options=f"{given} {_KEEPALIVES}".strip(), autocommit=True)
+
+    def _stand_by(self, session: psycopg.Connection[Any]) -> None:
+        """Return when this scheduler leads or is to stop."""
+        waiting = False
+        while not self._stopping:
+            row = session.execute("SELECT pg_try_advisory_lock(%s)", [LEAD_KEY]).fetchone()
+            if row and row[0]:
+                self.leads = True
+                logger.info("This scheduler leads")
+                return
+            if not waiting:
+                logger.info("Another scheduler leads; standing by")
+                waiting = True
+            self._wait(STANDBY_SECONDS)
+
+    def _lead(self, session: psycopg.Connection[Any]) -> None:
+        if not self._stopping:
+            session.execute(f"LISTEN {SCHEDULE_CHANNEL}")
+        while not self._stopping:
+            self._wait(self._work(), session)
+
+    def _work(self) -> float:
+        """Do what is due, triggers first, and return for how many seconds there is nothing to do."""
+        fired = self._guarded("fire what is due", triggers.fire_due)
+        if fired is None:
+            return STANDBY_SECONDS
+        now = time.monotonic()
+        for step, due in self._due.items():
+            if due <= now and not self._stopping:
+                again = self._guarded(step.name, step.run)
+                self._due[step] = now if again else now + step.seconds
+        if fired or self._stopping:
+            return 0.0
+        return max(min(self._until_due(), min(self._due.values(), default=now) - time.monotonic()), 0.0)
+
+    def _until_due(self) -> float:
+        try:
+            due = triggers.next_due_at()
+        except DjangoDatabaseError:
+            close_old_connections()
+            return STANDBY_SECONDS
+        if due is None:
+            return POLL_SECONDS
+        return (
+            min((due - timezone.now()).total_seconds(), POLL_SECONDS)
+            if due > timezone.now()
+            else LOCKED_SECONDS
+        )
+
+    def _guarded(self, name: str, run: Callable[[], int]) -> int | None:
+        """What `run` returns, or None when it failed: one step's failure is not the others'."""
+        try:
+            return int(run())
+        except DjangoDatabaseError as error:
+            logger.warning("Could not %s: %s", name, _line(error))
+        except Exception:
+            logger.exception("Could not %s", name)
+        close_old_connections()
+        return None
+
+    def _wait(self, seconds: float, session: psycopg.Connection[Any] | None = None) -> None:
+        """Sleep until `seconds` passed, `stop` was called, or `session` heard something or broke.
+
+        Raises psycopg.OperationalError when it broke.
+        """
+        sockets: list[Any] = [self._wake] if session is None else [self._wake, session]
+        if seconds > 0 and not self._stopping:
+            select.select(sockets, [], [], seconds)
+        if session is not None:
+            for _notification in session.notifies(timeout=0):
+                pass
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())

@@ -1,0 +1,261 @@
+"""Fires what is due: each due time becomes one batch, whatever the number of schedulers, kills and restarts.
+
+One transaction takes due tasks under row locks, makes their batches and moves their next due times on. Cut
+short at any point, it leaves nothing behind and the next round does all of it; locked rows are passed over, so
+two schedulers at once share the work. The unique constraint `trigger_fires_once` stands behind that.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, cast
+
+from django.conf import settings
+from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
+from django.db.models import Exists, OuterRef, Q
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from scheduling import calendars, journal, services
+from scheduling.models import Batch, JournalEntry, Node, Task, TaskRevision
+from scheduling.models.tasks import Misfire, Mode, Overlap
+from scheduling.services import BatchRequest
+from scheduling.states import BATCH, BatchState
+
+logger = logging.getLogger(__name__)
+
+# Missed due times of one task that a single round makes good, so that no round grows without bound.
+RUN_ALL_STEP = 20
+# Missed due times of a cron schedule are counted one by one; nobody needs to know more exactly than this.
+COUNT_UP_TO = 1000
+_MOMENT = timedelta(microseconds=1)
+
+
+def fire_due(now: datetime | None = None, limit: int = 100) -> int:
+    """Fire up to `limit` tasks that are due at `now`, in the order of their due times.
+
+    Each is moved on by one due time, or past all that it missed as its misfire policy says. Returns how many
+    tasks it dealt with: 0 when nothing (more) is due or others hold what is. Call it until then.
+    """
+    now = now or timezone.now()
+    with transaction.atomic():
+        tasks = list(
+            Task.objects.filter(enabled=True, next_due_at__lte=now)
+            .select_related("revision")
+            .order_by("next_due_at", "id")
+            .select_for_update(no_key=True, skip_locked=True, of=("self",))[:limit]
+        )
+        if not tasks:
+            return 0
+        firing = _Firing(now, unfinished=_unfinished_batches(tasks), nodes=_nodes_of_broadcasts(tasks))
+        for task in tasks:
+            firing.add(task)
+        _create(firing)
+        journal.record_all(firing.entries)
+        _move_on(firing.following)
+    for task_id in {request.task.pk for request in firing.requests if request.held}:
+        _settle(task_id)
+    return len(tasks)
+
+
+def next_due_at() -> datetime | None:
+    """When the next enabled task is due; None when none ever is."""
+    due = Task.objects.filter(enabled=True, next_due_at__isnull=False).order_by("next_due_at")
+    return due.values_list("next_due_at", flat=True).first()
+
+
+def settle_held() -> int:
+    """Settle the tasks whose held batches nobody brings forward any more; returns how many tasks.
+
+    Firing settles after its commit and the engine after an end, so this finds something only when one of them
+    was killed in between.
+    """
+    others = Batch.objects.unfinished().filter(task=OuterRef("task"))
+    stranded = (
+        Batch.objects.unfinished()
+        .filter(held=True)
+        .filter(
+            ~Exists(others.filter(held=False))
+            | Q(task__revision__overlap=Overlap.ALLOW)
+            | Q(task__revision__overlap=Overlap.REPLACE)
+            & Exists(
+                others.exclude(pk=OuterRef("pk")).filter(
+                    state__in=sorted(BATCH.sources(BatchState.TERMINATING))
+                )
+            )
+        )
+    )
+    tasks = set(stranded.order_by().values_list("task_id", flat=True).distinct())
+    for task_id in sorted(tasks):
+        _settle(task_id)
+    return len(tasks)
+
+
+@dataclass
+class _Firing:
+    """What one round is going to write, gathered before anything is written."""
+
+    now: datetime
+    unfinished: dict[int, int | None]
+    """The oldest unfinished batch of each task that has one; None for one that this round makes."""
+    nodes: dict[int, list[Node]]
+    requests: list[BatchRequest] = field(default_factory=list)
+    entries: list[JournalEntry] = field(default_factory=list)
+    following: dict[int, datetime | None] = field(default_factory=dict)
+
+    def add(self, task: Task) -> None:
+        """Fire `task`. A schedule that cannot be reckoned loses its due time, not the other tasks theirs."""
+        try:
+            self._add(task)
+        except Exception as error:
+            logger.exception("The schedule of task %s (%d) cannot be reckoned", task.name, task.pk)
+            reason = _("Its schedule cannot be reckoned: %s. Save the task with a correct one.") % error
+            self.entries.append(journal.entry("unscheduled", task, journal.SCHEDULE, reason=reason))
+            self.following[task.pk] = None
+
+    def _add(self, task: Task) -> None:
+        revision, due = task.revision, task.next_due_at
+        if revision is None or due is None:
+            raise ValueError(_("the task has no content"))
+        runs, last = _answer(revision, due, self.now)
+        following = calendars.next_due(revision, last)
+        if due < _grace_begins(self.now):
+            self._record_misfire(task, revision, due, last)
+        for each in runs:
+            self._fire(task, revision, each)
+        self.following[task.pk] = following
+
+    def _fire(self, task: Task, revision: TaskRevision, due: datetime) -> None:
+        busy = task.pk in self.unfinished and revision.overlap != Overlap.ALLOW
+        if busy and revision.overlap == Overlap.SKIP:
+            self._record_skip(task, due)
+            return
+        slots = services.slots_of(revision, self.nodes.get(task.group_id, ()))
+        self.requests.append(
+            BatchRequest(
+                task=task,
+                revision=revision,
+                trigger=revision.trigger,
+                scheduled_for=due,
+                slots=slots,
+                held=busy,
+                by=journal.SCHEDULE,
+            )
+        )
+        if slots:
+            self.unfinished.setdefault(task.pk, None)
+
+    def _record_skip(self, task: Task, due: datetime) -> None:
+        earlier = self.unfinished[task.pk]
+        reason = (
+            _("Batch %(id)s of the task is unfinished, and its overlap policy is to skip.") % {"id": earlier}
+            if earlier
+            else _("An earlier batch of the task is unfinished, and its overlap policy is to skip.")
+        )
+        details = {"due": due.isoformat(), "unfinished_batch": earlier}
+        self.entries.append(
+            journal.entry("trigger_skipped", task, journal.SCHEDULE, reason=reason, details=details)
+        )
+
+    def _record_misfire(self, task: Task, revision: TaskRevision, due: datetime, last: datetime) -> None:
+        missed = 1 + sum(1 for _due in islice(calendars.due_between(revision, due, last), COUNT_UP_TO))
+        details: dict[str, Any] = {
+            "policy": revision.misfire,
+            "count": min(missed, COUNT_UP_TO),
+            "count_is_exact": missed <= COUNT_UP_TO,
+            "first_due": due.isoformat(),
+            "last_due": last.isoformat(),
+        }
+        reason = _("No scheduler fired it within %(seconds)g s of its due time.") % {
+            "seconds": settings.TAILRACE["MISFIRE_GRACE"]
+        }
+        self.entries.append(journal.entry("misfired", task, journal.SCHEDULE, reason=reason, details=details))
+
+
+def _grace_begins(now: datetime) -> datetime:
+    """What was due before this moment has misfired."""
+    return now - timedelta(seconds=cast("float", settings.TAILRACE["MISFIRE_GRACE"]))
+
+
+def _answer(revision: TaskRevision, due: datetime, now: datetime) -> tuple[Sequence[datetime], datetime]:
+    """The due times to run now, and the last one that is thereby dealt with."""
+    grace = _grace_begins(now)
+    if due >= grace:
+        return [due], due
+    match revision.misfire:
+        case Misfire.SKIP:
+            return [], calendars.latest_due(revision, due, grace - _MOMENT)
+        case Misfire.RUN_ONCE:
+            # One run makes good whatever has come due up to this moment, not only what is past the grace.
+            latest = calendars.latest_due(revision, due, now)
+            return [latest], latest
+        case _:
+            missed = islice(calendars.due_between(revision, due, grace - _MOMENT), RUN_ALL_STEP - 1)
+            runs = [due, *missed]
+            return runs, runs[-1]
+
+
+def _unfinished_batches(tasks: Sequence[Task]) -> dict[int, int | None]:
+    overlapping = [task.pk for task in tasks if task.revision and task.revision.overlap != Overlap.ALLOW]
+    found = Batch.objects.unfinished().filter(task__in=overlapping).order_by("task", "-id")
+    return dict(found.values_list("task_id", "id"))
+
+
+def _nodes_of_broadcasts(tasks: Sequence[Task]) -> dict[int, list[Node]]:
+    groups = {task.group_id for task in tasks if task.revision and task.revision.mode == Mode.BROADCAST}
+    nodes: dict[int, list[Node]] = {}
+    for node in Node.objects.online().filter(group__in=groups):
+        nodes.setdefault(node.group_id, []).append(node)
+    return nodes
+
+
+def _create(firing: _Firing) -> None:
+    """Make all batches at once; if the database refuses one of them, make them one by one without it."""
+    if not firing.requests:
+        return
+    try:
+        services.create_batches(firing.requests)
+    except (IntegrityError, DataError):
+        for request in firing.requests:
+            _create_alone(request, firing)
+
+
+def _create_alone(request: BatchRequest, firing: _Firing) -> None:
+    due = request.scheduled_for.isoformat()
+    try:
+        services.create_batches([request])
+    except (IntegrityError, DataError) as error:
+        if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == "trigger_fires_once":
+            logger.warning("Task %s has fired for %s already; not again", request.task.name, due)
+            return
+        logger.exception("Task %s cannot be fired for %s", request.task.name, due)
+        firing.entries.append(
+            journal.entry(
+                "trigger_failed",
+                request.task,
+                journal.SCHEDULE,
+                reason=_("The database refused the batch: %s") % error,
+                details={"due": due},
+            )
+        )
+
+
+def _move_on(following: dict[int, datetime | None]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_task task SET next_due_at = moved.due"
+            " FROM unnest(%s::bigint[], %s::timestamptz[]) AS moved (id, due) WHERE task.id = moved.id",
+            [list(following), list(following.values())],
+        )
+
+
+def _settle(task_id: int) -> None:
+    try:
+        services.settle_overlap(task_id)
+    except DatabaseError:
+        # What fired stays fired; settle_held comes back to the task.
+        logger.exception("The held batches of task %d could not be brought forward yet", task_id)

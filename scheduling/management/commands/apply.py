@@ -1,0 +1,113 @@
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError
+from django.core.management.color import Style
+
+from scheduling import definitions
+from scheduling.definitions import Change, Plan, Step
+from scheduling.errors import SchedulingError
+
+
+class Command(BaseCommand):
+    help = (
+        "Apply definitions of teams, groups and tasks from YAML files: check them, show what would change, "
+        "ask, and then apply all of it or nothing. Tasks and groups that the files do not mention are left "
+        "alone, and so is the switch of a task whose map has no `enabled`."
+    )
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        parser.add_argument("files", nargs="+", metavar="FILE", help="a YAML file; - is the standard input")
+        parser.add_argument("--yes", action="store_true", help="do not ask; needed where there is no terminal")
+        parser.add_argument("--dry-run", action="store_true", help="show what would change, and change nothing")
+
+    def handle(self, *, files: list[str], yes: bool, dry_run: bool, **options: Any) -> None:
+        try:
+            wanted = definitions.read_files(files)
+        except definitions.InvalidDefinitions as refusal:
+            # Bare lines, so that editors and build logs find file and line at their beginning.
+            self.stderr.write(str(refusal))
+            count = len(refusal.mistakes)
+            raise CommandError(f"{count} mistake{'s' if count > 1 else ''}; nothing was applied.") from None
+        plan = definitions.plan(wanted)
+        self.stdout.write(described(plan, self.style))
+        if plan.changes_nothing or dry_run:
+            return
+        if not yes:
+            self.ask()
+        try:
+            definitions.apply(wanted, plan)
+        except SchedulingError as refusal:
+            raise CommandError(str(refusal)) from None
+        self.stdout.write("Applied.")
+
+    def ask(self) -> None:
+        if not sys.stdin.isatty():
+            raise CommandError(
+                "there is no terminal to ask on; nothing was applied. Pass --yes to apply without asking."
+            )
+        try:
+            answer = input("Apply these changes? [y/N] ")
+        except (EOFError, KeyboardInterrupt):
+            answer = ""
+        if answer.strip().lower() not in {"y", "yes"}:
+            raise CommandError("nothing was applied.")
+
+
+def described(plan: Plan, style: Style) -> str:
+    """The plan as a person reads it: a block for each thing that changes, then the sums."""
+    lines: list[str] = []
+    team = ""
+    for step in sorted(plan.steps, key=lambda step: step.team):
+        if step.action == "unchanged":
+            continue
+        if step.team != team:
+            team = step.team
+            lines.append(f"team {team}" + (" (new)" if step.thing == "team" else ""))
+        if step.thing != "team":
+            lines += _step(step, style)
+    counts = plan.counts
+    sums = ", ".join(f"{counts[action]} {action}" for action in ("new", "changed", "unchanged"))
+    others = f"; {plan.left_alone} more of these teams' tasks are left alone" if plan.left_alone else ""
+    return "\n".join([*lines, f"{sums}{others}."])
+
+
+def _step(step: Step, style: Style) -> list[str]:
+    if step.action == "new":
+        head = style.SUCCESS(f"  + {step.thing} {step.name}")
+        return [head, *(style.SUCCESS(line) for change in step.changes for line in _added(change))]
+    lines = [style.WARNING(f"  ~ {step.thing} {step.name}")]
+    for change in step.changes:
+        lines += _changed(change, style)
+    return lines
+
+
+def _added(change: Change) -> list[str]:
+    value = written(change.after)
+    if "\n" not in value:
+        return [f"      {change.field}: {value}"]
+    return [f"      {change.field}:", *(f"        {line}".rstrip() for line in value.splitlines())]
+
+
+def _changed(change: Change, style: Style) -> list[str]:
+    before, after = written(change.before), written(change.after)
+    if "\n" not in before + after:
+        return [f"      {change.field}: {style.ERROR(before)} → {style.SUCCESS(after)}"]
+    lines = [f"      {change.field}:"]
+    for line in list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[2:]:
+        colour = {"+": style.SUCCESS, "-": style.ERROR}.get(line[0], str)
+        lines.append(f"        {colour(line.rstrip())}")
+    return lines
+
+
+def written(value: Any) -> str:
+    """A value as the file writes it; what the file leaves out is a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, str) and "\n" in value and all(c.isprintable() or c == "\n" for c in value):
+        return value
+    return definitions.dump(value).removesuffix("\n").removesuffix("\n...")
