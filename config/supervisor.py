@@ -96,7 +96,8 @@ class Supervisor:
             arrived = signal.sigtimedwait(STOP_SIGNALS | {signal.SIGCHLD}, 0.2)
             if arrived and arrived.si_signo in STOP_SIGNALS:
                 return signal.Signals(arrived.si_signo)
-            self._reap()
+            if arrived:
+                self._reap()
 
     def _start_due(self) -> None:
         now = time.monotonic()
