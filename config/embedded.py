@@ -141,6 +141,9 @@ class EmbeddedServer:
         with contextlib.suppress(FileNotFoundError):
             if self.log.stat().st_size > _LOG_BYTES:
                 self.log.replace(self.log.with_suffix(".log.old"))
+        if self._guard is not None:
+            # Its server died under us; it ends with it.
+            self._guard.wait(_STOP_SECONDS)
         with self.log.open("ab") as log:
             self._guard = subprocess.Popen(
                 # -P: config/ holds modules named like those of the standard library.

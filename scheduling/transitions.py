@@ -94,6 +94,16 @@ SELECT execution.id AS execution_id, started.executions_count AS attempt, starte
 FROM execution, started JOIN scheduling_batch batch ON batch.id = started.batch_id
 """
 
+_STARTED = """
+SELECT execution.id AS execution_id, execution.number AS attempt, instance.number,
+    instance.shard_parameter, batch.total, batch.revision_id, batch.parameters, batch.scheduled_for
+FROM scheduling_instance instance
+JOIN scheduling_execution execution ON execution.instance_id = instance.id AND execution.ended_at IS NULL
+JOIN scheduling_batch batch ON batch.id = instance.batch_id
+WHERE instance.id = %(instance)s AND instance.token = %(token)s
+    AND execution.token = %(token)s AND execution.worker = %(worker)s
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -113,18 +123,11 @@ def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | 
     """Turn a claimed instance into a running one with a new execution.
 
     Returns None when the claim is not valid any more (stopped, expired and claimed again, delivered
-    twice): then nothing was changed and nothing may run.
+    twice): then nothing was changed and nothing may run. Asked again by the worker whose start went
+    through while the database's answer was lost, it returns that start.
     """
-    row = execute(
-        _START,
-        {
-            "batch": batch,
-            "instance": instance,
-            "token": token,
-            "worker": worker,
-            "timeout": timeout,
-        },
-    )
+    asked = {"batch": batch, "instance": instance, "token": token, "worker": worker, "timeout": timeout}
+    row = execute(_START, asked) or execute(_STARTED, asked)
     # Django's connections hand JSON over as text.
     return Started(**row._asdict() | {"parameters": json.loads(row.parameters)}) if row else None
 
@@ -215,6 +218,7 @@ class Ended:
     batch_ended: bool
 
 
+@transaction.atomic(savepoint=False)
 def end(
     *,
     batch: int,
@@ -235,35 +239,36 @@ def end(
     or a report made twice): then nothing was changed.
     """
     state, state_if_terminating = _STATE_OF[Outcome(outcome)]
-    with transaction.atomic():
-        row = execute(
-            _END,
-            {
-                "batch": batch,
-                "instance": instance,
-                "execution": execution,
-                "token": token,
-                "state": state.value,
-                "state_if_terminating": state_if_terminating.value,
-                "outcome": str(outcome),
-                "exit_code": exit_code,
-                "error": error,
-                "reason": reason,
-                "result": None if result is None else Jsonb(result),
-                "may_retry": may_retry,
-            },
-        )
-        if row is None:
-            return None
-        if row.retry:
-            _retry(
-                instance,
-                cause=Cause.LOST if outcome == Outcome.LOST else Cause.RETRY,
-                after=retry_after,
-            )
-        elif row.batch_ended:
-            signals.batch_ended.send(sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger)
-        return Ended(row.state, row.retry, row.batch_ended)
+    row = execute(
+        _END,
+        {
+            "batch": batch,
+            "instance": instance,
+            "execution": execution,
+            "token": token,
+            "state": state.value,
+            "state_if_terminating": state_if_terminating.value,
+            "outcome": str(outcome),
+            "exit_code": exit_code,
+            "error": error,
+            "reason": reason,
+            "result": None if result is None else Jsonb(result),
+            "may_retry": may_retry,
+        },
+    )
+    if row is None:
+        return None
+    if row.retry:
+        _retry(instance, cause=Cause.LOST if outcome == Outcome.LOST else Cause.RETRY, after=retry_after)
+    elif row.batch_ended:
+        signals.batch_ended.send(sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger)
+    return Ended(row.state, row.retry, row.batch_ended)
+
+
+@transaction.atomic
+def hand_over(*, ending: dict[str, Any], starting: dict[str, Any]) -> tuple[Ended | None, Started | None]:
+    """`end` one execution and `start` the worker's next in one transaction: half the commits of both alone."""
+    return end(**ending), start(**starting)
 
 
 def _retry(instance: int, *, cause: str, after: float) -> None:

@@ -97,7 +97,7 @@ class NodeSentinel(Sentinel):
     def _worker_born(self, **_kwargs: object) -> None:
         become_child(self.pid, "worker")
         become_subreaper()
-        execution.prepare(self.finished)
+        execution.prepare(self.task_queue, self.finished)
 
     def spawn_worker(self) -> None:
         self.spawn_process(worker, self.task_queue, self.result_queue, Timer(), self.timeout)
