@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from pathlib import Path
 
 import psycopg
 from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
 from django.db import connection, transaction
 
 from config import database
@@ -26,6 +28,7 @@ ACCOUNTS = {
     "outsider": (OTHER_TEAM, "owner"),
 }
 DEFINITIONS = Path(__file__).with_name("definitions.yaml")
+_HEALTH_URL = re.compile(r"http://127\.0\.0\.1:\d+/healthz")
 _INSTALL_LOCK = 7_421_002
 
 
@@ -74,8 +77,12 @@ def _apply_definitions(port: int) -> None:
     from scheduling import definitions
 
     wanted = definitions.read_files([str(DEFINITIONS)])
-    wanted.tasks[TEAM, HEALTH_TASK].content["parameters"]["port"] = port
+    wanted.tasks[TEAM, HEALTH_TASK].content["spec"] = _health_spec(port)
     definitions.apply(wanted, by="demo")
+
+
+def _health_spec(port: int) -> dict[str, str]:
+    return {"url": f"http://127.0.0.1:{port}/healthz"}
 
 
 def _follow_port(port: int) -> None:
@@ -88,16 +95,17 @@ def _follow_port(port: int) -> None:
         .select_related("team", "group", "revision")
         .first()
     )
-    if task is None or task.revision is None or task.revision.parameters.get("port") in {None, port}:
+    if task is None or task.revision is None or task.revision.spec == _health_spec(port):
         return
     shipped = definitions.read_files([str(DEFINITIONS)]).tasks[TEAM, HEALTH_TASK].content
-    if task.revision.content | {"parameters": shipped["parameters"]} != shipped:
+    ours = _HEALTH_URL.fullmatch(task.revision.spec.get("url", ""))
+    if not ours or task.revision.content != shipped | {"spec": {"url": ours[0]}}:
         return
     services.save_task(
         team=task.team,
         group=task.group,
         name=task.name,
-        content=shipped | {"parameters": {"port": port}},
+        content=shipped | {"spec": _health_spec(port)},
         enabled=task.enabled,
         by="demo",
         reason=f"the console is on port {port} now",
@@ -107,8 +115,10 @@ def _follow_port(port: int) -> None:
 def _make_accounts(password: str) -> None:
     from scheduling.models import Membership, Team
 
+    # They share one password, and hashing it is meant to be slow.
+    hashed = make_password(password)
     for name, (team, role) in ACCOUNTS.items():
-        user = get_user_model().objects.create_user(name, password=password)
+        user = get_user_model().objects.create(username=name, password=hashed)
         Membership.objects.create(user=user, team=Team.objects.get(name=team), role=role)
 
 
