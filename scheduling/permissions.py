@@ -45,10 +45,11 @@ def granted_by(role: str) -> frozenset[str]:
 
 def team_of(thing: Model) -> int | None:
     """The id of the team that owns `thing` (a team, group, node, task, batch, instance or execution)."""
+    # An instance has a batch and a group: the batch first, as pages have it loaded.
     for path in (
         ("team_id",),
-        ("group", "team_id"),
         ("batch", "team_id"),
+        ("group", "team_id"),
         ("instance", "batch", "team_id"),
     ):
         found: Any = thing

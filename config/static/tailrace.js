@@ -11,7 +11,10 @@ document.body.addEventListener("htmx:afterSwap", (event) => {
 
 // Closing it first gives the focus back to what opened it; htmx then keeps it there through the swap.
 document.body.addEventListener("htmx:beforeSwap", (event) => {
-  if (event.target === place) place.querySelector("dialog")?.close();
+  if (event.target !== place) return;
+  place.querySelector("dialog")?.close();
+  // What an earlier attempt was refused for has been read.
+  for (const row of document.querySelectorAll("tr.refused")) row.remove();
 });
 
 document.body.addEventListener("click", (event) => {
@@ -58,6 +61,9 @@ let following = false;
 function atEnd(log) {
   return log.scrollHeight - log.scrollTop - log.clientHeight < 40;
 }
+
+const log = document.querySelector("#log[data-follow]");
+if (log) log.scrollTop = log.scrollHeight;
 
 document.body.addEventListener("htmx:oobBeforeSwap", () => {
   const log = document.getElementById("log");

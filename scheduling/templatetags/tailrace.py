@@ -22,18 +22,16 @@ _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)
 
 @register.filter
 def when(moment: datetime | None) -> SafeString | str:
-    """A `<time>`: of today the clock, of this year the day too, else everything; the title says it whole."""
+    """A `<time>`: the clock, and the day when that is not today; its title says all."""
     if moment is None:
         return NOTHING
     local, now = timezone.localtime(moment), timezone.localtime()
-    if local.date() == now.date():
-        shown = date_format(local, "H:i:s")
-    elif local.year == now.year:
-        shown = date_format(local, "m-d H:i:s")
-    else:
-        shown = date_format(local, "Y-m-d H:i")
+    clock, day = date_format(local, "H:i:s"), ""
+    if local.date() != now.date():
+        day = date_format(local, "m-d" if local.year == now.year else "Y-m-d")
     whole = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local.tzname()}"
-    return format_html('<time datetime="{}" title="{}">{}</time>', local.isoformat(), whole, shown)
+    dated = format_html(" <small>{}</small>", day) if day else ""
+    return format_html('<time datetime="{}" title="{}">{}{}</time>', local.isoformat(), whole, clock, dated)
 
 
 @register.simple_tag

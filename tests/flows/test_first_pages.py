@@ -1,0 +1,156 @@
+"""An operator's first minutes, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+
+import pytest
+from django.db import connections
+from django.utils import timezone
+from playwright.sync_api import Page, expect, sync_playwright
+from pytest_django.live_server_helper import LiveServer
+
+from scheduling.models import Batch, Instance, JournalEntry, LogChunk
+from tests import factories as make
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def page(live_server: LiveServer, settings: object) -> Iterator[Page]:
+    """A browser that fails the test for anything its console complains of."""
+    chromium = shutil.which("chromium")
+    if chromium is None:
+        pytest.fail("the flows need Chromium: install the system's package `chromium`")
+    # Playwright keeps an event loop in this thread, at the sight of which Django refuses its database.
+    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+    complaints: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(
+            executable_path=chromium,
+            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
+        )
+        page = browser.new_page(base_url=live_server.url)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        # A refusal is a 4xx, which the browser notes; it is what some of these flows are about.
+        page.on(
+            "console",
+            lambda said: (
+                complaints.append(said.text)
+                if said.type in {"error", "warning"} and "status of 4" not in said.text
+                else None
+            ),
+        )
+        yield page
+        browser.close()
+        # Django kept a second connection beside that event loop, which nobody else would close.
+        connections.close_all()
+    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
+    assert complaints == []
+
+
+def sign_in(page: Page, address: str) -> None:
+    page.goto(address)
+    page.get_by_label("Username").fill("mei")
+    page.get_by_label("Password").fill("secret")
+    page.get_by_role("button", name="Sign in").click()
+
+
+def running_batch() -> Batch:
+    team = make.team("warehouse")
+    make.user("mei", team=team)
+    group = make.group("etl", team=team)
+    make.node("node-a", group=group)
+    batch = make.batch(make.task("extract", group=group, shards=["AA", "UA"]))
+    make.start_batch(batch)
+    return batch
+
+
+def test_an_operator_signs_in_opens_a_batch_and_stops_it(page: Page) -> None:
+    batch = running_batch()
+    sign_in(page, "/batches/")
+    page.get_by_role("link", name=str(batch.pk), exact=True).click()
+    head = page.locator(f"#batch-{batch.pk}")
+    expect(head.locator(".state")).to_have_attribute("data-state", "running")
+
+    stop = head.locator("[data-action=stop]")
+    stop.focus()
+    page.keyboard.press("Enter")
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_contain_text("2 running instances are told to end")
+    expect(dialog.get_by_label("Reason")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+    expect(stop).to_be_focused()
+
+    page.keyboard.press("Enter")
+    dialog.get_by_label("Reason").fill("wrong input file")
+    page.keyboard.press("Enter")
+    expect(head.locator(".state")).to_have_attribute("data-state", "terminating")
+    expect(head).to_contain_text("Stopped by mei: wrong input file")
+    expect(page.locator("#instances [data-state=terminating]")).to_have_count(2)
+    expect(dialog).to_have_count(0)
+
+    # The nodes confirm, and the page hears of it by itself.
+    for instance in batch.instances.all():
+        make.end(instance, "terminated")
+    expect(head.locator(".state")).to_have_attribute("data-state", "failed")
+    expect(page.locator("#instances [data-action=rerun]")).to_have_count(2)
+    assert JournalEntry.objects.filter(action="stopped", actor="mei", via="web").count() == 1
+
+
+def test_a_stop_that_comes_too_late_is_refused_beside_the_row(page: Page) -> None:
+    batch = running_batch()
+    sign_in(page, "/batches/")
+    page.locator(f"#batch-{batch.pk} [data-action=stop]").click()
+    page.get_by_label("Reason").fill("too late")
+    make.end_batch(batch)
+    page.get_by_role("button", name="Stop the batch").click()
+    refusal = page.locator(f"#batch-{batch.pk}-refused")
+    expect(refusal).to_contain_text("only an unfinished batch that was not stopped yet can be stopped")
+    expect(page.locator(f"#batch-{batch.pk} .state")).to_have_attribute("data-state", "success")
+
+
+def test_a_rerun_from_the_list_brings_the_new_batch_to_its_top(page: Page) -> None:
+    batch = make.end_batch(running_batch())
+    sign_in(page, "/batches/")
+    page.locator(f"#batch-{batch.pk} [data-action=rerun]").click()
+    page.get_by_label("Reason").fill("the feed was corrected")
+    page.get_by_role("button", name="Rerun the batch").click()
+    again = page.locator("#batches tr").first
+    expect(again).to_contain_text("rerun")
+    expect(again.locator(".state")).to_have_attribute("data-state", "waiting")
+    expect(page.locator("#batches tr")).to_have_count(2)
+    expect(page.locator("#notices")).to_contain_text("has begun")
+
+
+def test_a_log_grows_while_the_job_runs_and_ends_with_it(page: Page) -> None:
+    batch = running_batch()
+    instance = batch.instances.first()
+    assert instance is not None
+    execution = instance.executions.get()
+
+    def write(sequence: int, text: str) -> None:
+        LogChunk.objects.create(execution=execution, sequence=sequence, text=text, written_at=timezone.now())
+
+    write(0, "reading flights\n")
+    sign_in(page, f"/instances/{instance.pk}/")
+    log = page.locator("#log")
+    expect(log).to_have_text("reading flights\n")
+    write(1, "<b>3,141</b> rows\n")
+    expect(log).to_have_text("reading flights\n<b>3,141</b> rows\n")
+    make.end(instance, "failed", error="exit code 3", exit_code=3, may_retry=False)
+    head = page.locator(f"#instance-{instance.pk}")
+    expect(head.locator(".state")).to_have_attribute("data-state", "failed")
+    expect(page.locator("#executions")).to_contain_text("exit code 3")
+    expect(page.locator("#live")).to_have_attribute("hx-trigger", "acted from:body")
+
+    # A rerun from elsewhere is not seen by a page at rest; one from here wakes it.
+    page.locator("[data-action=rerun]").click()
+    page.get_by_label("Reason").fill("again")
+    page.get_by_role("button", name="Rerun the instance").click()
+    expect(head.locator(".state")).to_have_attribute("data-state", "waiting")
+    make.start(Instance.objects.select_related("group", "node").get(pk=instance.pk))
+    expect(page.locator("#log-card h2")).to_have_text("Log of attempt 2")

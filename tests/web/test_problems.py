@@ -1,0 +1,68 @@
+import re
+from pathlib import Path
+
+import pytest
+from django.conf import settings
+from django.http import HttpRequest
+from django.test import Client, RequestFactory
+from django.utils.module_loading import import_string
+
+from config import http
+from scheduling.errors import InvalidDefinition, NotAvailable, TransitionRefused
+from tests.web.conftest import Desk
+from tests.web.pages import HTMX, text_of
+
+TEMPLATES = sorted((settings.BASE_DIR / "templates").rglob("*.html"))
+
+
+@pytest.mark.parametrize(
+    ("refusal", "status"),
+    [
+        (TransitionRefused("it has ended"), 409),
+        (NotAvailable("no node is online"), 409),
+        (InvalidDefinition({"cron": "five fields are needed"}), 422),
+        (ValueError("a fault of ours"), None),
+    ],
+)
+def test_every_refusal_has_its_status_and_a_fault_has_none(refusal: Exception, status: int | None) -> None:
+    assert http.status_of(refusal) == status
+
+
+def test_the_named_refusals_exist() -> None:
+    for name in http._STATUS:
+        assert issubclass(import_string(name), Exception)
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("headers", [{}, HTMX])
+def test_a_refusal_that_no_view_answers_becomes_a_page_or_a_notice(rf: RequestFactory, headers: dict) -> None:
+    request: HttpRequest = rf.get("/", headers=headers)
+    request.htmx = bool(headers)  # type: ignore[attr-defined]
+    middleware = http.RefusalMiddleware(lambda request: http.healthz(request))
+    answer = middleware.process_exception(request, TransitionRefused("Batch 7 has <ended>."))
+    assert answer is not None
+    assert answer.status_code == 409
+    assert "Batch 7 has &lt;ended&gt;." in text_of(answer)
+    assert ("HX-Retarget" in answer) == bool(headers)
+
+
+def test_an_unknown_address_is_not_found(desk: Desk, operator: Client) -> None:
+    answer = operator.get("/nonesuch/")
+    assert answer.status_code == 404
+    assert "There is no such page" in text_of(answer)
+
+
+@pytest.mark.parametrize("address", ["/batches/", "/accounts/login/", "/nonesuch/"])
+def test_every_page_carries_a_policy_without_inline_anything(
+    desk: Desk, operator: Client, address: str
+) -> None:
+    policy = operator.get(address, follow=True)["Content-Security-Policy"]
+    assert "default-src 'self'" in policy
+    assert "unsafe" not in policy
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda path: path.name)
+def test_no_template_has_inline_style_or_script(template: Path) -> None:
+    text = template.read_text()
+    assert not re.search(r"\sstyle=|<style|\son[a-z]+=|hx-on|javascript:|hx-vals=.js", text)
+    assert not re.search(r"<script(?![^>]*\ssrc=)", text)
