@@ -117,6 +117,8 @@ def available(*, needed: bool = True) -> Iterator[str | None]:
     server = EmbeddedServer(embedded_data())
     try:
         os.environ["DATABASE_URL"] = server.start()
+        # So that a node or a task run beside `up` finds the demo's second database as well.
+        os.environ.setdefault("TAILRACE_SQL_WAREHOUSE", url_with_database(server.url, "warehouse"))
         yield os.environ["DATABASE_URL"]
     finally:
         os.environ.pop("DATABASE_URL", None)

@@ -29,7 +29,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 MAJOR = 18
 DATABASE = "tailrace"
@@ -135,15 +135,13 @@ class EmbeddedServer:
             _open_the_way(self.data.parent)
         if not (self.data / "PG_VERSION").exists():
             self._make(identity)
-        # A number in postmaster.pid may belong to another process by now (a new container, a restarted
-        # machine), which PostgreSQL cannot tell; nothing of ours runs here, since we hold the lock.
-        (self.data / "postmaster.pid").unlink(missing_ok=True)
+        self._clear_locks()
         with contextlib.suppress(FileNotFoundError):
             if self.log.stat().st_size > _LOG_BYTES:
                 self.log.replace(self.log.with_suffix(".log.old"))
         if self._guard is not None:
-            # Its server died under us; it ends with it.
-            self._guard.wait(_STOP_SECONDS)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._guard.wait(_STOP_SECONDS)
         with self.log.open("ab") as log:
             self._guard = subprocess.Popen(
                 # -P: config/ holds modules named like those of the standard library.
@@ -157,6 +155,37 @@ class EmbeddedServer:
                 start_new_session=True,
             )
             return log.tell()
+
+    def _clear_locks(self) -> None:
+        """Remove the lock files of a server that is gone.
+
+        The process number in them may belong to another process by now (a new container, a restarted
+        machine), which PostgreSQL cannot tell. A killed server's helpers may still write for a moment, so
+        they are waited for: nothing may work in the directory when the locks go.
+        """
+        locks = [self.data / "postmaster.pid", self.data / f"{_SOCKET}.lock"]
+        if not any(lock.exists() for lock in locks):
+            return
+        deadline = time.monotonic() + _STOP_SECONDS
+        while pids := self._working_here():
+            if time.monotonic() > deadline:
+                raise DatabaseUnavailable(
+                    f"processes of an earlier PostgreSQL still work in {self.data}: "
+                    f"{', '.join(map(str, pids))}. Nothing was changed. End them and try again."
+                )
+            time.sleep(0.02)
+        for lock in locks:
+            lock.unlink(missing_ok=True)
+
+    def _working_here(self) -> list[int]:
+        import psutil
+
+        here, found = self.data.resolve(), []
+        for process in psutil.process_iter():
+            with contextlib.suppress(psutil.Error, OSError):
+                if process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()) == here:
+                    found.append(process.pid)
+        return found
 
     def _make(self, identity: dict[str, Any]) -> None:
         """Make the data directory under another name and rename it: it is there whole, or not at all."""
@@ -239,7 +268,9 @@ class EmbeddedServer:
     # --- what is there -------------------------------------------------------------------------
 
     def _url(self, database: str) -> str:
-        return f"postgresql://postgres@/{database}?{urlencode({'host': str(self.data), 'port': 5432})}"
+        return (
+            f"postgresql://postgres@/{database}?{urlencode({'host': self.data, 'port': 5432}, quote_via=quote)}"
+        )
 
     def _postmaster(self) -> Any:
         """The server's main process (psutil's), or None when it does not run."""
@@ -291,9 +322,8 @@ class EmbeddedServer:
         with self.log.open("rb") as log:
             log.seek(begin)
             lines = log.read().decode(errors="replace").splitlines()
-        telling = [
-            line for line in lines if any(mark in line for mark in ("FATAL", "PANIC", "ERROR", "LOG:  could"))
-        ]
+        marks = ("FATAL:", "PANIC:", "ERROR:", "LOG:  could", "LOG:  syntax")
+        telling = [line[line.index(mark) :] for line in lines for mark in marks if mark in line]
         said = " | ".join((telling or lines)[-3:]) or "it said nothing"
         return (
             f"the embedded PostgreSQL in {self.data} did not start: {said}. Nothing was changed; the whole "
@@ -363,7 +393,10 @@ def _open_the_way(var: Path) -> None:
             mode = directory.stat().st_mode
             if not mode & 0o001:
                 directory.chmod(mode | 0o001)
-                sys.stderr.write(f"embedded PostgreSQL: let its user pass through {directory} (chmod o+x)\n")
+                if directory != var.resolve():
+                    sys.stderr.write(
+                        f"embedded PostgreSQL: let its user pass through {directory} (chmod o+x)\n"
+                    )
 
 
 if __name__ == "__main__":

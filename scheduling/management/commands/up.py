@@ -38,6 +38,9 @@ JOB_GRACE = 2.0
 STOP_GRACE = 7.5
 
 
+_FORGOTTEN = "accounts as before; a new password: .venv/bin/python manage.py changepassword owner"
+
+
 class Stopped(BaseException):
     """A stop signal arrived while starting."""
 
@@ -60,8 +63,7 @@ class Command(BaseCommand):
             connections["default"].settings_dict.update(database.settings_from_url(url))
             self._say("bringing the database up to date")
             call_command("migrate", verbosity=0, interactive=False)
-            if printed := import_string(f"{DEMO}.install")():
-                self.stdout.write(printed)
+            self._say(import_string(f"{DEMO}.install")(port=listener.getsockname()[1]) or _FORGOTTEN)
             programs = _programs(listener)
             connections.close_all()
             # From here on signals wait until the supervisor takes them.
@@ -78,7 +80,7 @@ class Command(BaseCommand):
     def _say(self, line: str) -> None:
         # The reader may be gone (a closed pipe, a lost terminal); stopping must not fail for that.
         with contextlib.suppress(OSError):
-            self.stdout.write(f"tailrace: {line}")
+            self.stdout.write("\n".join(f"tailrace: {one}" for one in line.splitlines()))
             self.stdout.flush()
 
 
