@@ -146,6 +146,8 @@ class _Script:
         done, failure = "", None
         while (result := self.connection.wait(fetch(link))) is not None:
             if result.status in {pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH}:
+                # Nothing else ends a copy that nobody feeds.
+                self.connection.close()
                 raise JobFailed(
                     "COPY from STDIN or to STDOUT has no place in an sql job; use a python or a shell job"
                 )

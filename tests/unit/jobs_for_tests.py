@@ -55,7 +55,7 @@ def waits(context: JobContext) -> None:
 
 @job
 def leaves_a_child(context: JobContext) -> int:
-    return os.spawnvp(os.P_NOWAIT, "sleep", ["sleep", "300"])
+    return os.spawnvp(os.P_NOWAIT, "sleep", ["sleep", "300"])  # noqa: S606
 
 
 @job(isolated=True)
