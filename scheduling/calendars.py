@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -105,6 +106,8 @@ def data_date(schedule: Schedule, scheduled_for: datetime) -> date:
 # --- cron over a change of the clocks --------------------------------------------------------------
 
 
+# Tasks share expressions and due times, and the instances of a batch its data date.
+@lru_cache(4096)
 def _next_of_cron(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
     change = _second_pass(zone, after) if _repeats(expression) else None
     found = _first_match(expression, zone, _wall(after, zone), later_than=after)
@@ -123,6 +126,7 @@ def _first_match(expression: str, zone: ZoneInfo, wall: datetime, *, later_than:
     return None
 
 
+@lru_cache(4096)
 def _previous_of_cron(expression: str, zone: ZoneInfo, before: datetime) -> datetime | None:
     for match in CronSim(expression, _wall(before, zone), reverse=True):
         earlier = [instant for instant in _instants(expression, zone, match) if instant < before]

@@ -20,7 +20,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from scheduling import calendars, journal, transitions, validation
+from scheduling import bulk, calendars, journal, transitions, validation
 from scheduling.errors import NotAvailable, TransitionRefused
 from scheduling.models import Batch, DeploymentGroup, Instance, Node, Task, TaskRevision, Team
 from scheduling.models.batches import Cause
@@ -154,13 +154,13 @@ def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
     A request without slots (a broadcast, and no node is online) becomes a failed batch that says so.
     """
     now = timezone.now()
-    batches = Batch.objects.bulk_create(_new_batch(request, now) for request in requests)
+    batches = bulk.insert([_new_batch(request, now) for request in requests])
     instances: list[Instance] = []
     for request, batch in zip(requests, batches, strict=True):
         batch.task = request.task
         if not batch.is_finished:
             instances.extend(_new_instance(request, batch, slot, now) for slot in request.slots)
-    Instance.objects.bulk_create(instances, batch_size=5000)
+    bulk.insert(instances)
     journal.record_all(
         journal.entry(
             "rerun" if request.rerun_of else "triggered",
