@@ -36,10 +36,14 @@ class Schedule(Protocol):
     validation keeps both out of the database.
     """
 
-    trigger: str
-    cron: str
-    interval: int | None
-    timezone: str
+    @property
+    def trigger(self) -> str: ...
+    @property
+    def cron(self) -> str: ...
+    @property
+    def interval(self) -> int | None: ...
+    @property
+    def timezone(self) -> str: ...
 
 
 def next_due(schedule: Schedule, after: datetime) -> datetime | None:

@@ -28,12 +28,12 @@ def _within_teams(queryset: Any, user: AbstractBaseUser | AnonymousUser, team_pa
 
 class GroupQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "team")
 
 
 class NodeQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "group__team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "group__team")
 
     def online(self) -> Self:
         return self.filter(state=NodeState.ONLINE)
@@ -47,12 +47,12 @@ class NodeQuerySet(models.QuerySet[Any]):
 
 class TaskQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "team")
 
 
 class BatchQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "team")
 
     def unfinished(self) -> Self:
         return self.filter(state__in=sorted(BATCH.unfinished))
@@ -72,7 +72,7 @@ class BatchQuerySet(models.QuerySet[Any]):
 
 class InstanceQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "batch__team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "batch__team")
 
     def executing_by_batch(self, batches: Iterable[Any]) -> dict[int, int]:
         """How many instances of each unfinished batch run or are being ended, in one query."""
@@ -91,7 +91,7 @@ class InstanceQuerySet(models.QuerySet[Any]):
 
 class ExecutionQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "instance__batch__team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "instance__batch__team")
 
     def live(self) -> Self:
         return self.filter(ended_at__isnull=True)

@@ -111,9 +111,7 @@ def start(instance: Instance, on: Node | None = None) -> Execution:
     place = on or instance.node or Node.objects.filter(group=instance.group_id).first()
     if place is None:
         place = node(group=instance.group)
-    Instance.objects.filter(pk=instance.pk).update(
-        token=F("token") + F("id") + 1, claimed=True, node=place
-    )
+    Instance.objects.filter(pk=instance.pk).update(token=F("token") + F("id") + 1, claimed=True, node=place)
     instance.refresh_from_db()
     started = transitions.start(
         batch=instance.batch_id, instance=instance.pk, token=instance.token, worker=os.getpid(), timeout=None

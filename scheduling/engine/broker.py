@@ -120,7 +120,7 @@ def claim(identity: Identity, capacity: int) -> tuple[list[Claim], bool]:
         connection.wrap_database_errors,
         psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor,
     ):
-        rows = cursor.execute(
+        rows: list[Any] = cursor.execute(
             _CLAIM,
             {
                 "node": identity.node_id,
@@ -136,7 +136,7 @@ def claim(identity: Identity, capacity: int) -> tuple[list[Claim], bool]:
     return claims, bool(rows) and len(rows) < rows[0].room
 
 
-class InstanceBroker(Broker):
+class InstanceBroker(Broker):  # type: ignore[misc]  # django-q2 ships no types
     """django-q2's broker of one node. Its pusher process calls `dequeue` for ever."""
 
     def __init__(

@@ -24,7 +24,8 @@ def main(names: list[str]) -> int:
             sys.exit(f"There is no benchmark {', '.join(sorted(unknown))}; there are {', '.join(known)}.")
         print(machine(), flush=True)
         print(
-            f"workers: {engine.WORKERS}; instances a run: {engine.INSTANCES}; median of {engine.RUNS} runs (all in brackets)"
+            f"workers: {engine.WORKERS}; instances a run: {engine.INSTANCES}; "
+            f"median of {engine.RUNS} runs (all in brackets)"
         )
         missed = 0
         for name in names or known:

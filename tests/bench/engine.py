@@ -93,7 +93,8 @@ def ours_per_second(shards: int) -> float:
     )
     batches = services.create_batches([request] * (INSTANCES // shards))
     first = batches[0].pk
-    left = f"SELECT sum(total - succeeded - failed - timed_out - terminated) FROM scheduling_batch WHERE id >= {first}"
+    ended = "succeeded + failed + timed_out + terminated"
+    left = f"SELECT sum(total - ({ended})) FROM scheduling_batch WHERE id >= {first}"
     total = len(batches) * shards
     with process(
         "node", "bench", "--group", "bench", "--workers", str(WORKERS), "--grace", "1", **_ENVIRONMENT
@@ -149,7 +150,8 @@ def throughput() -> list[Figure]:
             Figure(
                 f"no-op instances a second, {words}",
                 f"{ours:,.0f} ({_runs(found[key])})",
-                f"django-q2 ORM broker, tuned: {peer:,.0f} ({_runs(found['peer'])}); {ours / peer:.2f} ×, want ≥ 1.2 ×",
+                f"django-q2 ORM broker, tuned: {peer:,.0f} ({_runs(found['peer'])}); "
+                f"{ours / peer:.2f} ×, want ≥ 1.2 ×",
                 ours >= 1.2 * peer,
             )
         )
@@ -254,7 +256,7 @@ def stop() -> list[Figure]:
 
 
 def _recovery_worst() -> float:
-    """The longest of several: kill -9 of a busy worker to its execution recorded as lost and the retry started."""
+    """The longest of several: kill -9 of a busy worker to its execution recorded and the retry started."""
     task = _task("busy", kind="shell", spec={"command": "sleep 600"}, retry_count=1)
     took = []
     with _node():
