@@ -16,6 +16,7 @@
 import os
 import secrets
 from pathlib import Path
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.translation import gettext_lazy as _
@@ -176,7 +177,7 @@ Q_CLUSTER = {
 }
 
 # The engine's own figures, in seconds unless named otherwise.
-TAILRACE = {
+TAILRACE: dict[str, Any] = {
     "NODE_TIMEOUT": float(os.environ.get("TAILRACE_NODE_TIMEOUT", "15")),
     "CLAIM_SECONDS": float(os.environ.get("TAILRACE_CLAIM_SECONDS", "5")),
     "STOP_GRACE": float(os.environ.get("TAILRACE_STOP_GRACE", "5")),

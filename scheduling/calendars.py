@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -35,10 +36,14 @@ class Schedule(Protocol):
     validation keeps both out of the database.
     """
 
-    trigger: str
-    cron: str
-    interval: int | None
-    timezone: str
+    @property
+    def trigger(self) -> str: ...
+    @property
+    def cron(self) -> str: ...
+    @property
+    def interval(self) -> int | None: ...
+    @property
+    def timezone(self) -> str: ...
 
 
 def next_due(schedule: Schedule, after: datetime) -> datetime | None:
@@ -105,6 +110,8 @@ def data_date(schedule: Schedule, scheduled_for: datetime) -> date:
 # --- cron over a change of the clocks --------------------------------------------------------------
 
 
+# Tasks share expressions and due times, and the instances of a batch its data date.
+@lru_cache(4096)
 def _next_of_cron(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
     change = _second_pass(zone, after) if _repeats(expression) else None
     found = _first_match(expression, zone, _wall(after, zone), later_than=after)
@@ -123,6 +130,7 @@ def _first_match(expression: str, zone: ZoneInfo, wall: datetime, *, later_than:
     return None
 
 
+@lru_cache(4096)
 def _previous_of_cron(expression: str, zone: ZoneInfo, before: datetime) -> datetime | None:
     for match in CronSim(expression, _wall(before, zone), reverse=True):
         earlier = [instant for instant in _instants(expression, zone, match) if instant < before]

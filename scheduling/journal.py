@@ -13,6 +13,7 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Model
 from django.utils import timezone
 
+from scheduling import bulk
 from scheduling.models import JournalEntry
 from scheduling.models.journal import Via
 
@@ -83,7 +84,7 @@ def record(
 
 
 def record_all(entries: Iterable[JournalEntry]) -> None:
-    JournalEntry.objects.bulk_create(entries)
+    bulk.insert(list(entries))
 
 
 def _name(thing: Any) -> str:

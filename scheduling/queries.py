@@ -16,8 +16,6 @@ from scheduling.states import BATCH, InstanceState, NodeState
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 
-    from scheduling.models import Batch, LogChunk
-
 
 def _within_teams(queryset: Any, user: AbstractBaseUser | AnonymousUser, team_path: str) -> Any:
     # A user without an id would compare with NULL, which a team without members matches.
@@ -30,12 +28,12 @@ def _within_teams(queryset: Any, user: AbstractBaseUser | AnonymousUser, team_pa
 
 class GroupQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "team")
 
 
 class NodeQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "group__team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "group__team")
 
     def online(self) -> Self:
         return self.filter(state=NodeState.ONLINE)
@@ -49,12 +47,12 @@ class NodeQuerySet(models.QuerySet[Any]):
 
 class TaskQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "team")
 
 
 class BatchQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "team")
 
     def unfinished(self) -> Self:
         return self.filter(state__in=sorted(BATCH.unfinished))
@@ -74,9 +72,9 @@ class BatchQuerySet(models.QuerySet[Any]):
 
 class InstanceQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "batch__team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "batch__team")
 
-    def executing_by_batch(self, batches: Iterable[Batch]) -> dict[int, int]:
+    def executing_by_batch(self, batches: Iterable[Any]) -> dict[int, int]:
         """How many instances of each unfinished batch run or are being ended, in one query."""
         unfinished = [batch.pk for batch in batches if not batch.is_finished]
         executing = [InstanceState.RUNNING, InstanceState.TERMINATING]
@@ -93,7 +91,7 @@ class InstanceQuerySet(models.QuerySet[Any]):
 
 class ExecutionQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "instance__batch__team")  # type: ignore[no-any-return]
+        return _within_teams(self, user, "instance__batch__team")
 
     def live(self) -> Self:
         return self.filter(ended_at__isnull=True)
@@ -188,7 +186,7 @@ class LogPart:
     more: bool
 
 
-def log_after(chunks: models.QuerySet[LogChunk], sequence: int, *, limit: int) -> LogPart:
+def log_after(chunks: models.QuerySet[Any], sequence: int, *, limit: int) -> LogPart:
     """The output in `chunks` of one execution after `sequence` (-1: all), of at most `limit` chunks."""
     found = list(chunks.filter(sequence__gt=sequence).order_by("sequence")[: limit + 1])
     pieces: list[LogPiece] = []

@@ -20,7 +20,7 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from scheduling import calendars, journal, transitions, validation
+from scheduling import bulk, calendars, journal, transitions, validation
 from scheduling.errors import NotAvailable, TransitionRefused
 from scheduling.models import Batch, DeploymentGroup, Instance, Node, Task, TaskRevision, Team
 from scheduling.models.batches import Cause
@@ -154,13 +154,13 @@ def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
     A request without slots (a broadcast, and no node is online) becomes a failed batch that says so.
     """
     now = timezone.now()
-    batches = Batch.objects.bulk_create(_new_batch(request, now) for request in requests)
+    batches = bulk.insert([_new_batch(request, now) for request in requests])
     instances: list[Instance] = []
     for request, batch in zip(requests, batches, strict=True):
         batch.task = request.task
         if not batch.is_finished:
             instances.extend(_new_instance(request, batch, slot, now) for slot in request.slots)
-    Instance.objects.bulk_create(instances, batch_size=5000)
+    bulk.insert(instances)
     journal.record_all(
         journal.entry(
             "rerun" if request.rerun_of else "triggered",
@@ -321,7 +321,10 @@ def stop(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
 
 def stop_instance(instance: Instance, *, by: journal.By = None, reason: str = "") -> Instance:
     """Stop one unfinished instance; the others of its batch go on."""
-    return transitions.stop_instance(instance.pk, by=by, reason=reason)
+    stopped = transitions.stop_instance(instance.pk, by=by, reason=reason)
+    if stopped.batch.is_finished:
+        settle_overlap(stopped.batch.task_id)
+    return stopped
 
 
 def rerun(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
@@ -377,7 +380,7 @@ def rerun(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
         )
         [again] = create_batches([request])
     for node in {node.pk: node for node in absent}.values():
-        transitions.give_up_waiting(node, reason=_("Node %(node)s is %(state)s") % node_words(node))
+        give_up_waiting(node)
     if held:
         settle_overlap(source.task_id)
     again.refresh_from_db()
@@ -416,23 +419,39 @@ def rerun_instance(instance: Instance, *, by: journal.By = None, reason: str = "
 
 def drain(node: Node, *, by: journal.By = None, reason: str = "") -> Node:
     """Let a node finish what it runs and claim nothing more; what waits only for it is ended."""
-    node = Node.objects.select_related("group").get(pk=node.pk)
-    if node.state == NodeState.OFFLINE:
-        raise TransitionRefused(
-            _("Node %(name)s is offline; only an online node can be drained.") % {"name": node.name}
-        )
-    if transitions.set_node_state(node, NodeState.DRAINING, by=by, reason=reason):
-        transitions.give_up_waiting(node, reason=_("Node %(node)s is %(state)s") % node_words(node))
+    with transaction.atomic():
+        node = _lock_node(node)
+        if node.state == NodeState.OFFLINE:
+            raise TransitionRefused(
+                _("Node %(name)s is offline; only an online node can be drained.") % {"name": node.name}
+            )
+        changed = transitions.set_node_state(node, NodeState.DRAINING, by=by, reason=reason)
+    if changed:
+        give_up_waiting(node)
     return node
 
 
 def undrain(node: Node, *, by: journal.By = None, reason: str = "") -> Node:
     """Let a draining node claim again."""
-    node = Node.objects.select_related("group").get(pk=node.pk)
-    if node.state != NodeState.DRAINING:
-        raise TransitionRefused(
-            _("Node %(node)s is %(state)s; only a draining node can take up work again.") % node_words(node)
-        )
-    transitions.set_node_state(node, NodeState.ONLINE, by=by, reason=reason)
-    transitions.notify(transitions.WORK_CHANNEL, node.group_id)
+    with transaction.atomic():
+        node = _lock_node(node)
+        if node.state != NodeState.DRAINING:
+            raise TransitionRefused(
+                _("Node %(node)s is %(state)s; only a draining node can take up work again.") % node_words(node)
+            )
+        transitions.set_node_state(node, NodeState.ONLINE, by=by, reason=reason)
+        transitions.notify(transitions.WORK_CHANNEL, node.group_id)
     return node
+
+
+def _lock_node(node: Node) -> Node:
+    # It may go offline at this very moment, which must not be overwritten.
+    locked = Node.objects.select_for_update(no_key=True, of=("self",)).select_related("group")
+    return locked.get(pk=node.pk)
+
+
+def give_up_waiting(node: Node) -> None:
+    """End what waits for a node that does not claim and can run nowhere else; settle what was held by it."""
+    reason = _("Node %(node)s is %(state)s") % node_words(node)
+    for task_id in {batch.task_id for batch in transitions.give_up_waiting(node, reason=reason)}:
+        settle_overlap(task_id)

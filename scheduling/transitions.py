@@ -94,6 +94,16 @@ SELECT execution.id AS execution_id, started.executions_count AS attempt, starte
 FROM execution, started JOIN scheduling_batch batch ON batch.id = started.batch_id
 """
 
+_STARTED = """
+SELECT execution.id AS execution_id, execution.number AS attempt, instance.number,
+    instance.shard_parameter, batch.total, batch.revision_id, batch.parameters, batch.scheduled_for
+FROM scheduling_instance instance
+JOIN scheduling_execution execution ON execution.instance_id = instance.id AND execution.ended_at IS NULL
+JOIN scheduling_batch batch ON batch.id = instance.batch_id
+WHERE instance.id = %(instance)s AND instance.token = %(token)s
+    AND execution.token = %(token)s AND execution.worker = %(worker)s
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Started:
@@ -113,18 +123,11 @@ def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | 
     """Turn a claimed instance into a running one with a new execution.
 
     Returns None when the claim is not valid any more (stopped, expired and claimed again, delivered
-    twice): then nothing was changed and nothing may run.
+    twice): then nothing was changed and nothing may run. Asked again by the worker whose start went
+    through while the database's answer was lost, it returns that start.
     """
-    row = execute(
-        _START,
-        {
-            "batch": batch,
-            "instance": instance,
-            "token": token,
-            "worker": worker,
-            "timeout": timeout,
-        },
-    )
+    asked = {"batch": batch, "instance": instance, "token": token, "worker": worker, "timeout": timeout}
+    row = execute(_START, asked) or execute(_STARTED, asked)
     # Django's connections hand JSON over as text.
     return Started(**row._asdict() | {"parameters": json.loads(row.parameters)}) if row else None
 
@@ -162,7 +165,9 @@ WITH locked AS (
         AND instance.state || '' IN ('running', 'terminating')
     RETURNING instance.id, instance.batch_id, instance.state, instance.ended_at,
         %(may_retry)s::boolean AND instance.retries_left > 0 AND locked.state <> 'terminating'
-            AND instance.state IN ('failed', 'timed_out') AS retry
+            AND instance.state IN ('failed', 'timed_out')
+            AND NOT (instance.pinned AND EXISTS (
+                SELECT FROM scheduling_node WHERE id = instance.node_id AND state = 'draining')) AS retry
 ), execution AS (
     UPDATE scheduling_execution execution
     SET ended_at = ended.ended_at, exit_code = %(exit_code)s, error = %(error)s, result = %(result)s,
@@ -215,6 +220,7 @@ class Ended:
     batch_ended: bool
 
 
+@transaction.atomic(savepoint=False)
 def end(
     *,
     batch: int,
@@ -235,35 +241,36 @@ def end(
     or a report made twice): then nothing was changed.
     """
     state, state_if_terminating = _STATE_OF[Outcome(outcome)]
-    with transaction.atomic():
-        row = execute(
-            _END,
-            {
-                "batch": batch,
-                "instance": instance,
-                "execution": execution,
-                "token": token,
-                "state": state.value,
-                "state_if_terminating": state_if_terminating.value,
-                "outcome": str(outcome),
-                "exit_code": exit_code,
-                "error": error,
-                "reason": reason,
-                "result": None if result is None else Jsonb(result),
-                "may_retry": may_retry,
-            },
-        )
-        if row is None:
-            return None
-        if row.retry:
-            _retry(
-                instance,
-                cause=Cause.LOST if outcome == Outcome.LOST else Cause.RETRY,
-                after=retry_after,
-            )
-        elif row.batch_ended:
-            signals.batch_ended.send(sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger)
-        return Ended(row.state, row.retry, row.batch_ended)
+    row = execute(
+        _END,
+        {
+            "batch": batch,
+            "instance": instance,
+            "execution": execution,
+            "token": token,
+            "state": state.value,
+            "state_if_terminating": state_if_terminating.value,
+            "outcome": str(outcome),
+            "exit_code": exit_code,
+            "error": error,
+            "reason": reason,
+            "result": None if result is None else Jsonb(result),
+            "may_retry": may_retry,
+        },
+    )
+    if row is None:
+        return None
+    if row.retry:
+        _retry(instance, cause=Cause.LOST if outcome == Outcome.LOST else Cause.RETRY, after=retry_after)
+    elif row.batch_ended:
+        signals.batch_ended.send(sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger)
+    return Ended(row.state, row.retry, row.batch_ended)
+
+
+@transaction.atomic
+def hand_over(*, ending: dict[str, Any], starting: dict[str, Any]) -> tuple[Ended | None, Started | None]:
+    """`end` one execution and `start` the worker's next in one transaction: half the commits of both alone."""
+    return end(**ending), start(**starting)
 
 
 def _retry(instance: int, *, cause: str, after: float) -> None:
@@ -285,9 +292,6 @@ def _count(batch: Batch, counts: dict[str, int], by: journal.By) -> None:
     ended = sum(counts.values())
     if not ended:
         return
-    if batch.state == BatchState.WAITING and batch.ended_count + ended == batch.total:
-        # It ends without having run, and the table has no way from waiting to failed but this one.
-        Batch.objects.filter(pk=batch.pk).update(state=BatchState.TERMINATING)
     with connection.cursor() as cursor:
         numbers = {
             name: str(int(counts.get(name, 0))) for name in ("succeeded", "failed", "timed_out", "terminated")
@@ -302,11 +306,18 @@ def _count(batch: Batch, counts: dict[str, int], by: journal.By) -> None:
         signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
 
 
+def _lock(batch_id: int) -> Batch:
+    return Batch.objects.select_for_update(no_key=True, of=("self",)).select_related("task").get(pk=batch_id)
+
+
 # --- stop ------------------------------------------------------------------------------------------
 
 
-def _lock(batch_id: int) -> Batch:
-    return Batch.objects.select_for_update(no_key=True, of=("self",)).select_related("task").get(pk=batch_id)
+def _begin_terminating(batch: Batch, reason: str) -> None:
+    """Nothing of the locked `batch` will start any more; it is judged when what still runs has ended."""
+    batch.state = BatchState.TERMINATING
+    batch.reason = reason
+    batch.save(update_fields=["state", "reason"])
 
 
 @transaction.atomic
@@ -321,9 +332,8 @@ def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
             _("Batch %(id)s is %(state)s; only an unfinished batch that was not stopped yet can be stopped.")
             % {"id": batch.pk, "state": batch.get_state_display().lower()}
         )
-    batch.state = BatchState.TERMINATING
-    batch.reason = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (f": {reason}" if reason else "")
-    batch.save(update_fields=["state", "reason"])
+    text = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (f": {reason}" if reason else "")
+    _begin_terminating(batch, text)
     journal.record("stopped", batch, by, reason=reason)
     of_batch = Instance.objects.filter(batch_id=batch.pk)
     # Two statements, each with a fresh look: an instance that starts during the first is seen by the second.
@@ -354,8 +364,9 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     )
     running = 0
     if not never:
+        # Should the job fail or time out before the stop reaches it, it must not be tried again.
         running = of_batch.filter(**stopped, state=InstanceState.RUNNING).update(
-            state=InstanceState.TERMINATING, reason=text
+            state=InstanceState.TERMINATING, reason=text, retries_left=0
         )
     instance = Instance.objects.select_related("batch__task").get(pk=instance_id)
     if not never and not running:
@@ -367,11 +378,9 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     if running:
         notify(STOP_CHANNEL)
     others = of_batch.filter(state__in=[InstanceState.WAITING, InstanceState.RUNNING]).exists()
-    if not others and batch.can_stop and batch.ended_count + never < batch.total:
+    if not others and batch.can_stop:
         # Whatever is left of the batch is being stopped: that is what terminating means.
-        batch.state = BatchState.TERMINATING
-        batch.reason = text
-        batch.save(update_fields=["state", "reason"])
+        _begin_terminating(batch, text)
     _count(batch, {"terminated": never}, by)
     return instance
 
@@ -415,14 +424,13 @@ def rerun_instance(
     instance.claimed = False
     instance.started_at = instance.ended_at = None
     instance.retries_left = retries
-    instance.run_after = now
+    if batch.is_finished:
+        # Whatever it was held for, this rerun was asked for now.
+        batch.state, batch.ended_at, batch.reason, batch.held = BatchState.RUNNING, None, "", False
+    instance.run_after = None if batch.held else now
     instance.prefers_node_until = None if prefer_node_for is None else now + timedelta(seconds=prefer_node_for)
     instance.save()
     setattr(batch, counter, getattr(batch, counter) - 1)
-    if batch.is_finished:
-        batch.state = BatchState.RUNNING
-        batch.ended_at = None
-        batch.reason = ""
     batch.save()
     instance.batch = batch
     journal.record("rerun", instance, by, reason=reason)
@@ -453,20 +461,23 @@ def mark_condition_not_met(batch_id: int, *, reason: str) -> Batch:
     return batch
 
 
-def give_up_waiting(node: Node, *, reason: str) -> int:
-    """End what waits for this one node and can run nowhere else; returns how many instances."""
+def give_up_waiting(node: Node, *, reason: str) -> list[Batch]:
+    """End what waits for this one node and can run nowhere else; returns the batches that ended by it."""
     pinned = Instance.objects.filter(node=node, pinned=True, state=InstanceState.WAITING)
     batches = sorted(set(pinned.values_list("batch_id", flat=True)))
-    given_up = 0
+    ended = []
     for batch_id in batches:
         with transaction.atomic():
             batch = _lock(batch_id)
             count = pinned.filter(batch_id=batch_id).update(
                 state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=reason
             )
+            if batch.can_stop and batch.ended_count + count == batch.total:
+                _begin_terminating(batch, reason)
             _count(batch, {"terminated": count}, journal.ENGINE)
-            given_up += count
-    return given_up
+            if count and batch.is_finished:
+                ended.append(batch)
+    return ended
 
 
 @transaction.atomic

@@ -111,7 +111,7 @@ def start(instance: Instance, on: Node | None = None) -> Execution:
     place = on or instance.node or Node.objects.filter(group=instance.group_id).first()
     if place is None:
         place = node(group=instance.group)
-    Instance.objects.filter(pk=instance.pk).update(token=F("token") + F("id") + 1, node=place)
+    Instance.objects.filter(pk=instance.pk).update(token=F("token") + F("id") + 1, claimed=True, node=place)
     instance.refresh_from_db()
     started = transitions.start(
         batch=instance.batch_id, instance=instance.pk, token=instance.token, worker=os.getpid(), timeout=None
@@ -123,8 +123,15 @@ def start(instance: Instance, on: Node | None = None) -> Execution:
 
 def end(instance: Instance, outcome: str = Outcome.SUCCESS, **report: Any) -> None:
     """Report the running `instance` as ended; `report` are further arguments of `transitions.end`."""
+    live = instance.executions.live().first()
+    assert live is not None, f"instance {instance.pk} is {instance.state} and has no live execution"
     ended = transitions.end(
-        batch=instance.batch_id, instance=instance.pk, token=instance.token, outcome=outcome, **report
+        batch=instance.batch_id,
+        instance=instance.pk,
+        execution=live.pk,
+        token=instance.token,
+        outcome=outcome,
+        **report,
     )
     assert ended is not None, f"instance {instance.pk} is not run by token {instance.token}"
     instance.refresh_from_db()

@@ -45,7 +45,7 @@ def _document(team: Team) -> str:
     if groups:
         parts.append("groups:\n" + textwrap.indent(dump(groups), "  "))
     if forms:
-        listed = (textwrap.indent(dump([form]), "  ", _not_empty) for form in forms)
+        listed = (textwrap.indent(dump([form]), "  ", not_empty) for form in forms)
         parts.append("tasks:\n" + "\n".join(listed))
     return "\n".join(parts) if tasks else "".join(parts)
 
@@ -54,7 +54,8 @@ def _names(rows: Any) -> list[str]:
     return list(rows.values_list("name", flat=True))
 
 
-def _not_empty(line: str) -> bool:
+def not_empty(line: str) -> bool:
+    """Whether a line of YAML is to be indented; what looks blank may be the content of a text."""
     return line != "\n"
 
 
@@ -115,12 +116,30 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def analyze_scalar(self, scalar: str) -> Any:
+        analysis = super().analyze_scalar(scalar)
+        # PyYAML shuns tabs and spaces at the end of a line, which a block keeps as they are.
+        analysis.allow_block = _is_block(scalar)
+        return analysis
+
+
+def _is_block(text: str) -> bool:
+    """Whether `text` has several lines that can stand as they are.
+
+    One that begins with a space or an empty line would need an indentation mark, which nobody reads.
+    """
+    plain = all(letter.isprintable() or letter in "\n\t" for letter in text)
+    return plain and "\n" in text.rstrip("\n") and text[0] not in " \t\n" and text[-1] not in " \t"
+
 
 def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
-    several = "\n" in text and all(letter.isprintable() or letter == "\n" for letter in text)
-    # A block that begins with a space or an empty line needs an indentation mark, which nobody reads.
-    block = several and text[0] not in " \n"
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if block else None)
+    style = None
+    if _is_block(text):
+        style = "|"
+    elif not text.isprintable():
+        # In single quotes a reader would take the rarer line ends, such as U+0085, for spaces.
+        style = '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 
 
 _Dumper.add_representer(str, _text)

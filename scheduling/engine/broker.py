@@ -54,17 +54,19 @@ WITH held AS MATERIALIZED (
     WHERE node_id = %(node)s AND claimed AND state IN ('running', 'terminating', 'waiting')
     GROUP BY batch_id
 ), room AS MATERIALIZED (
-    SELECT greatest(0, %(capacity)s - (SELECT coalesce(sum(n), 0) FROM held)::int) AS n
-    FROM scheduling_node
-    WHERE id = %(node)s AND boot_id = %(boot)s AND state = 'online'
+    -- Always one row: without one the LIMITs below would be NULL, which limits nothing.
+    SELECT CASE WHEN EXISTS (
+        SELECT FROM scheduling_node WHERE id = %(node)s AND boot_id = %(boot)s AND state = 'online'
+    ) THEN greatest(0, %(capacity)s - (SELECT coalesce(sum(n), 0) FROM held)::int) ELSE 0 END AS n
 ), filled AS MATERIALIZED (
     SELECT coalesce(array_agg(batch_id), '{}') AS batches
     FROM held WHERE shard_concurrency > 0 AND n >= shard_concurrency
 ), anywhere AS (
     SELECT id, batch_id, priority, shard_concurrency
     FROM scheduling_instance
-    WHERE group_id = %(group)s AND state = 'waiting' AND NOT claimed AND NOT pinned AND run_after <= now()
-        AND (prefers_node_until IS NULL OR node_id = %(node)s OR prefers_node_until < now())
+    WHERE group_id = %(group)s AND state = 'waiting' AND NOT claimed AND NOT pinned
+        AND run_after <= statement_timestamp()
+        AND (prefers_node_until IS NULL OR node_id = %(node)s OR prefers_node_until < statement_timestamp())
         AND batch_id <> ALL ((SELECT batches FROM filled)::bigint[])
     ORDER BY priority DESC, id
     LIMIT (SELECT n FROM room)
@@ -72,7 +74,8 @@ WITH held AS MATERIALIZED (
 ), here AS (
     SELECT id, batch_id, priority, shard_concurrency
     FROM scheduling_instance
-    WHERE node_id = %(node)s AND state = 'waiting' AND NOT claimed AND pinned AND run_after <= now()
+    WHERE node_id = %(node)s AND state = 'waiting' AND NOT claimed AND pinned
+        AND run_after <= statement_timestamp()
     ORDER BY priority DESC, id
     LIMIT (SELECT n FROM room)
     FOR UPDATE SKIP LOCKED
@@ -89,7 +92,7 @@ WITH held AS MATERIALIZED (
 )
 UPDATE scheduling_instance instance
 SET claimed = true, token = token + 1, node_id = %(node)s,
-    claimed_until = now() + make_interval(secs => %(lease)s)
+    claimed_until = statement_timestamp() + make_interval(secs => %(lease)s)
 FROM taken, scheduling_batch batch, scheduling_taskrevision revision
 WHERE instance.id = taken.id AND batch.id = instance.batch_id AND revision.id = batch.revision_id
 RETURNING instance.id, instance.batch_id, instance.token, instance.priority, revision.timeout,
@@ -117,7 +120,7 @@ def claim(identity: Identity, capacity: int) -> tuple[list[Claim], bool]:
         connection.wrap_database_errors,
         psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor,
     ):
-        rows = cursor.execute(
+        rows: list[Any] = cursor.execute(
             _CLAIM,
             {
                 "node": identity.node_id,
@@ -133,7 +136,7 @@ def claim(identity: Identity, capacity: int) -> tuple[list[Claim], bool]:
     return claims, bool(rows) and len(rows) < rows[0].room
 
 
-class InstanceBroker(Broker):
+class InstanceBroker(Broker):  # type: ignore[misc]  # django-q2 ships no types
     """django-q2's broker of one node. Its pusher process calls `dequeue` for ever."""
 
     def __init__(

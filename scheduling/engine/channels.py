@@ -23,6 +23,7 @@ class MessageQueue:
 
     def __init__(self) -> None:
         self._writer, self._reader = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._put_back: list[Any] = []
 
     def put(self, message: Any) -> None:
         """Send `message`; waits while the kernel's buffer is full."""
@@ -30,8 +31,21 @@ class MessageQueue:
 
     def get(self) -> Any:
         """Wait for a message and take it."""
+        if self._put_back:
+            return self._put_back.pop()
         # Both ends are ours and were made by fork: what arrives was pickled by this node.
         return pickle.loads(self._reader.recv(_LARGEST_MESSAGE))  # noqa: S301
+
+    def get_nowait(self) -> Any:
+        """A message that is there already, or None."""
+        try:
+            return pickle.loads(self._reader.recv(_LARGEST_MESSAGE, socket.MSG_DONTWAIT))  # noqa: S301
+        except BlockingIOError:
+            return None
+
+    def put_back(self, message: Any) -> None:
+        """Let the next `get` of this process have `message`."""
+        self._put_back.append(message)
 
     def empty(self) -> bool:
         return not select.select([self._reader], [], [], 0)[0]

@@ -34,7 +34,7 @@ from scheduling.states import Outcome
 
 if TYPE_CHECKING:
     from scheduling.engine.broker import Claim
-    from scheduling.engine.channels import Counter
+    from scheduling.engine.channels import Counter, MessageQueue
 
 logger = logging.getLogger(__name__)
 
@@ -55,46 +55,64 @@ class Ending:
 class Worker:
     """The state of this worker process; made once after the fork, by `prepare`."""
 
-    def __init__(self, finished: Counter) -> None:
+    def __init__(self, tasks: MessageQueue, finished: Counter) -> None:
+        self.tasks = tasks
         self.finished = finished
         self.watcher = Watcher()
         self.watcher.start()
+
+    def next_claim(self) -> Claim | None:
+        """A claim that is there to be started in the transaction that ends the present one.
+
+        One with a time-out goes back to django-q2, whose alarm has to be set for it.
+        """
+        message = self.tasks.get_nowait()
+        if isinstance(message, dict) and message["timeout"] == -1:
+            claim: Claim = message["args"][0]
+            return claim
+        if message is not None:
+            self.tasks.put_back(message)
+        return None
 
 
 _worker: Worker | None = None
 
 
-def prepare(finished: Counter) -> None:
-    """Make this process a worker. Call it once in each, before it takes its first message."""
-    global _worker
-    _worker = Worker(finished)
+def prepare(tasks: MessageQueue, finished: Counter) -> None:
+    """Make this process a worker that takes its messages from `tasks` and counts what it `finished`."""
+    global _worker  # one per process, and django-q2 hands its function nothing of ours
+    _worker = Worker(tasks, finished)
 
 
 def run(claim: Claim) -> None:
-    """Execute one claimed instance. Does nothing when the claim is not valid any more.
+    """Execute one claimed instance, and then those that wait already, each begun as the one before it ends.
 
-    Lets django-q2's TimeoutException through once everything is recorded: the worker is then replaced.
+    Does nothing when the claim is not valid any more. Lets django-q2's TimeoutException through once
+    everything is recorded: the worker is then replaced.
     """
     if _worker is None:
         raise RuntimeError("Instances run in a node's workers: start one with manage.py node.")
-    try:
-        started = _with_patience(
-            functools.partial(
-                transitions.start,
-                batch=claim.batch,
-                instance=claim.instance,
-                token=claim.token,
-                worker=os.getpid(),
-                timeout=claim.timeout,
-            )
-        )
-        if started is not None:
-            _execute(_worker, claim, started)
-    finally:
+    started = _with_patience(lambda: transitions.start(**_starting(claim)))
+    if started is None:
         _worker.finished.add()
+    while started is not None:
+        claim, started = _execute(_worker, claim, started)
 
 
-def _execute(worker: Worker, claim: Claim, started: transitions.Started) -> None:
+def _starting(claim: Claim) -> dict[str, Any]:
+    return {
+        "batch": claim.batch,
+        "instance": claim.instance,
+        "token": claim.token,
+        "worker": os.getpid(),
+        "timeout": claim.timeout,
+    }
+
+
+def _execute(
+    worker: Worker, claim: Claim, started: transitions.Started
+) -> tuple[Claim, transitions.Started | None]:
+    """Run what was started and report it; return the next claim and its start, if there was one."""
     revision = _revision(started.revision_id)
     sink = logs.LogSink(
         functools.partial(worker.watcher.store, started.execution_id),
@@ -111,9 +129,15 @@ def _execute(worker: Worker, claim: Claim, started: transitions.Started) -> None
         except TimeoutException as error:
             timed_out = error
             ending = Ending(Outcome.TIMED_OUT, error=f"ended after its time-out of {claim.timeout} s")
-    _report(claim, started.execution_id, revision, sink, ending)
+    _with_patience(lambda: sink.flush(final=True))
+    following = None if timed_out else worker.next_claim()
+    try:
+        begun = _report(claim, started.execution_id, revision, ending, following)
+    finally:
+        worker.finished.add()
     if timed_out is not None:
         raise timed_out
+    return following or claim, begun
 
 
 def _run_job(
@@ -228,39 +252,42 @@ def _context(
 # --- report ------------------------------------------------------------------------------------------
 
 
-def _report(claim: Claim, execution_id: int, revision: Revision, sink: logs.LogSink, ending: Ending) -> None:
-    """Record the log's rest and how it ended, however long the database is away."""
-    _with_patience(lambda: sink.flush(final=True))
-
-    def end(**ending: Any) -> transitions.Ended | None:
-        return transitions.end(
-            batch=claim.batch,
-            instance=claim.instance,
-            execution=execution_id,
-            token=claim.token,
-            retry_after=revision.retry_interval,
-            reason=ending["error"][:500],
-            **ending,
-        )
-
+def _report(
+    claim: Claim, execution_id: int, revision: Revision, ending: Ending, following: Claim | None
+) -> transitions.Started | None:
+    """Record how an execution ended, however long the database is away; and start the following claim."""
     told: dict[str, Any] = {
+        "batch": claim.batch,
+        "instance": claim.instance,
+        "execution": execution_id,
+        "token": claim.token,
+        "retry_after": revision.retry_interval,
         "outcome": ending.outcome,
         "result": ending.result,
         "exit_code": ending.exit_code,
         "error": ending.error.replace("\0", "\ufffd"),
+        "reason": ending.error.replace("\0", "\ufffd")[:500],
     }
+
+    def tell() -> tuple[transitions.Ended | None, transitions.Started | None]:
+        if following is None:
+            return transitions.end(**told), None
+        return transitions.hand_over(ending=told, starting=_starting(following))
+
     try:
-        ended = _with_patience(lambda: end(**told))
-    except (DataError, psycopg.DataError) as error:
+        ended, begun = _with_patience(tell)
+    except DataError as error:
         # PostgreSQL cannot store it (a NUL in a result's text): say so instead of losing the execution.
-        told |= {"outcome": Outcome.FAILED, "result": None, "error": f"the result cannot be stored: {error}"}
-        ended = _with_patience(lambda: end(**told))
+        text = f"the result cannot be stored: {error}"
+        told |= {"outcome": Outcome.FAILED, "result": None, "error": text, "reason": text}
+        ended, begun = _with_patience(tell)
     if ended is None:
         logger.warning(
             "instance %s: a report with token %s came too late and changed nothing", claim.instance, claim.token
         )
     elif ended.batch_ended and revision.settles_overlap:
         _with_patience(lambda: settle_overlap(revision.task_id))
+    return begun
 
 
 def _with_patience[Value](attempt: Callable[[], Value]) -> Value:

@@ -71,7 +71,7 @@ def _child(parent: int, role: str, target: Callable[..., None], *arguments: Any)
     target(*arguments)
 
 
-class NodeSentinel(Sentinel):
+class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
     """django-q2's sentinel with channels that no kill can lock, and an eye on the records."""
 
     def __init__(self, cluster: NodeCluster) -> None:
@@ -97,7 +97,7 @@ class NodeSentinel(Sentinel):
     def _worker_born(self, **_kwargs: object) -> None:
         become_child(self.pid, "worker")
         become_subreaper()
-        execution.prepare(self.finished)
+        execution.prepare(self.task_queue, self.finished)
 
     def spawn_worker(self) -> None:
         self.spawn_process(worker, self.task_queue, self.result_queue, Timer(), self.timeout)
@@ -181,7 +181,7 @@ def _join(processes: list[Any], seconds: float) -> None:
             process.join()
 
 
-class NodeCluster(Cluster):
+class NodeCluster(Cluster):  # type: ignore[misc]  # django-q2 ships no types
     """The node's own process: its row, its heartbeat, its sentinel."""
 
     def __init__(self, node: Node, *, grace: float) -> None:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 
 from scheduling import journal, transitions
 from scheduling.models import Execution, Instance, Node
-from scheduling.services import node_words, settle_overlap
+from scheduling.services import give_up_waiting, settle_overlap
 from scheduling.states import InstanceState, NodeState, Outcome
 
 logger = logging.getLogger(__name__)
@@ -69,17 +69,14 @@ def expire_claims() -> int:
 
 
 def _release(instances: QuerySet[Instance]) -> int:
-    groups = list(
-        instances.filter(state=InstanceState.WAITING, claimed=True)
-        .order_by()
-        .values_list("group_id", flat=True)
-        .distinct()
-    )
-    if not groups:
-        return 0
-    released = instances.filter(state=InstanceState.WAITING, claimed=True).update(
-        claimed=False, claimed_until=None
-    )
+    claimed = instances.filter(state=InstanceState.WAITING, claimed=True).order_by()
+    groups: set[int] = set()
+    released = 0
+    # One by one: a stop or another release may be locking the same rows in another order.
+    for instance, group in claimed.values_list("pk", "group_id"):
+        if claimed.filter(pk=instance).update(claimed=False, claimed_until=None):
+            released += 1
+            groups.add(group)
     for group in groups:
         transitions.notify(transitions.WORK_CHANNEL, group)
     return released
@@ -98,7 +95,7 @@ def node_gone(node: Node, *, reason: str) -> None:
     logger.warning("node %s is offline: %s", node.name, reason)
     release_claims(node.pk)
     lose(live_executions(node.pk), reason=f"node_lost: {reason}", node_gone=True)
-    transitions.give_up_waiting(node, reason=_("Node %(node)s is %(state)s") % node_words(node))
+    give_up_waiting(node)
 
 
 def node_stopped(node: Node, boot_id: UUID) -> None:

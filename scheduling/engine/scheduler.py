@@ -32,6 +32,8 @@ LEAD_KEY = int.from_bytes(hashlib.sha256(b"tailrace scheduler").digest()[:8], si
 STANDBY_SECONDS = 0.5
 # Everything that changes a due time sends a NOTIFY; this is the net under it.
 POLL_SECONDS = 10.0
+# Tasks fired in one transaction: a busy minute costs few commits, and a kill undoes half a second at most.
+ROUND = 500
 # Due tasks that somebody else holds locked for the moment are tried again after this.
 LOCKED_SECONDS = 0.05
 BACKOFF_SECONDS = (0.1, 2.0)
@@ -134,7 +136,7 @@ class Scheduler:
 
     def _work(self) -> float:
         """Do what is due, triggers first, and return for how many seconds there is nothing to do."""
-        fired = self._guarded("fire what is due", triggers.fire_due)
+        fired = self._guarded("fire what is due", lambda: triggers.fire_due(limit=ROUND))
         if fired is None:
             return STANDBY_SECONDS
         now = time.monotonic()

@@ -154,7 +154,11 @@ class TaskRevision(models.Model):
                 condition=(
                     models.Q(trigger=Trigger.CRON) & ~models.Q(cron="") & models.Q(interval__isnull=True)
                 )
-                | (models.Q(trigger=Trigger.FIXED_RATE) & models.Q(interval__gte=1, cron=""))
+                | (
+                    # Said twice because a CHECK lets pass what is neither true nor false.
+                    models.Q(trigger=Trigger.FIXED_RATE, interval__isnull=False)
+                    & models.Q(interval__gte=1, cron="")
+                )
                 | (
                     models.Q(
                         trigger__in=[Trigger.WORKFLOW, Trigger.MANUAL],

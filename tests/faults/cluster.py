@@ -121,9 +121,7 @@ def nothing_lost_or_doubled(cluster: Cluster, batch: Batch) -> None:
     assert (batch.state, batch.succeeded, batch.ended_count) == ("success", batch.total, batch.total)
     executions = Execution.objects.filter(instance__batch=batch)
     assert not executions.live().exists()
-    successes = Counter(
-        executions.filter(outcome=Outcome.SUCCESS).values_list("instance_id", flat=True)
-    )
+    successes = Counter(executions.filter(outcome=Outcome.SUCCESS).values_list("instance_id", flat=True))
     assert set(successes.values()) == {1}
     assert len(successes) == batch.total
     # What the jobs themselves left: once for every recorded success, and never twice for one execution.

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
+
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from scheduling.definitions import writing
 from scheduling.definitions.reading import Document, Mistake, dotted, read
@@ -124,3 +128,32 @@ def test_a_text_that_looks_like_something_else_is_written_in_quotes(text: str) -
     written = writing.dump({"a": text})
     assert one(written).data == {"a": text}
     assert "'" in written
+
+
+@pytest.mark.parametrize("text", ["SELECT 1;\n\n\tSELECT 2  \n", "a\nb", "a\nb\n\n", "a\n  b\n \nc\n"])
+def test_a_text_of_several_lines_is_written_as_it_is(text: str) -> None:
+    written = writing.dump({"sql": text})
+    assert one(written).data == {"sql": text}
+    assert written.startswith("sql: |")
+    assert "\\" not in written
+
+
+texts = st.text(
+    st.sampled_from("ab 0:#-'\"\\\n\t|>&*!%@`{}[],?=~.eé\x85\u2028\ufeff\x1b\x7f\r🚀")
+    | st.characters(codec="utf-8", exclude_characters="\0"),
+    max_size=12,
+)
+plain = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | texts,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(plain)
+def test_whatever_is_written_is_read_as_the_same(value: object) -> None:
+    written = "x:\n" + textwrap.indent(writing.dump([value]), "  ", writing.not_empty)
+    again = one(written).data["x"][0]
+    assert again == value
+    assert repr(again) == repr(value), "also of the same types"

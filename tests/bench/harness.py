@@ -1,0 +1,118 @@
+"""A server, processes and figures for the benchmarks; nothing here is measured."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import shutil
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure beside what it is held against."""
+
+    name: str
+    ours: str
+    against: str
+    holds: bool
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The smallest value that at least `share` (0..1) of `values` do not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -(-len(ordered) * int(share * 100) // 100) - 1))]
+
+
+def median_of(runs: int, measure: Callable[[], float]) -> tuple[float, list[float]]:
+    found = [measure() for _ in range(runs)]
+    return statistics.median(found), found
+
+
+@contextlib.contextmanager
+def own_server() -> Iterator[str]:
+    """A fresh embedded PostgreSQL, as durable as it comes; DATABASE_URL points to it in the block."""
+    sys.path.insert(0, str(ROOT))
+    from config import database
+
+    folder = Path(tempfile.mkdtemp(prefix="tailrace-bench-"))
+    server = database.EmbeddedServer(folder / "postgres")
+    try:
+        os.environ["DATABASE_URL"] = server.start()
+        os.environ["TAILRACE_VAR"] = str(folder)
+        yield os.environ["DATABASE_URL"]
+    finally:
+        server.stop()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
+    """`manage.py ARGUMENTS`, ended with the block; what it says goes to the bench's log."""
+    log = Path(os.environ["TAILRACE_VAR"]) / "log"
+    with log.open("ab") as output:
+        started = subprocess.Popen(
+            [sys.executable, "manage.py", *arguments],
+            cwd=ROOT,
+            env=os.environ | environment,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+        try:
+            yield started
+        finally:
+            started.send_signal(signal.SIGTERM)
+            try:
+                started.wait(15)
+            except subprocess.TimeoutExpired:
+                os.killpg(started.pid, signal.SIGKILL)
+                started.wait()
+
+
+def until(condition: Callable[[], object], *, within: float = 120, every: float = 0.005) -> float:
+    """Wait for `condition`; the monotonic time at which it held. Raises TimeoutError with the log's end."""
+    deadline = time.monotonic() + within
+    while not condition():
+        if time.monotonic() > deadline:
+            log = (Path(os.environ["TAILRACE_VAR"]) / "log").read_text(errors="replace")[-3000:]
+            raise TimeoutError(f"not within {within} s: {condition}\n{log}")
+        time.sleep(every)
+    return time.monotonic()
+
+
+def machine() -> str:
+    """The machine and what the figures depend on, in a line each."""
+    from django.db import connection
+
+    model = next(
+        (
+            line.split(":", 1)[1].strip()
+            for line in Path("/proc/cpuinfo").read_text().splitlines()
+            if "model name" in line
+        ),
+        platform.machine(),
+    )
+    with connection.cursor() as cursor:
+        settings = []
+        for name in ("server_version", "fsync", "synchronous_commit", "shared_buffers", "wal_sync_method"):
+            cursor.execute(f"SHOW {name}")
+            settings.append(f"{name}={cursor.fetchone()[0]}")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**30
+    load = ", ".join(f"{value:.1f}" for value in os.getloadavg())
+    return (
+        f"machine: {os.cpu_count()} × {model}, {memory} GiB, load {load}\n"
+        f"Python {platform.python_version()}; PostgreSQL {', '.join(settings)}"
+    )
