@@ -150,7 +150,6 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 cwd="/",
-                env=_environment(),
                 # A session of its own: Ctrl-C in the terminal is for us, not for the database.
                 start_new_session=True,
             )
@@ -252,7 +251,9 @@ class EmbeddedServer:
         directory = str(self.data).replace('"', '""')
         settings = {"listen_addresses": "", "unix_socket_directories": f'"{directory}"', "port": "5432"}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        server = subprocess.Popen([_program("postgres"), "-D", str(self.data), *options], **_identity())
+        server = subprocess.Popen(
+            [_program("postgres"), "-D", str(self.data), *options], env=_environment(), **_identity()
+        )
         care = threading.Thread(target=self._end_when_unused, args=[psutil.Process(server.pid)], daemon=True)
         care.start()
         return server.wait()
