@@ -148,13 +148,18 @@ def test_a_killed_server_is_started_anew_by_the_next_user(data):
 
 
 def test_a_process_number_that_another_process_has_by_now_is_not_taken_for_the_server(data):
-    (data / "postmaster.pid").write_text(f"{os.getpid()}\n{data}\n1700000000\n5432\n{data}\n\n  1 1\nready\n")
-    server = EmbeddedServer(data)
-
-    server.start()
-
-    assert server.is_running()
-    server.stop()
+    owner = data.stat()
+    identity = {"user": owner.st_uid, "group": owner.st_gid} if os.geteuid() == 0 else {}
+    with subprocess.Popen(["sleep", "600"], **identity) as other:
+        (data / "postmaster.pid").write_text(f"{other.pid}\n{data}\n1700000000\n5432\n{data}\n\n  1 1\nready\n")
+        server = EmbeddedServer(data)
+        try:
+            server.start()
+            assert server.is_running()
+            server.stop()
+            assert other.poll() is None
+        finally:
+            other.kill()
 
 
 def _lose_version(data: Path) -> None:

@@ -179,19 +179,30 @@ def test_programs_end_when_the_supervisor_is_killed(supervise):
     eventually(lambda: running.left() == [], within=3)
 
 
-def test_an_orphan_that_ends_is_collected(supervise):
-    running = supervise("sh -c 'setsid sleep 0.2 &'; exec sleep 600")
+def test_an_orphan_comes_to_the_supervisor_which_collects_it_when_it_ends(supervise):
+    running = supervise("sh -c 'setsid sleep 1 &'; exec sleep 600")
     running.started()
 
-    def zombies() -> list[psutil.Process]:
-        children = psutil.Process(running.process.pid).children()
-        return [child for child in children if child.status() == psutil.STATUS_ZOMBIE]
+    def children(status: str | None = None) -> list[psutil.Process]:
+        found = psutil.Process(running.process.pid).children()
+        return [child for child in found if status is None or child.status() == status]
 
-    eventually(
-        lambda: [p for p in _named(running, "sleep") if p.ppid() == running.process.pid], log=running.log
-    )
-    eventually(lambda: len(_named(running, "sleep")) == 1 and not zombies(), log=running.log)
+    eventually(lambda: len(children()) == 2, log=running.log)
+    eventually(lambda: len(children()) == 1, log=running.log)
+    assert children(psutil.STATUS_ZOMBIE) == []
     assert len(running.pids(0)) == 1
+
+
+def test_an_orphan_that_does_not_end_by_itself_ends_with_the_rest(supervise):
+    running = supervise("setsid sleep 600 & exec sleep 601")
+    running.started()
+    eventually(lambda: len(_named(running, "sleep")) == 2, log=running.log)
+    os.kill(running.pids(0)[0], signal.SIGKILL)
+    eventually(lambda: len(running.pids(0)) == 2, log=running.log)
+
+    running.process.terminate()
+
+    running.ended_within(5)
 
 
 def _named(running: Running, name: str) -> list[psutil.Process]:
