@@ -446,8 +446,9 @@ def undrain(node: Node, *, by: journal.By = None, reason: str = "") -> Node:
 
 def _lock_node(node: Node) -> Node:
     # It may go offline at this very moment, which must not be overwritten.
-    locked = Node.objects.select_for_update(no_key=True, of=("self",)).select_related("group")
-    return locked.get(pk=node.pk)
+    nodes = Node.objects.select_for_update(no_key=True, of=("self",)).select_related("group")
+    locked: Node = nodes.get(pk=node.pk)
+    return locked
 
 
 def give_up_waiting(node: Node) -> None:

@@ -382,6 +382,7 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
         # Whatever is left of the batch is being stopped: that is what terminating means.
         _begin_terminating(batch, text)
     _count(batch, {"terminated": never}, by)
+    instance.batch = batch
     return instance
 
 

@@ -91,9 +91,11 @@ def check(batch: Batch) -> None:
     live = list(executions.live().values_list("instance_id", flat=True))
     executing = batch.instances.filter(state__in=["running", "terminating"])
     assert sorted(live) == sorted(executing.values_list("pk", flat=True))
-    for instance in batch.instances.all():
-        numbers = sorted(executions.filter(instance=instance).values_list("number", flat=True))
-        assert numbers == list(range(1, instance.executions_count + 1))
+    numbers: dict[int, list[int]] = {pk: [] for pk in batch.instances.values_list("pk", flat=True)}
+    for instance, number in executions.order_by("number").values_list("instance_id", "number"):
+        numbers[instance].append(number)
+    counts = dict(batch.instances.values_list("pk", "executions_count"))
+    assert numbers == {pk: list(range(1, count + 1)) for pk, count in counts.items()}
 
 
 def claimable(batch: Batch) -> bool:
