@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NotRequired, TypedDict, Unpack
 from uuid import UUID
 
 import psycopg
@@ -72,25 +72,44 @@ class Started:
     scheduled_for: datetime
 
 
-def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | None) -> Started | None:
+class Starting(TypedDict):
+    """What `start` takes. `timeout` is in seconds; `worker` is the process that will run it."""
+
+    batch: int
+    instance: int
+    token: int
+    worker: int
+    timeout: int | None
+
+
+def start(**starting: Unpack[Starting]) -> Started | None:
     """Turn a claimed instance into a running one with a new execution.
 
     Returns None when the claim is not valid any more (stopped, expired and claimed again, delivered
     twice): then nothing was changed and nothing may run. Asked again by the worker whose start went
     through while the database's answer was lost, it returns that start.
     """
-    asked = {"batch": batch, "instance": instance, "token": token, "worker": worker, "timeout": timeout}
-    row = execute(_START, asked)
+    return _started(execute(_START, {**starting}))
+
+
+def _started(row: Any) -> Started | None:
+    if row is None or row.execution_id is None:
+        return None
+    values = {name: getattr(row, name) for name in Started.__slots__}
     # Django's connections hand JSON over as text.
-    return Started(**row._asdict() | {"parameters": json.loads(row.parameters)}) if row else None
+    return Started(**values | {"parameters": json.loads(row.parameters)})
 
 
 # --- end -------------------------------------------------------------------------------------------
 
-_END = """
-SELECT * FROM tailrace_end(
+_ENDING = """
     %(batch)s, %(instance)s, %(execution)s, %(token)s, %(outcome)s, %(state)s, %(state_if_terminating)s,
-    %(exit_code)s, %(error)s, %(reason)s, %(result)s, %(may_retry)s, %(retry_cause)s, %(retry_after)s)
+    %(exit_code)s, %(error)s, %(reason)s, %(result)s, %(may_retry)s, %(retry_cause)s, %(retry_after)s, %(alone)s
+"""
+_END = f"SELECT true AS known, * FROM tailrace_end({_ENDING})"
+_HAND_OVER = f"""
+SELECT * FROM tailrace_hand_over({_ENDING},
+    %(next_batch)s, %(next_instance)s, %(next_token)s, %(next_worker)s, %(next_timeout)s)
 """
 
 _STATE_OF = {
@@ -112,57 +131,72 @@ class Ended:
     batch_ended: bool
 
 
-@transaction.atomic(savepoint=False)
-def end(
-    *,
-    batch: int,
-    instance: int,
-    execution: int,
-    token: int,
-    outcome: str,
-    exit_code: int | None = None,
-    error: str = "",
-    reason: str = "",
-    result: Any = None,
-    may_retry: bool = True,
-    retry_after: float = 0,
-) -> Ended | None:
+class Ending(TypedDict):
+    """What `end` takes. `retry_after` is in seconds."""
+
+    batch: int
+    instance: int
+    execution: int
+    token: int
+    outcome: str
+    exit_code: NotRequired[int | None]
+    error: NotRequired[str]
+    reason: NotRequired[str]
+    result: NotRequired[Any]
+    may_retry: NotRequired[bool]
+    retry_after: NotRequired[float]
+
+
+def end(**ending: Unpack[Ending]) -> Ended | None:
     """Record how the execution that holds `token` ended, count it, and judge its batch when it was the last.
 
-    `retry_after` is in seconds. Returns None when the token is stale (a fenced execution's late report,
-    or a report made twice): then nothing was changed.
+    Returns None when the token is stale (a fenced execution's late report, or a report made twice): then
+    nothing was changed.
     """
-    state, state_if_terminating = _STATE_OF[Outcome(outcome)]
-    row = execute(
-        _END,
-        {
-            "batch": batch,
-            "instance": instance,
-            "execution": execution,
-            "token": token,
-            "state": state.value,
-            "state_if_terminating": state_if_terminating.value,
-            "outcome": str(outcome),
-            "exit_code": exit_code,
-            "error": error,
-            "reason": reason,
-            "result": None if result is None else Jsonb(result),
-            "may_retry": may_retry,
-            "retry_cause": (Cause.LOST if outcome == Outcome.LOST else Cause.RETRY).value,
-            "retry_after": float(retry_after),
-        },
-    )
-    if row is None:
-        return None
-    if row.batch_ended:
-        signals.batch_ended.send(sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger)
-    return Ended(row.state, row.retry, row.batch_ended)
+    return _ended(_END, ending, {})[0]
 
 
-@transaction.atomic
-def hand_over(*, ending: dict[str, Any], starting: dict[str, Any]) -> tuple[Ended | None, Started | None]:
+def hand_over(ending: Ending, starting: Starting) -> tuple[Ended | None, Started | None]:
     """`end` one execution and `start` the worker's next in one transaction: half the commits of both alone."""
-    return end(**ending), start(**starting)
+    return _ended(_HAND_OVER, ending, {f"next_{name}": value for name, value in starting.items()})
+
+
+def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended | None, Started | None]:
+    """Run `statement`; the end of a batch is told to `batch_ended` in the transaction that made it."""
+    outcome = Outcome(ending["outcome"])
+    state, state_if_terminating = _STATE_OF[outcome]
+    result = ending.get("result")
+    told = more | {
+        "batch": ending["batch"],
+        "instance": ending["instance"],
+        "execution": ending["execution"],
+        "token": ending["token"],
+        "outcome": outcome.value,
+        "state": state.value,
+        "state_if_terminating": state_if_terminating.value,
+        "exit_code": ending.get("exit_code"),
+        "error": ending.get("error", ""),
+        "reason": ending.get("reason", ""),
+        "result": None if result is None else Jsonb(result),
+        "may_retry": ending.get("may_retry", True),
+        "retry_cause": (Cause.LOST if outcome == Outcome.LOST else Cause.RETRY).value,
+        "retry_after": float(ending.get("retry_after", 0)),
+    }
+    row = execute(statement, told | {"alone": not connection.in_atomic_block})
+    if row is not None and row.known and row.state is None:
+        with transaction.atomic():
+            row = execute(statement, told | {"alone": False})
+            _tell_batch_ended(ending["batch"], row)
+    else:
+        _tell_batch_ended(ending["batch"], row)
+    if row is None or not row.known:
+        return None, _started(row) if more else None
+    return Ended(row.state, row.retry, row.batch_ended), _started(row) if more else None
+
+
+def _tell_batch_ended(batch: int, row: Any) -> None:
+    if row is not None and row.batch_ended:
+        signals.batch_ended.send(sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger)
 
 
 _COUNT = "SELECT tailrace_count(%(batch)s, %(succeeded)s, %(failed)s, %(timed_out)s, %(terminated)s)"

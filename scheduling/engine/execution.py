@@ -99,7 +99,7 @@ def run(claim: Claim) -> None:
         claim, started = _execute(_worker, claim, started)
 
 
-def _starting(claim: Claim) -> dict[str, Any]:
+def _starting(claim: Claim) -> transitions.Starting:
     return {
         "batch": claim.batch,
         "instance": claim.instance,
@@ -256,7 +256,7 @@ def _report(
     claim: Claim, execution_id: int, revision: Revision, ending: Ending, following: Claim | None
 ) -> transitions.Started | None:
     """Record how an execution ended, however long the database is away; and start the following claim."""
-    told: dict[str, Any] = {
+    told: transitions.Ending = {
         "batch": claim.batch,
         "instance": claim.instance,
         "execution": execution_id,
@@ -272,7 +272,7 @@ def _report(
     def tell() -> tuple[transitions.Ended | None, transitions.Started | None]:
         if following is None:
             return transitions.end(**told), None
-        return transitions.hand_over(ending=told, starting=_starting(following))
+        return transitions.hand_over(told, _starting(following))
 
     try:
         ended, begun = _with_patience(tell)
