@@ -1,7 +1,21 @@
+from pathlib import Path
+from typing import Any
+
 from django.apps import AppConfig
+from django.db import connections
+from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 
 class SchedulingConfig(AppConfig):
     name = "scheduling"
     verbose_name = _("Scheduling")
+
+    def ready(self) -> None:
+        post_migrate.connect(_install_functions, sender=self)
+
+
+def _install_functions(*, using: str, **_kwargs: Any) -> None:
+    """Bring the database's functions up to the code's, after every migrate."""
+    with connections[using].cursor() as cursor:
+        cursor.execute((Path(__file__).parent / "transitions.sql").read_text())

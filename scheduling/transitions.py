@@ -5,7 +5,8 @@ locked in one order everywhere – task, batch, instances by id, execution – s
 deadlock; whoever can put an instance back into the queue holds its batch's lock, so that a stop which
 holds it sees every instance.
 
-`start` and `end` run for every instance of the product, so they are single prepared statements.
+`start` and `end` run for every instance of the product, so they are functions of the database, in
+transitions.sql.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from uuid import UUID
 
 import psycopg
 from django.db import connection, transaction
-from django.db.models import F
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
@@ -55,54 +55,7 @@ def notify(channel: str, payload: object = "") -> None:
 
 # --- start -----------------------------------------------------------------------------------------
 
-# The batch is locked before its instance and only while it waits: the first start of a batch makes it
-# run, later ones leave its row alone. An instance whose token changed meanwhile is not started.
-# `state || ''` here and below keeps the planner from the small partial indexes on states, which hold a dead
-# entry for every recent change: rows are found by their primary key.
-_START = """
-WITH waiting AS (
-    SELECT id FROM scheduling_batch WHERE id = %(batch)s AND state || '' = 'waiting' FOR NO KEY UPDATE
-), started AS (
-    UPDATE scheduling_instance
-    SET state = 'running', claimed_until = NULL, started_at = clock_timestamp(), reason = '',
-        executions_count = executions_count + 1
-    WHERE id = %(instance)s AND token = %(token)s AND claimed AND state || '' = 'waiting'
-        AND (SELECT count(*) FROM waiting) >= 0
-    RETURNING id, batch_id, number, shard_parameter, node_id, token, cause, executions_count, started_at
-), running AS (
-    UPDATE scheduling_batch batch
-    SET state = 'running', started_at = coalesce(batch.started_at, started.started_at)
-    FROM started
-    WHERE batch.id = started.batch_id AND batch.id IN (SELECT id FROM waiting)
-    RETURNING batch.id, batch.team_id, batch.task_id
-), entry AS (
-    INSERT INTO scheduling_journalentry
-        (at, action, object_type, object_id, object_name, team_id, actor, via, reason, details)
-    SELECT clock_timestamp(), 'started', 'batch', running.id, task.name, running.team_id,
-        'engine', 'engine', '', '{}'
-    FROM running JOIN scheduling_task task ON task.id = running.task_id
-), execution AS (
-    INSERT INTO scheduling_execution
-        (instance_id, number, cause, node_id, worker, token, started_at, deadline_at, error)
-    SELECT id, executions_count, cause, node_id, %(worker)s, token, started_at,
-        started_at + make_interval(secs => %(timeout)s), ''
-    FROM started
-    RETURNING id
-)
-SELECT execution.id AS execution_id, started.executions_count AS attempt, started.number,
-    started.shard_parameter, batch.total, batch.revision_id, batch.parameters, batch.scheduled_for
-FROM execution, started JOIN scheduling_batch batch ON batch.id = started.batch_id
-"""
-
-_STARTED = """
-SELECT execution.id AS execution_id, execution.number AS attempt, instance.number,
-    instance.shard_parameter, batch.total, batch.revision_id, batch.parameters, batch.scheduled_for
-FROM scheduling_instance instance
-JOIN scheduling_execution execution ON execution.instance_id = instance.id AND execution.ended_at IS NULL
-JOIN scheduling_batch batch ON batch.id = instance.batch_id
-WHERE instance.id = %(instance)s AND instance.token = %(token)s
-    AND execution.token = %(token)s AND execution.worker = %(worker)s
-"""
+_START = "SELECT * FROM tailrace_start(%(batch)s, %(instance)s, %(token)s, %(worker)s, %(timeout)s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,78 +80,17 @@ def start(*, batch: int, instance: int, token: int, worker: int, timeout: int | 
     through while the database's answer was lost, it returns that start.
     """
     asked = {"batch": batch, "instance": instance, "token": token, "worker": worker, "timeout": timeout}
-    row = execute(_START, asked) or execute(_STARTED, asked)
+    row = execute(_START, asked)
     # Django's connections hand JSON over as text.
     return Started(**row._asdict() | {"parameters": json.loads(row.parameters)}) if row else None
 
 
 # --- end -------------------------------------------------------------------------------------------
 
-# How a batch's row changes when `ended` instances of it end; judged when none is left. {succeeded} and
-# the like are how many of each. The same text serves the hot path and the rare ones.
-_COUNT = """
-    succeeded = batch.succeeded + {succeeded},
-    failed = batch.failed + {failed},
-    timed_out = batch.timed_out + {timed_out},
-    terminated = batch.terminated + {terminated},
-    state = CASE
-        WHEN batch.succeeded + batch.failed + batch.timed_out + batch.terminated + {ended} < batch.total
-            THEN batch.state
-        WHEN (batch.succeeded + {succeeded}) * 100 >= batch.success_ratio * batch.total AND batch.total > 0
-            THEN 'success'
-        ELSE 'failed' END,
-    ended_at = CASE
-        WHEN batch.succeeded + batch.failed + batch.timed_out + batch.terminated + {ended} < batch.total
-            THEN NULL
-        ELSE clock_timestamp() END
-"""
-
-_END = f"""
-WITH locked AS (
-    SELECT id, state FROM scheduling_batch WHERE id = %(batch)s FOR NO KEY UPDATE
-), ended AS (
-    UPDATE scheduling_instance instance
-    SET state = CASE WHEN instance.state = 'terminating' THEN %(state_if_terminating)s ELSE %(state)s END,
-        ended_at = clock_timestamp(), reason = %(reason)s
-    FROM locked
-    WHERE instance.id = %(instance)s AND instance.token = %(token)s
-        AND instance.state || '' IN ('running', 'terminating')
-    RETURNING instance.id, instance.batch_id, instance.state, instance.ended_at,
-        %(may_retry)s::boolean AND instance.retries_left > 0 AND locked.state <> 'terminating'
-            AND instance.state IN ('failed', 'timed_out')
-            AND NOT (instance.pinned AND EXISTS (
-                SELECT FROM scheduling_node WHERE id = instance.node_id AND state = 'draining')) AS retry
-), execution AS (
-    UPDATE scheduling_execution execution
-    SET ended_at = ended.ended_at, exit_code = %(exit_code)s, error = %(error)s, result = %(result)s,
-        outcome = CASE WHEN ended.state = 'terminated' THEN 'terminated' ELSE %(outcome)s END
-    FROM ended
-    WHERE execution.id = %(execution)s AND execution.instance_id = ended.id
-), counted AS (
-    UPDATE scheduling_batch batch
-    SET {
-    _COUNT.format(
-        succeeded="(ended.state = 'success')::int",
-        failed="(ended.state = 'failed')::int",
-        timed_out="(ended.state = 'timed_out')::int",
-        terminated="(ended.state = 'terminated')::int",
-        ended="1",
-    )
-}
-    FROM ended
-    WHERE batch.id = ended.batch_id AND NOT ended.retry
-    RETURNING batch.id, batch.state, batch.trigger, batch.team_id, batch.task_id, batch.ended_at, batch.reason
-), entry AS (
-    INSERT INTO scheduling_journalentry
-        (at, action, object_type, object_id, object_name, team_id, actor, via, reason, details)
-    SELECT clock_timestamp(), 'ended', 'batch', counted.id, task.name, counted.team_id, 'engine', 'engine',
-        counted.reason, jsonb_build_object('state', counted.state)
-    FROM counted JOIN scheduling_task task ON task.id = counted.task_id
-    WHERE counted.ended_at IS NOT NULL
-)
-SELECT ended.state, ended.retry, counted.ended_at IS NOT NULL AS batch_ended, counted.state AS batch_state,
-    counted.trigger
-FROM ended LEFT JOIN counted ON true
+_END = """
+SELECT * FROM tailrace_end(
+    %(batch)s, %(instance)s, %(execution)s, %(token)s, %(outcome)s, %(state)s, %(state_if_terminating)s,
+    %(exit_code)s, %(error)s, %(reason)s, %(result)s, %(may_retry)s, %(retry_cause)s, %(retry_after)s)
 """
 
 _STATE_OF = {
@@ -256,13 +148,13 @@ def end(
             "reason": reason,
             "result": None if result is None else Jsonb(result),
             "may_retry": may_retry,
+            "retry_cause": (Cause.LOST if outcome == Outcome.LOST else Cause.RETRY).value,
+            "retry_after": float(retry_after),
         },
     )
     if row is None:
         return None
-    if row.retry:
-        _retry(instance, cause=Cause.LOST if outcome == Outcome.LOST else Cause.RETRY, after=retry_after)
-    elif row.batch_ended:
+    if row.batch_ended:
         signals.batch_ended.send(sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger)
     return Ended(row.state, row.retry, row.batch_ended)
 
@@ -273,33 +165,15 @@ def hand_over(*, ending: dict[str, Any], starting: dict[str, Any]) -> tuple[Ende
     return end(**ending), start(**starting)
 
 
-def _retry(instance: int, *, cause: str, after: float) -> None:
-    Instance.objects.filter(pk=instance).update(
-        state=InstanceState.WAITING,
-        cause=cause,
-        claimed=False,
-        ended_at=None,
-        started_at=None,
-        run_after=timezone.now() + timedelta(seconds=after),
-        retries_left=F("retries_left") - 1,
-    )
-    group = Instance.objects.values_list("group_id", flat=True).get(pk=instance)
-    notify(WORK_CHANNEL, group)
+_COUNT = "SELECT tailrace_count(%(batch)s, %(succeeded)s, %(failed)s, %(timed_out)s, %(terminated)s)"
+_COUNTERS = ("succeeded", "failed", "timed_out", "terminated")
 
 
 def _count(batch: Batch, counts: dict[str, int], by: journal.By) -> None:
     """Add ended instances to the locked `batch`, and end it when none is left."""
-    ended = sum(counts.values())
-    if not ended:
+    if not any(counts.values()):
         return
-    with connection.cursor() as cursor:
-        numbers = {
-            name: str(int(counts.get(name, 0))) for name in ("succeeded", "failed", "timed_out", "terminated")
-        }
-        cursor.execute(
-            f"UPDATE scheduling_batch batch SET {_COUNT.format(ended=ended, **numbers)} WHERE id = %s",
-            [batch.pk],
-        )
+    execute(_COUNT, {"batch": batch.pk} | {name: counts.get(name, 0) for name in _COUNTERS})
     batch.refresh_from_db()
     if batch.is_finished:
         journal.record("ended", batch, by, reason=batch.reason, details={"state": batch.state})

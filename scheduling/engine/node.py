@@ -28,6 +28,7 @@ import psutil
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
+from django.db.backends.signals import connection_created
 from django_q.cluster import Cluster, Sentinel, get_mp_context
 from django_q.conf import Conf
 from django_q.monitor import monitor
@@ -336,9 +337,20 @@ def _mark(name: str) -> str:
     return f"{name}@{settings.DATABASES['default']['HOST']}/{settings.DATABASES['default']['NAME']}"
 
 
+def _never_idle_in_transaction(*, connection: Any, **_kwargs: object) -> None:
+    """Let PostgreSQL end a session of ours that stands still inside a transaction.
+
+    A process that is frozen, or cut off, at that moment would keep its batch locked for all others.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET idle_in_transaction_session_timeout = '5s'")
+
+
 def main(*, name: str, group: DeploymentGroup, workers: int, grace: float) -> None:
     """Run a node until it is told to end; see `manage.py node --help`."""
     with journal.acting_via(Via.ENGINE):
         node = register(name=name, group=group, workers=workers)
         os.environ[_MARK] = _mark(name)
+        connection_created.connect(_never_idle_in_transaction)
+        connections.close_all()
         NodeCluster(node, grace=grace).run()

@@ -17,9 +17,9 @@ class Batch(models.Model):
     (never more than there are worker slots), so that starting an instance leaves this row alone.
     """
 
-    team = models.ForeignKey("scheduling.Team", models.PROTECT, related_name="+")
-    task = models.ForeignKey("scheduling.Task", models.CASCADE, related_name="batches")
-    revision = models.ForeignKey("scheduling.TaskRevision", models.PROTECT, related_name="+", db_index=False)
+    team = models.ForeignKey("scheduling.Team", models.PROTECT, related_name="+", db_index=False)
+    task = models.ForeignKey("scheduling.Task", models.CASCADE, related_name="batches", db_index=False)
+    revision = models.ForeignKey("scheduling.TaskRevision", models.RESTRICT, related_name="+", db_index=False)
     group = models.ForeignKey("scheduling.DeploymentGroup", models.PROTECT, related_name="+", db_index=False)
     trigger = models.CharField(_("trigger"), max_length=10, choices=Trigger)
     scheduled_for = models.DateTimeField(
@@ -68,11 +68,17 @@ class Batch(models.Model):
         ]
         indexes = [
             models.Index(fields=["-created_at", "-id"], name="batch_newest"),
+            models.Index(fields=["team", "-created_at", "-id"], name="batch_of_team"),
             models.Index(fields=["task", "-created_at", "-id"], name="batch_of_task"),
             models.Index(
                 fields=["task", "id"],
                 name="batch_unfinished",
                 condition=models.Q(state__in=sorted(BATCH.unfinished)),
+            ),
+            models.Index(
+                fields=["task"],
+                name="batch_held",
+                condition=models.Q(held=True, state__in=sorted(BATCH.unfinished)),
             ),
         ]
         triggers = [only_allowed_moves(BATCH, name="batch_moves")]
@@ -197,7 +203,10 @@ class Execution(models.Model):
     instance = models.ForeignKey(Instance, models.CASCADE, related_name="executions", db_index=False)
     number = models.PositiveIntegerField(_("attempt"))
     cause = models.CharField(_("run by"), max_length=10, choices=Cause)
-    node = models.ForeignKey("scheduling.Node", models.PROTECT, related_name="+", db_index=False)
+    # The instance's node at the time, which has the constraint; checked once is enough on the hot path.
+    node = models.ForeignKey(
+        "scheduling.Node", models.PROTECT, related_name="+", db_index=False, db_constraint=False
+    )
     worker = models.PositiveIntegerField(_("worker process"))
     token = models.PositiveIntegerField(_("fencing token"))
     started_at = models.DateTimeField(_("started"))
@@ -227,9 +236,6 @@ class Execution(models.Model):
                 | models.Q(ended_at__isnull=False, outcome__isnull=False),
                 name="execution_ended_with_outcome",
             ),
-        ]
-        indexes = [
-            models.Index(fields=["node"], name="execution_live", condition=models.Q(ended_at__isnull=True)),
         ]
 
     def __str__(self) -> str:

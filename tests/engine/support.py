@@ -38,10 +38,10 @@ def claim(node: Node, capacity: int = 1000) -> list[broker.Claim]:
     return broker.claim(identity(node), capacity)[0]
 
 
-def start(claimed: broker.Claim) -> transitions.Started | None:
+def start(claimed: broker.Claim, *, worker: int = 1) -> transitions.Started | None:
     """Start what was claimed as a worker does."""
     return transitions.start(
-        batch=claimed.batch, instance=claimed.instance, token=claimed.token, worker=1, timeout=None
+        batch=claimed.batch, instance=claimed.instance, token=claimed.token, worker=worker, timeout=None
     )
 
 

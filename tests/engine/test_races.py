@@ -299,12 +299,23 @@ def test_two_first_starts_at_once_both_run_and_the_batch_starts_once():
     assert JournalEntry.objects.filter(action="started", object_id=batch.pk).count() == 1
 
 
-def test_one_delivery_started_twice_at_once_runs_once():
+def test_one_delivery_started_by_two_workers_at_once_runs_once():
     batch = batch_of(1)
     [claimed] = claim(factories.node(group=batch.group))
-    with before_commit(lambda: start(claimed), lambda: start(claimed)) as other:
+    with before_commit(lambda: start(claimed, worker=1), lambda: start(claimed, worker=2)) as other:
         pass
     assert other.result() is None
+    check(batch)
+
+
+def test_a_worker_whose_answer_was_lost_hears_of_its_own_start():
+    batch = batch_of(1)
+    [claimed] = claim(factories.node(group=batch.group))
+    first = start(claimed, worker=1)
+    assert start(claimed, worker=1) == first
+    assert first is not None
+    end(claimed, first.execution_id)
+    assert start(claimed, worker=1) is None
     check(batch)
 
 

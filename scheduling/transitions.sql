@@ -1,0 +1,151 @@
+-- The verbs that every instance of the product passes: transitions.start, transitions.end, and the counting
+-- that the rarer verbs share. `manage.py migrate` installs them (see apps.py); only transitions.py calls them.
+--
+-- They are functions because a function runs its small statements with plans it keeps, each with a fresh
+-- look at the records: a third of what one long statement costs, and a lock that was waited for is followed
+-- by what its last holder left. Lock order: batch, instance, execution.
+--
+-- `state || ''` keeps the planner from the small partial indexes on states, which hold a dead entry for every
+-- recent change: rows are found by their primary key.
+
+CREATE OR REPLACE FUNCTION tailrace_journal_batch(
+    p_action text, p_batch bigint, p_task bigint, p_team bigint, p_reason text, p_details jsonb
+) RETURNS void LANGUAGE sql AS $$
+    INSERT INTO scheduling_journalentry
+        (at, action, object_type, object_id, object_name, team_id, actor, via, reason, details)
+    SELECT clock_timestamp(), p_action, 'batch', p_batch, task.name, p_team, 'engine', 'engine', p_reason, p_details
+    FROM scheduling_task task WHERE task.id = p_task
+$$;
+
+-- Turn a claimed instance into a running one with a new execution. No row: the claim is not valid any more,
+-- and nothing was changed. Asked again by the worker whose start went through, it returns that start.
+CREATE OR REPLACE FUNCTION tailrace_start(
+    p_batch bigint, p_instance bigint, p_token int, p_worker int, p_timeout int
+) RETURNS TABLE (
+    execution_id bigint, attempt int, number int, shard_parameter text,
+    total int, revision_id bigint, parameters jsonb, scheduled_for timestamptz
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    batch record;
+    instance record;
+    execution bigint;
+BEGIN
+    SELECT * INTO batch FROM scheduling_batch WHERE id = p_batch;
+    IF batch.state = 'waiting' THEN
+        -- Its first start makes it run; later ones leave its row alone.
+        SELECT * INTO batch FROM scheduling_batch WHERE id = p_batch FOR NO KEY UPDATE;
+    END IF;
+    UPDATE scheduling_instance i
+    SET state = 'running', claimed_until = NULL, started_at = clock_timestamp(), reason = '',
+        executions_count = executions_count + 1
+    WHERE i.id = p_instance AND i.token = p_token AND i.claimed AND i.state || '' = 'waiting'
+    RETURNING i.* INTO instance;
+    IF NOT FOUND THEN
+        RETURN QUERY
+            SELECT e.id, e.number, i.number, i.shard_parameter,
+                batch.total, batch.revision_id, batch.parameters, batch.scheduled_for
+            FROM scheduling_instance i JOIN scheduling_execution e ON e.instance_id = i.id
+            WHERE i.id = p_instance AND i.token = p_token
+                AND e.token = p_token AND e.worker = p_worker AND e.ended_at IS NULL;
+        RETURN;
+    END IF;
+    IF batch.state = 'waiting' THEN
+        UPDATE scheduling_batch b
+        SET state = 'running', started_at = coalesce(b.started_at, instance.started_at)
+        WHERE b.id = p_batch;
+        PERFORM tailrace_journal_batch('started', p_batch, batch.task_id, batch.team_id, '', '{}');
+    END IF;
+    INSERT INTO scheduling_execution
+        (instance_id, number, cause, node_id, worker, token, started_at, deadline_at, error)
+    VALUES (
+        p_instance, instance.executions_count, instance.cause, instance.node_id, p_worker, p_token,
+        instance.started_at, instance.started_at + make_interval(secs => p_timeout), ''
+    ) RETURNING id INTO execution;
+    RETURN QUERY SELECT execution, instance.executions_count, instance.number, instance.shard_parameter,
+        batch.total, batch.revision_id, batch.parameters, batch.scheduled_for;
+END $$;
+
+-- Count ended instances of a batch that the caller has locked, and judge it when none is left.
+CREATE OR REPLACE FUNCTION tailrace_count(
+    p_batch bigint, p_succeeded int, p_failed int, p_timed_out int, p_terminated int,
+    OUT ended boolean, OUT state text, OUT trigger text
+) LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    batch record;
+    unended int;
+BEGIN
+    SELECT b.total - (b.succeeded + b.failed + b.timed_out + b.terminated)
+            - (p_succeeded + p_failed + p_timed_out + p_terminated)
+        INTO unended FROM scheduling_batch b WHERE b.id = p_batch;
+    ended := unended = 0;
+    UPDATE scheduling_batch b
+    SET succeeded = b.succeeded + p_succeeded, failed = b.failed + p_failed,
+        timed_out = b.timed_out + p_timed_out, terminated = b.terminated + p_terminated,
+        ended_at = CASE WHEN ended THEN clock_timestamp() END,
+        state = CASE
+            WHEN NOT ended THEN b.state
+            WHEN (b.succeeded + p_succeeded) * 100 >= b.success_ratio * b.total THEN 'success'
+            ELSE 'failed' END
+    WHERE b.id = p_batch
+    RETURNING b.* INTO batch;
+    state := batch.state;
+    trigger := batch.trigger;
+END $$;
+
+-- Record how the execution that holds the token ended: it goes back to the queue when it may be retried, and
+-- is counted when not. No row: the token is stale, and nothing was changed.
+CREATE OR REPLACE FUNCTION tailrace_end(
+    p_batch bigint, p_instance bigint, p_execution bigint, p_token int,
+    p_outcome text, p_state text, p_state_if_terminating text, p_exit_code int, p_error text, p_reason text,
+    p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float
+) RETURNS TABLE (state text, retry boolean, batch_ended boolean, batch_state text, trigger text)
+LANGUAGE plpgsql AS $$
+#variable_conflict use_column
+DECLARE
+    batch record;
+    instance record;
+    counted record;
+BEGIN
+    SELECT * INTO batch FROM scheduling_batch WHERE id = p_batch FOR NO KEY UPDATE;
+    UPDATE scheduling_instance i
+    SET state = CASE WHEN i.state = 'terminating' THEN p_state_if_terminating ELSE p_state END,
+        ended_at = clock_timestamp(), reason = p_reason
+    WHERE i.id = p_instance AND i.token = p_token AND i.state || '' IN ('running', 'terminating')
+    RETURNING i.* INTO instance;
+    IF NOT FOUND THEN
+        RETURN;
+    END IF;
+    UPDATE scheduling_execution e
+    SET ended_at = instance.ended_at, exit_code = p_exit_code, error = p_error, result = p_result,
+        outcome = CASE WHEN instance.state = 'terminated' THEN 'terminated' ELSE p_outcome END
+    WHERE e.id = p_execution;
+    state := instance.state;
+    retry := p_may_retry AND instance.retries_left > 0 AND batch.state <> 'terminating'
+        AND instance.state IN ('failed', 'timed_out')
+        AND NOT (instance.pinned AND EXISTS (
+            SELECT FROM scheduling_node n WHERE n.id = instance.node_id AND n.state = 'draining'));
+    batch_ended := false;
+    IF retry THEN
+        UPDATE scheduling_instance i
+        SET state = 'waiting', cause = p_retry_cause, claimed = false, ended_at = NULL, started_at = NULL,
+            run_after = clock_timestamp() + make_interval(secs => p_retry_after),
+            retries_left = i.retries_left - 1
+        WHERE i.id = p_instance;
+        PERFORM pg_notify('tailrace_work', instance.group_id::text);
+    ELSE
+        counted := tailrace_count(
+            p_batch, (state = 'success')::int, (state = 'failed')::int, (state = 'timed_out')::int,
+            (state = 'terminated')::int);
+        batch_ended := counted.ended;
+        batch_state := counted.state;
+        trigger := counted.trigger;
+        IF batch_ended THEN
+            PERFORM tailrace_journal_batch(
+                'ended', p_batch, batch.task_id, batch.team_id, batch.reason,
+                jsonb_build_object('state', batch_state));
+        END IF;
+    END IF;
+    RETURN NEXT;
+END $$;
