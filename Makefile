@@ -17,7 +17,7 @@ run: install ## Run everything on http://127.0.0.1:8000/ (PORT, DEMO_PASSWORD); 
 
 .PHONY: test
 test: install ## Run the tests (ARGS="-k word" for some of them)
-	@$(PY) -m pytest -n 2 --dist loadgroup $(ARGS)
+	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: check
 check: install ## Lint, formats, types, imports, templates, migrations, packaging

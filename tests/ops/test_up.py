@@ -20,8 +20,6 @@ import pytest
 from config.embedded import EmbeddedServer
 from tests.processes import ROOT, eventually
 
-pytestmark = pytest.mark.xdist_group("up")
-
 
 class Up:
     """One installation of its own; `start` may be called again after an end."""
@@ -176,9 +174,9 @@ def test_a_killed_web_node_scheduler_or_database_comes_back(up):
 
     for process in killed:
         process.kill()
-    for process in psutil.process_iter():
-        if process.ppid() in {child.pid for child in up.programs(str(up.var / "postgres"))}:
-            process.kill()
+    [guard] = up.programs(str(up.var / "postgres"))
+    [postmaster] = guard.children()
+    postmaster.kill()
 
     names = ("gunicorn", "scheduler", "demo-1", "demo-2")
     eventually(lambda: all(up.programs(name) for name in names), log=up.log)
