@@ -132,7 +132,7 @@ class Ended:
 
 
 class Ending(TypedDict):
-    """What `end` takes. `retry_after` is in seconds."""
+    """What `end` takes. `retry_after` is in seconds; `siblings` spares a look when the batch has but one."""
 
     batch: int
     instance: int
@@ -145,6 +145,7 @@ class Ending(TypedDict):
     result: NotRequired[Any]
     may_retry: NotRequired[bool]
     retry_after: NotRequired[float]
+    siblings: NotRequired[bool]
 
 
 def end(**ending: Unpack[Ending]) -> Ended | None:
@@ -182,21 +183,21 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
         "retry_cause": (Cause.LOST if outcome == Outcome.LOST else Cause.RETRY).value,
         "retry_after": float(ending.get("retry_after", 0)),
     }
-    row = execute(statement, told | {"alone": not connection.in_atomic_block})
-    if row is not None and row.known and row.state is None:
-        with transaction.atomic():
+    row = None
+    alone = ending.get("siblings", True) and not connection.in_atomic_block
+    if alone:
+        row = execute(statement, told | {"alone": True})
+    if not alone or (row is not None and row.known and row.state is None):
+        # It may be the batch's last instance.
+        with transaction.atomic(savepoint=False):
             row = execute(statement, told | {"alone": False})
-            _tell_batch_ended(ending["batch"], row)
-    else:
-        _tell_batch_ended(ending["batch"], row)
+            if row is not None and row.batch_ended:
+                signals.batch_ended.send(
+                    sender=Batch, batch_id=ending["batch"], state=row.batch_state, trigger=row.trigger
+                )
     if row is None or not row.known:
         return None, _started(row) if more else None
     return Ended(row.state, row.retry, row.batch_ended), _started(row) if more else None
-
-
-def _tell_batch_ended(batch: int, row: Any) -> None:
-    if row is not None and row.batch_ended:
-        signals.batch_ended.send(sender=Batch, batch_id=batch, state=row.batch_state, trigger=row.trigger)
 
 
 _COUNT = "SELECT tailrace_count(%(batch)s, %(succeeded)s, %(failed)s, %(timed_out)s, %(terminated)s)"

@@ -29,7 +29,6 @@ CREATE OR REPLACE FUNCTION tailrace_start(
 DECLARE
     batch record;
     instance record;
-    execution bigint;
 BEGIN
     SELECT * INTO batch FROM scheduling_batch WHERE id = p_batch;
     IF batch.state = 'waiting' THEN
@@ -61,9 +60,15 @@ BEGIN
     VALUES (
         p_instance, instance.executions_count, instance.cause, instance.node_id, p_worker, p_token,
         instance.started_at, instance.started_at + make_interval(secs => p_timeout), ''
-    ) RETURNING id INTO execution;
-    RETURN QUERY SELECT execution, instance.executions_count, instance.number, instance.shard_parameter,
-        batch.total, batch.revision_id, batch.parameters, batch.scheduled_for;
+    ) RETURNING id INTO execution_id;
+    attempt := instance.executions_count;
+    number := instance.number;
+    shard_parameter := instance.shard_parameter;
+    total := batch.total;
+    revision_id := batch.revision_id;
+    parameters := batch.parameters;
+    scheduled_for := batch.scheduled_for;
+    RETURN NEXT;
 END $$;
 
 -- Count ended instances of a batch that the caller has locked, and judge it when none is left.

@@ -30,8 +30,8 @@ logger = logging.getLogger(__name__)
 # The longest wait for a NOTIFY, in seconds: instances whose time comes (retries) are found by looking.
 POLL = 1.0
 # A node asks for what it can start within this many seconds at its present speed, beyond its free slots.
-_AHEAD = 0.05
-_MOST_AHEAD = 64
+_AHEAD = 0.1
+_MOST_AHEAD = 100
 
 
 @dataclass(frozen=True)

@@ -132,7 +132,7 @@ def _execute(
     _with_patience(lambda: sink.flush(final=True))
     following = None if timed_out else worker.next_claim()
     try:
-        begun = _report(claim, started.execution_id, revision, ending, following)
+        begun = _report(claim, started, revision, ending, following)
     finally:
         worker.finished.add()
     if timed_out is not None:
@@ -253,13 +253,18 @@ def _context(
 
 
 def _report(
-    claim: Claim, execution_id: int, revision: Revision, ending: Ending, following: Claim | None
+    claim: Claim,
+    started: transitions.Started,
+    revision: Revision,
+    ending: Ending,
+    following: Claim | None,
 ) -> transitions.Started | None:
     """Record how an execution ended, however long the database is away; and start the following claim."""
     told: transitions.Ending = {
         "batch": claim.batch,
         "instance": claim.instance,
-        "execution": execution_id,
+        "execution": started.execution_id,
+        "siblings": started.total > 1,
         "token": claim.token,
         "retry_after": revision.retry_interval,
         "outcome": ending.outcome,

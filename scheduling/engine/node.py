@@ -140,6 +140,8 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
 
     def _reconcile(self) -> None:
         """Find executions whose worker is gone, and workers that do not end what they should."""
+        # What a killed pusher had claimed and not handed over; the leading scheduler sees to the other nodes'.
+        recovery.expire_claims(self.identity.node_id)
         live = list(recovery.live_executions(self.identity.node_id))
         workers = {process.pid for process in self.pool}
         recovery.lose(

@@ -63,9 +63,10 @@ def release_claims(node_id: int) -> int:
     return _release(Instance.objects.filter(node_id=node_id))
 
 
-def expire_claims() -> int:
-    """Give back every claim whose lease ended before it was started."""
-    return _release(Instance.objects.filter(claimed_until__lt=timezone.now()))
+def expire_claims(node_id: int | None = None) -> int:
+    """Give back every claim (of one node) whose lease ended before it was started."""
+    expired = Instance.objects.filter(claimed_until__lt=timezone.now())
+    return _release(expired if node_id is None else expired.filter(node_id=node_id))
 
 
 def _release(instances: QuerySet[Instance]) -> int:

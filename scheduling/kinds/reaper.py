@@ -58,8 +58,10 @@ def start(command: list[str]) -> int:
         _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() != reaper:
             os._exit(code)
-        for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
-            signal.signal(ignored, signal.SIG_DFL)
+        # Python ignores SIGPIPE, a worker SIGINT, and whoever started it perhaps more; a job begins anew.
+        for number in signal.valid_signals():
+            if signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         os.execvp(command[0], command)  # noqa: S606 - the command is what the task says
     except FileNotFoundError:

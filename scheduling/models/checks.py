@@ -22,12 +22,22 @@ def ended_exactly_when_final(machine: Machine, *, name: str) -> models.CheckCons
     )
 
 
-def only_allowed_moves(machine: Machine, *, name: str) -> pgtrigger.FSM:
-    """Refuse, in the database, every update of `state` that the table does not list."""
-    return pgtrigger.FSM(
+def only_allowed_moves(machine: Machine, *, name: str) -> pgtrigger.Trigger:
+    """Refuse, in the database, every update of `state` that the table does not list.
+
+    Like pgtrigger's FSM, but with the table in the trigger's condition: an allowed move then costs a
+    comparison and no function call, on a path that every instance takes three times.
+    """
+    allowed = ", ".join(f"'{old}:{new}'" for old, new in sorted(machine.moves))
+    return pgtrigger.Trigger(
         name=name,
-        field="state",
-        transitions=sorted(machine.moves),
-        # Most updates leave the state alone; the condition spares them the function call.
-        condition=pgtrigger.Q(old__state__df=pgtrigger.F("new__state")),
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        condition=pgtrigger.Condition(
+            "OLD.state <> NEW.state AND (OLD.state || ':' || NEW.state) NOT IN (" + allowed + ")"
+        ),
+        func=(
+            'RAISE EXCEPTION \'Invalid transition of field "state" from "%" to "%" on table %\','
+            " OLD.state, NEW.state, TG_TABLE_NAME;"
+        ),
     )

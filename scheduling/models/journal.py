@@ -22,7 +22,15 @@ class JournalEntry(models.Model):
     object_type = models.CharField(_("object type"), max_length=20)
     object_id = models.BigIntegerField(_("object"))
     object_name = models.CharField(_("object name"), max_length=200, blank=True)
-    team = models.ForeignKey("scheduling.Team", models.SET_NULL, null=True, related_name="+", db_index=False)
+    # Without a constraint: entries outlive what they speak of, and checking each costs the hot path.
+    team = models.ForeignKey(
+        "scheduling.Team",
+        models.DO_NOTHING,
+        null=True,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+    )
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
     )

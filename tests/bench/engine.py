@@ -67,9 +67,9 @@ def _workers(node: int) -> list[psutil.Process]:
 
 def _rate(left: Any, total: int) -> float:
     """Tasks a second from the moment the first is gone until all are."""
-    began = until(lambda: left() < total)
+    began = until(lambda: left() < total, every=0.02)
     done = total - left()
-    return (total - done) / (until(lambda: left() == 0) - began)
+    return (total - done) / (until(lambda: left() == 0, every=0.02) - began)
 
 
 def _scalar(statement: str) -> int:

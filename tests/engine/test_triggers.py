@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pgtrigger
 import pytest
 from django.conf import settings
 from django.db import connection
@@ -12,7 +13,7 @@ from django.utils import timezone
 
 from scheduling import services
 from scheduling.engine import triggers
-from scheduling.models import Batch, Instance, JournalEntry, Task
+from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -26,6 +27,13 @@ def due(task: Task, at: datetime = NOW) -> Task:
     Task.objects.filter(pk=task.pk).update(next_due_at=at)
     task.refresh_from_db()
     return task
+
+
+def rewrite_cron(task: Task, cron: str) -> None:
+    """Put `cron` into the task's present revision, which no code path of ours would do."""
+    with pgtrigger.ignore("scheduling.TaskRevision:revision_immutable"):
+        TaskRevision.objects.filter(pk=task.revision_id).update(cron=cron)
+    task.refresh_from_db()
 
 
 def fire_all(now: datetime = NOW, limit: int = 100) -> list[int]:
@@ -134,7 +142,10 @@ def test_an_edited_schedule_begins_anew_without_a_misfire():
 
 
 def test_a_schedule_with_an_end_is_fired_for_the_last_time():
-    task = due(factories.task(cron="0 0 */16 2 MON#2"))
+    task = due(factories.task(cron="0 0 1 1 *"))
+    # Validation keeps such a schedule out today; an installation may hold one from yesterday, whose last
+    # date has come: a leap day that falls on a Monday, say, after the last one within sight.
+    rewrite_cron(task, "0 0 */16 2 MON#2")
     fire_all()
     task.refresh_from_db()
     assert runs(task) == [NOW]
