@@ -144,7 +144,9 @@ def test_a_job_starts_with_default_signals_and_no_input(mark: str) -> None:
     log = Log()
     run("cat; grep -E 'Sig(Blk|Ign)' /proc/self/status", mark, log=log)
 
-    assert log.whole.split() == ["SigBlk:", "0" * 16, "SigIgn:", "0" * 16]
+    _, blocked, _, ignored = log.whole.split()
+    # 32 and 33 are the C library's own, which no program can set.
+    assert [int(mask, 16) & ~(0b11 << 31) for mask in (blocked, ignored)] == [0, 0]
 
 
 def test_the_scratch_directory_is_fresh_and_gone_afterwards_whatever_is_in_it(mark: str) -> None:
@@ -208,11 +210,16 @@ def test_a_time_out_ends_the_whole_tree_before_it_is_raised(tree: str, mark: str
     assert marked(mark) == []
 
 
-def test_a_time_out_at_any_moment_of_the_start_leaves_nothing(mark: str) -> None:
+# The alarm may ring while psutil has a file open, which Python then remarks on.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_time_out_at_any_moment_of_the_start_leaves_nothing(
+    mark: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
     def ring(*_: object) -> None:
         raise TimeoutException("now")
 
-    before = {path.name for path in Path(tempfile.gettempdir()).glob("tailrace-*")}
     handler = signal.signal(signal.SIGALRM, ring)
     try:
         for step in range(60):
@@ -226,7 +233,7 @@ def test_a_time_out_at_any_moment_of_the_start_leaves_nothing(mark: str) -> None
             assert marked(mark) == []
     finally:
         signal.signal(signal.SIGALRM, handler)
-    assert {path.name for path in Path(tempfile.gettempdir()).glob("tailrace-*")} <= before
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_what_the_command_leaves_in_the_background_is_ended_with_it_and_the_log_says_so(mark: str) -> None:
