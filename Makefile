@@ -16,8 +16,12 @@ run: install ## Run everything on http://127.0.0.1:8000/ (PORT, DEMO_PASSWORD); 
 	@exec $(PY) manage.py up
 
 .PHONY: test
-test: install ## Run the tests (ARGS="-k word" for some of them)
-	@$(PY) -m pytest -n 2 --dist loadfile $(ARGS)
+test: install ## Run the tests but for those of `make faults` (ARGS="-k word" for some of them)
+	@$(PY) -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ops $(ARGS)
+
+.PHONY: faults
+faults: install ## Kill every real process of the product, and run the whole of it: slow, and apart
+	@$(PY) -m pytest -n 2 --dist loadfile tests/faults tests/ops $(ARGS)
 
 .PHONY: check
 check: install ## Lint, formats, types, imports, templates, migrations, packaging

@@ -58,9 +58,10 @@ def _processes(data: Path) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if str(data) in process.cmdline() and process.status() != psutil.STATUS_ZOMBIE:
+            command = process.cmdline()
+            if str(data) in command and "-c" not in command[1:2] and process.status() != psutil.STATUS_ZOMBIE:
                 found.append(process)
-    return [process for process in found if "-c" not in process.cmdline()[1:2]]
+    return found
 
 
 def _user(data: Path) -> subprocess.Popen[str]:
