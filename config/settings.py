@@ -45,7 +45,10 @@ def _kept_secret_key(kept: Path) -> str:
         kept.parent.mkdir(parents=True, exist_ok=True)
         made = kept.with_suffix(f".{os.getpid()}")
         made.touch(mode=0o600)
-        made.write_text(secrets.token_urlsafe(48))
+        with made.open("w") as file:
+            file.write(secrets.token_urlsafe(48))
+            file.flush()
+            os.fsync(file.fileno())
         # A link is atomic and refuses to replace: of two first starts at once, one key wins.
         try:
             os.link(made, kept)
@@ -53,7 +56,13 @@ def _kept_secret_key(kept: Path) -> str:
             pass
         finally:
             made.unlink()
-    return kept.read_text().strip()
+    key = kept.read_text().strip()
+    if not key:
+        raise ImproperlyConfigured(
+            f"the secret key in {kept} is empty. Remove the file to have a new one made, which signs everybody "
+            "out, or give the key in TAILRACE_SECRET_KEY."
+        )
+    return key
 
 
 SECRET_KEY = _secret_key()
@@ -185,7 +194,10 @@ TAILRACE: dict[str, Any] = {
     "LOG_HEAD_BYTES": 1024 * 1024,
     "LOG_TAIL_BYTES": 256 * 1024,
     # Modules whose @job callables python tasks may name, beside every installed app's jobs.py.
-    "JOB_MODULES": [m for m in os.environ.get("TAILRACE_JOB_MODULES", "config.demo.jobs").split(",") if m],
+    "JOB_MODULES": [
+        "config.demo.jobs",
+        *(m for m in os.environ.get("TAILRACE_JOB_MODULES", "").split(",") if m),
+    ],
     # Dotted paths of job kinds that an installation adds to the four of ours.
     "KINDS": [k for k in os.environ.get("TAILRACE_KINDS", "").split(",") if k],
 }

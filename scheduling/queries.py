@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from django.db import models
 from django.db.models import Count, Q
-from django.utils import timezone
+from django.db.models.functions import Now
 
 from scheduling.states import BATCH, InstanceState, NodeState
 
@@ -40,9 +40,7 @@ class NodeQuerySet(models.QuerySet[Any]):
 
     def silent_for(self, seconds: float) -> Self:
         """Nodes thought alive that have not been heard of for `seconds`."""
-        return self.exclude(state=NodeState.OFFLINE).filter(
-            heartbeat_at__lt=timezone.now() - timedelta(seconds=seconds)
-        )
+        return self.exclude(state=NodeState.OFFLINE).filter(heartbeat_at__lt=Now() - timedelta(seconds=seconds))
 
 
 class TaskQuerySet(models.QuerySet[Any]):

@@ -425,6 +425,7 @@ def drain(node: Node, *, by: journal.By = None, reason: str = "") -> Node:
             raise TransitionRefused(
                 _("Node %(name)s is offline; only an online node can be drained.") % {"name": node.name}
             )
+        transitions.set_drained(node, True)
         changed = transitions.set_node_state(node, NodeState.DRAINING, by=by, reason=reason)
     if changed:
         give_up_waiting(node)
@@ -432,15 +433,17 @@ def drain(node: Node, *, by: journal.By = None, reason: str = "") -> Node:
 
 
 def undrain(node: Node, *, by: journal.By = None, reason: str = "") -> Node:
-    """Let a draining node claim again."""
+    """Let a drained node claim again; one that is offline meanwhile, as soon as it is back."""
     with transaction.atomic():
         node = _lock_node(node)
-        if node.state != NodeState.DRAINING:
+        if not node.drained:
             raise TransitionRefused(
                 _("Node %(node)s is %(state)s; only a draining node can take up work again.") % node_words(node)
             )
-        transitions.set_node_state(node, NodeState.ONLINE, by=by, reason=reason)
-        transitions.notify(transitions.WORK_CHANNEL, node.group_id)
+        transitions.set_drained(node, False)
+        if node.state == NodeState.DRAINING:
+            transitions.set_node_state(node, NodeState.ONLINE, by=by, reason=reason)
+            transitions.notify(transitions.WORK_CHANNEL, node.group_id)
     return node
 
 

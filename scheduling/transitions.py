@@ -132,7 +132,8 @@ class Ended:
 
 
 class Ending(TypedDict):
-    """What `end` takes. `retry_after` is in seconds; `siblings` spares a look when the batch has but one."""
+    """What `end` takes. `retry_after` is in seconds; `siblings` spares a look when the batch has but one;
+    without `confirmed`, nobody saw the process end."""
 
     batch: int
     instance: int
@@ -144,6 +145,7 @@ class Ending(TypedDict):
     reason: NotRequired[str]
     result: NotRequired[Any]
     may_retry: NotRequired[bool]
+    confirmed: NotRequired[bool]
     retry_after: NotRequired[float]
     siblings: NotRequired[bool]
 
@@ -166,6 +168,8 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
     """Run `statement`; the end of a batch is told to `batch_ended` in the transaction that made it."""
     outcome = Outcome(ending["outcome"])
     state, state_if_terminating = _STATE_OF[outcome]
+    if not ending.get("confirmed", True):
+        state_if_terminating = state
     result = ending.get("result")
     told = more | {
         "batch": ending["batch"],
@@ -249,9 +253,9 @@ def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
     never = of_batch.filter(state=InstanceState.WAITING).update(
         state=InstanceState.TERMINATED,
         ended_at=timezone.now(),
-        reason=_("Stopped before it started"),
+        reason=text,
     )
-    running = of_batch.filter(state=InstanceState.RUNNING).update(state=InstanceState.TERMINATING)
+    running = of_batch.filter(state=InstanceState.RUNNING).update(state=InstanceState.TERMINATING, reason=text)
     if running:
         notify(STOP_CHANNEL)
     _count(batch, {"terminated": never}, by)
@@ -416,6 +420,17 @@ def set_node_state(node: Node, state: str, *, by: journal.By, reason: str = "") 
     return bool(changed)
 
 
+def set_drained(node: Node, drained: bool) -> None:
+    """Remember what was asked of a node, over its restarts and silences."""
+    Node.objects.filter(pk=node.pk).update(drained=drained)
+    node.drained = drained
+
+
+def _present(node: Node) -> str:
+    """The state of a node that is there."""
+    return NodeState.DRAINING if node.drained else NodeState.ONLINE
+
+
 @transaction.atomic
 def boot_node(node: Node, *, boot_id: UUID, host: str, pid: int) -> None:
     """Begin a life of `node`: it is online, and what holds another boot ID speaks for it no more."""
@@ -423,23 +438,23 @@ def boot_node(node: Node, *, boot_id: UUID, host: str, pid: int) -> None:
     Node.objects.filter(pk=node.pk).update(
         boot_id=boot_id, host=host, pid=pid, started_at=now, heartbeat_at=now
     )
-    if node.state != NodeState.DRAINING:
-        set_node_state(node, NodeState.ONLINE, by=journal.ENGINE)
+    node.refresh_from_db(fields=["drained"])
+    set_node_state(node, _present(node), by=journal.ENGINE)
     notify(WORK_CHANNEL, node.group_id)
 
 
 def heartbeat(node_id: int, boot_id: UUID) -> bool:
     """Note that the node lives; False when another life of it has begun.
 
-    A node that was thought offline and is heard again is online: what it ran was given to others and is
-    fenced, and it may claim anew.
+    A node that was thought offline and is heard again is online, or draining if that was asked: what it
+    ran was given to others and is fenced, and it may claim anew.
     """
     row = execute(_HEARTBEAT, {"node": node_id, "boot": boot_id})
     if row is None:
         return False
     if row.state == NodeState.OFFLINE:
         node = Node.objects.select_related("group").get(pk=node_id)
-        set_node_state(node, NodeState.ONLINE, by=journal.ENGINE, reason="heard again")
+        set_node_state(node, _present(node), by=journal.ENGINE, reason="heard again")
         notify(WORK_CHANNEL, node.group_id)
     return True
 

@@ -122,7 +122,10 @@ BEGIN
     END IF;
     UPDATE scheduling_instance i
     SET state = CASE WHEN i.state = 'terminating' THEN p_state_if_terminating ELSE p_state END,
-        ended_at = clock_timestamp(), reason = p_reason
+        ended_at = clock_timestamp(),
+        -- Who asked for a stop, and why, says more than that it was obeyed.
+        reason = CASE WHEN i.state = 'terminating' AND p_state_if_terminating = 'terminated' AND i.reason <> ''
+            THEN i.reason ELSE p_reason END
     WHERE i.id = p_instance AND i.token = p_token AND i.state || '' IN ('running', 'terminating')
     RETURNING i.* INTO instance;
     IF NOT FOUND THEN

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from django.conf import settings
-from django.db import DataError, InterfaceError, OperationalError, connection
+from django.db import DataError, InterfaceError, InternalError, OperationalError, connection
 from django_q.exceptions import TimeoutException
 
 from scheduling import calendars, kinds, parameters, transitions
@@ -92,11 +92,19 @@ def run(claim: Claim) -> None:
     """
     if _worker is None:
         raise RuntimeError("Instances run in a node's workers: start one with manage.py node.")
-    started = _with_patience(lambda: transitions.start(**_starting(claim)))
-    if started is None:
-        _worker.finished.add()
-    while started is not None:
-        claim, started = _execute(_worker, claim, started)
+    try:
+        started = _with_patience(lambda: transitions.start(**_starting(claim)))
+        if started is None:
+            _worker.finished.add()
+        while started is not None:
+            claim, started = _execute(_worker, claim, started)
+    except TimeoutException:
+        raise
+    except BaseException:
+        # Whatever this was, an execution may be left running that nobody runs. The sentinel finds those of a
+        # worker that is gone, and only those.
+        logger.exception("instance %s: this worker cannot go on and ends", claim.instance)
+        os._exit(1)
 
 
 def _starting(claim: Claim) -> transitions.Starting:
@@ -129,6 +137,7 @@ def _execute(
         except TimeoutException as error:
             timed_out = error
             ending = Ending(Outcome.TIMED_OUT, error=f"ended after its time-out of {claim.timeout} s")
+    _leave_no_transaction()
     _with_patience(lambda: sink.flush(final=True))
     following = None if timed_out else worker.next_claim()
     try:
@@ -144,6 +153,7 @@ def _run_job(
     claim: Claim, started: transitions.Started, revision: Revision, watched: Any, sink: logs.LogSink
 ) -> Ending:
     """Run the job in this thread and say how it ended; only a time-out comes through."""
+    began = time.monotonic()
     try:
         with _interruptible(watched):
             kind = kinds.kind(revision.kind)
@@ -160,12 +170,15 @@ def _run_job(
             exit_code=failure.exit_code,
             error=sink.redacted(failure.message),
         )
-    except (Exception, SystemExit, KeyboardInterrupt) as error:
+    except BaseException as error:  # whatever a job does is recorded
         logger.exception("execution %s broke its job kind %s", started.execution_id, revision.kind)
         text = f"{type(error).__name__}: {error}"
         sink.write(f"{text}\n")
         return Ending(Outcome.FAILED, error=sink.redacted(text))
-    return Ending(Outcome.SUCCESS, result=result, exit_code=None)
+    if claim.timeout and time.monotonic() - began > claim.timeout + 1:
+        # It swallowed the alarm and went on.
+        return Ending(Outcome.TIMED_OUT, error=f"went on after its time-out of {claim.timeout} s")
+    return Ending(Outcome.SUCCESS, result=result)
 
 
 @contextmanager
@@ -270,8 +283,8 @@ def _report(
         "outcome": ending.outcome,
         "result": ending.result,
         "exit_code": ending.exit_code,
-        "error": ending.error.replace("\0", "\ufffd"),
-        "reason": ending.error.replace("\0", "\ufffd")[:500],
+        "error": (error := _storable(ending.error)),
+        "reason": error[:500],
     }
 
     def tell() -> tuple[transitions.Ended | None, transitions.Started | None]:
@@ -281,9 +294,9 @@ def _report(
 
     try:
         ended, begun = _with_patience(tell)
-    except DataError as error:
-        # PostgreSQL cannot store it (a NUL in a result's text): say so instead of losing the execution.
-        text = f"the result cannot be stored: {error}"
+    except (DataError, ValueError) as refusal:
+        # It cannot be stored (a NUL in a result's text, say): tell so instead of losing the execution.
+        text = _storable(f"the result cannot be stored: {refusal}")
         told |= {"outcome": Outcome.FAILED, "result": None, "error": text, "reason": text}
         ended, begun = _with_patience(tell)
     if ended is None:
@@ -295,16 +308,52 @@ def _report(
     return begun
 
 
+def _storable(text: str) -> str:
+    """`text` as PostgreSQL can hold it: no NUL, and no half of a character."""
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _leave_no_transaction() -> None:
+    """Drop the connection when the job, which shares it, left it in a transaction: ours would not commit."""
+    raw = connection.connection
+    idle = raw is None or raw.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+    if connection.in_atomic_block or not connection.get_autocommit() or not idle:
+        logger.warning("a job left the connection in a transaction; what it had not committed is lost")
+        _drop_connection()
+
+
+def _drop_connection() -> None:
+    connection.in_atomic_block = False
+    connection.needs_rollback = False
+    connection.savepoint_ids = []
+    connection.run_on_commit = []
+    with suppress(Exception):
+        connection.close()
+    connection.connection = None
+    connection.autocommit = False
+
+
+# Beyond the connection's own failures: a session that was ended while idle in a transaction, or one that a
+# job made read-only, is an InternalError; with a new connection both are gone.
+_PASSING = (
+    OperationalError,
+    InterfaceError,
+    InternalError,
+    psycopg.OperationalError,
+    psycopg.InterfaceError,
+    psycopg.InternalError,
+)
+
+
 def _with_patience[Value](attempt: Callable[[], Value]) -> Value:
     """`attempt` until the database answers. What it does must be safe to do twice, as every verb's CAS is."""
     tries = 0
     while True:
         try:
             return attempt()
-        except (OperationalError, InterfaceError, psycopg.OperationalError, psycopg.InterfaceError) as error:
+        except _PASSING as error:
             wait = _PATIENCE[min(tries, len(_PATIENCE) - 1)]
             tries += 1
             logger.warning("the database does not answer (%s); trying again in %s s", error, wait)
-            with suppress(Exception):
-                connection.close()
+            _drop_connection()
             time.sleep(wait)

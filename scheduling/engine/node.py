@@ -57,17 +57,18 @@ _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
 
 
-def become_child(parent: int, role: str) -> None:
-    """Die when `parent` dies, even by SIGKILL, and be called `tr:ROLE` by ps and top."""
+def become_child(parent: int, role: str, *, told: signal.Signals = signal.SIGKILL) -> None:
+    """Be `told` when `parent` dies, even by SIGKILL, and be called `tr:ROLE` by ps and top."""
     prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_PDEATHSIG, int(signal.SIGKILL), 0, 0, 0)
+    prctl(_PR_SET_PDEATHSIG, int(told), 0, 0, 0)
     prctl(_PR_SET_NAME, f"tr:{role}".encode(), 0, 0, 0)
     if os.getppid() != parent:
         # It died before the kernel was asked to tell.
-        os.kill(os.getpid(), signal.SIGKILL)
+        os.kill(os.getpid(), told)
 
 
 def _child(parent: int, role: str, target: Callable[..., None], *arguments: Any) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     become_child(parent, role)
     target(*arguments)
 
@@ -76,7 +77,6 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
     """django-q2's sentinel with channels that no kill can lock, and an eye on the records."""
 
     def __init__(self, cluster: NodeCluster) -> None:
-        become_child(cluster.pid, "sentinel")
         become_subreaper()
         self.identity = cluster.identity
         self.grace = cluster.grace
@@ -93,9 +93,17 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         self.result_queue = ResultQueue()
         self.event_out = stopping
         post_spawn.connect(self._worker_born, weak=False)
+        signal.signal(signal.SIGTERM, self._orphaned)
+        become_child(cluster.pid, "sentinel", told=signal.SIGTERM)
         self.start()
 
+    def _orphaned(self, _signal: int, _frame: object) -> None:
+        """The node was killed: nobody else could end what its workers' jobs have started."""
+        end_descendants(_ORPHAN_GRACE)
+        os._exit(1)
+
     def _worker_born(self, **_kwargs: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         become_child(self.pid, "worker")
         become_subreaper()
         execution.prepare(self.task_queue, self.finished)
@@ -299,7 +307,7 @@ def register(*, name: str, group: DeploymentGroup, workers: int) -> Node:
     _end_leftovers(name)
     node.group, node.slots = group, workers
     node.save(update_fields=["group", "slots"])
-    recovery.take_over(node, reason=f"worker_lost: node {name} was started anew")
+    recovery.take_over(node, reason=f"worker_lost: node {name} was started anew", confirmed=here)
     return node
 
 
@@ -322,16 +330,25 @@ _MARK = "TAILRACE_NODE"
 
 def _end_leftovers(name: str) -> None:
     """End processes of this node's earlier life that outlived even its death (all killed at once)."""
+    while found := _marked(_mark(name)):
+        for process in found:
+            with suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(found, timeout=5)
+
+
+def _marked(mark: str) -> list[psutil.Process]:
     mine = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
     found = []
     for process in psutil.process_iter():
         with suppress(psutil.Error):
-            if process.pid not in mine and process.environ().get(_MARK) == _mark(name):
+            if (
+                process.pid not in mine
+                and process.environ().get(_MARK) == mark
+                and process.status() != psutil.STATUS_ZOMBIE
+            ):
                 found.append(process)
-    for process in found:
-        with suppress(psutil.Error):
-            process.kill()
-    psutil.wait_procs(found, timeout=5)
+    return found
 
 
 def _mark(name: str) -> str:

@@ -14,40 +14,46 @@ from uuid import UUID
 
 from django.conf import settings
 from django.db.models import QuerySet
-from django.utils import timezone
+from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
 from scheduling import journal, transitions
 from scheduling.models import Execution, Instance, Node
 from scheduling.services import give_up_waiting, settle_overlap
-from scheduling.states import InstanceState, NodeState, Outcome
+from scheduling.states import INSTANCE, InstanceState, NodeState, Outcome
 
 logger = logging.getLogger(__name__)
 
 
 def live_executions(node_id: int) -> QuerySet[Execution]:
     """What the records say runs on a node now, with instance and batch."""
-    return Execution.objects.live().filter(node_id=node_id).select_related("instance__batch").order_by("id")
+    found = Execution.objects.live().filter(node_id=node_id).select_related("instance__batch")
+    return found.annotate(now=Now()).order_by("id")
 
 
-def lose(executions: Iterable[Execution], *, reason: str, node_gone: bool = False) -> int:
-    """End executions whose process is known to be dead; returns how many were still live.
+def lose(
+    executions: Iterable[Execution], *, reason: str, node_gone: bool = False, confirmed: bool = True
+) -> int:
+    """End executions that their worker will not report any more; returns how many were still live.
 
     One past its deadline is timed out, one that was being stopped is terminated, any other is lost: it
-    goes back to the queue when it has retries left, except a broadcast's whose node is gone.
+    goes back to the queue when it has retries left, except a broadcast's whose node is gone. Unless its
+    process is `confirmed` dead, one that was being stopped has failed: nobody saw it end.
     """
     ended = 0
     for execution in executions:
         instance = execution.instance
-        overdue = execution.deadline_at is not None and execution.deadline_at <= timezone.now()
+        late = overdue(execution, grace=0)
+        why = _("ended after its time-out, which the job did not obey") if late else reason
         done = transitions.end(
             batch=instance.batch_id,
             instance=instance.pk,
             execution=execution.pk,
             token=execution.token,
-            outcome=Outcome.TIMED_OUT if overdue else Outcome.LOST,
-            error=reason,
-            reason=reason,
+            outcome=Outcome.TIMED_OUT if late else Outcome.LOST,
+            error=why,
+            reason=why,
+            confirmed=confirmed,
             may_retry=not (node_gone and instance.pinned),
         )
         if done:
@@ -65,7 +71,7 @@ def release_claims(node_id: int) -> int:
 
 def expire_claims(node_id: int | None = None) -> int:
     """Give back every claim (of one node) whose lease ended before it was started."""
-    expired = Instance.objects.filter(claimed_until__lt=timezone.now())
+    expired = Instance.objects.filter(claimed_until__lt=Now())
     return _release(expired if node_id is None else expired.filter(node_id=node_id))
 
 
@@ -83,27 +89,53 @@ def _release(instances: QuerySet[Instance]) -> int:
     return released
 
 
-def take_over(node: Node, *, reason: str) -> None:
-    """Set right what an earlier life of `node` left behind, when all its processes are gone."""
+def take_over(node: Node, *, reason: str, confirmed: bool = True) -> None:
+    """Set right what an earlier life of `node` left behind; `confirmed`: its processes are known to be gone."""
     release_claims(node.pk)
-    lose(live_executions(node.pk), reason=reason)
+    lose(live_executions(node.pk), reason=reason, confirmed=confirmed)
 
 
-def node_gone(node: Node, *, reason: str) -> None:
-    """Mark a node offline and give its work to others, or end what only it could have done."""
+def node_gone(node: Node, *, reason: str, confirmed: bool = False) -> None:
+    """Mark a node offline and give its work to others, or end what only it could have done.
+
+    `confirmed`: all its processes are known to have ended. A crash on the way is made good by
+    `finish_absent_nodes`.
+    """
     if not transitions.set_node_state(node, NodeState.OFFLINE, by=journal.ENGINE, reason=reason):
         return
     logger.warning("node %s is offline: %s", node.name, reason)
+    _hand_on(node, reason=f"node_lost: {reason}", confirmed=confirmed)
+
+
+def _hand_on(node: Node, *, reason: str, confirmed: bool) -> None:
     release_claims(node.pk)
-    lose(live_executions(node.pk), reason=f"node_lost: {reason}", node_gone=True)
+    lose(live_executions(node.pk), reason=reason, node_gone=True, confirmed=confirmed)
     give_up_waiting(node)
+
+
+def finish_absent_nodes() -> int:
+    """Hand on whatever nodes that are not online still hold, as the records say.
+
+    Closes every gap between a node's going and its work's: a crash half way, or a broadcast that was
+    begun at the same moment. Returns how many nodes it found.
+    """
+    holding = Instance.objects.filter(claimed=True, state__in=sorted(INSTANCE.unfinished))
+    waiting = Instance.objects.filter(pinned=True, claimed=False, state=InstanceState.WAITING)
+    offline = set(holding.filter(node__state=NodeState.OFFLINE).values_list("node_id", flat=True).distinct())
+    absent = set(waiting.exclude(node__state=NodeState.ONLINE).values_list("node_id", flat=True).distinct())
+    for node in Node.objects.filter(pk__in=offline | absent).select_related("group"):
+        if node.pk in offline and node.state == NodeState.OFFLINE:
+            _hand_on(node, reason=f"node_lost: {node.name} is offline", confirmed=False)
+        elif node.state != NodeState.ONLINE:
+            give_up_waiting(node)
+    return len(offline | absent)
 
 
 def node_stopped(node: Node, boot_id: UUID) -> None:
     """Sign a node off that has ended all its processes, unless another life of it has begun already."""
     current = Node.objects.select_related("group").filter(pk=node.pk, boot_id=boot_id).first()
     if current is not None:
-        node_gone(current, reason="stopped")
+        node_gone(current, reason=f"{node.name} was stopped", confirmed=True)
 
 
 class SilenceWatch:
@@ -131,7 +163,6 @@ class SilenceWatch:
 
 
 def overdue(execution: Any, *, grace: float) -> bool:
-    """Whether an execution should have ended `grace` seconds ago by its own time-out."""
-    return (
-        execution.deadline_at is not None and execution.deadline_at + timedelta(seconds=grace) < timezone.now()
-    )
+    """Whether one of `live_executions` should have ended `grace` seconds ago, by the database's clock."""
+    deadline = execution.deadline_at
+    return deadline is not None and deadline + timedelta(seconds=grace) < execution.now

@@ -59,6 +59,7 @@ STEPS: Sequence[Step] = (
     Step("settle held batches", triggers.settle_held, 5.0),
     Step("give back expired claims", recovery.expire_claims, 1.0),
     Step("find silent nodes", recovery.SilenceWatch(), 1.0),
+    Step("hand on what absent nodes hold", recovery.finish_absent_nodes, 2.0),
 )
 
 

@@ -88,6 +88,8 @@ def job_environment(context: JobContext) -> dict[str, str]:
         "TAILRACE_EXECUTION_ID": str(context.execution_id),
         "TAILRACE_ATTEMPT": str(context.attempt),
         "TAILRACE_TASK": context.task,
+        # By which a node finds what an earlier life of it left behind (engine/node.py).
+        "TAILRACE_NODE": os.environ.get("TAILRACE_NODE", ""),
     }
 
 

@@ -36,6 +36,9 @@ class Node(models.Model):
     boot_id = models.UUIDField(_("boot"), null=True, editable=False)
     slots = models.PositiveSmallIntegerField(_("slots"), default=1)
     state = models.CharField(_("state"), max_length=10, choices=NodeState, default=NodeState.OFFLINE)
+    drained = models.BooleanField(
+        _("drained"), default=False, help_text=_("Somebody asked it to claim nothing, until they ask otherwise")
+    )
     host = models.CharField(_("host"), max_length=255, blank=True)
     pid = models.PositiveIntegerField(_("process"), null=True)
     started_at = models.DateTimeField(_("started"), null=True)

@@ -222,7 +222,7 @@ def test_stopping_writes_who_why_and_what_it_hit():
     made = entry(batch, "stopped")
     assert (made.actor, made.reason, made.team_id) == ("ann", "wrong file", batch.team_id)
     reasons = dict(batch.instances.values_list("number", "reason"))
-    assert reasons == {0: "", 1: "Stopped before it started"}
+    assert reasons == dict.fromkeys((0, 1), "Stopped by ann: wrong file")
 
 
 def test_stopping_the_last_instance_brings_the_held_batch_forward_at_once():

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import subprocess
+import time
 
 import psycopg
+from django.db import connection, transaction
 
 from scheduling.jobs import JobContext, job
 
@@ -35,3 +39,53 @@ def effect(context: JobContext) -> None:
 @job(name="noop")
 def noop(context: JobContext) -> None:
     """Nothing at all."""
+
+
+@job(name="undecodable")
+def undecodable(context: JobContext) -> None:
+    raise ValueError("a file called \udc80")
+
+
+@job(name="cancelled")
+def cancelled(context: JobContext) -> None:
+    raise asyncio.CancelledError
+
+
+@job(name="begins")
+def begins(context: JobContext) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("BEGIN")
+
+
+@job(name="manual_commit")
+def manual_commit(context: JobContext) -> None:
+    transaction.set_autocommit(False)
+
+
+@job(name="half_atomic")
+def half_atomic(context: JobContext) -> None:
+    transaction.atomic().__enter__()
+
+
+@job(name="read_only")
+def read_only(context: JobContext) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute("SET default_transaction_read_only = on")
+
+
+@job(name="deaf")
+def deaf(context: JobContext) -> None:
+    """Ignore the alarm of the time-out."""
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.1)
+        except BaseException:  # noqa: BLE001, S112 - this is what it is about
+            continue
+
+
+@job(name="leaves_a_child")
+def leaves_a_child(context: JobContext) -> None:
+    """Start a process in a session of its own, and go on."""
+    with subprocess.Popen(["sleep", context.parameters["asleep"]], start_new_session=True):
+        context.sleep(600)

@@ -415,6 +415,7 @@ def test_a_shell_job_gets_its_parameters_as_environment_and_nothing_else_of_the_
         "CYCLE_TIME": "2026-03-02T01:00:00+00:00",
         "DATA_DATE": "2026-03-01",
         "SHARD_INDEX": "1",
+        "TAILRACE_NODE": "",
         "SHARD_COUNT": "2",
         "SHARD_PARAM": "AA",
         "TAILRACE_TASK": "extract",

@@ -1,0 +1,92 @@
+"""What nodes that went away still held is handed on, whenever and wherever somebody failed before."""
+
+from __future__ import annotations
+
+import pytest
+
+from scheduling import services, transitions
+from scheduling.engine import recovery
+from scheduling.models import Execution, Instance, Node
+from scheduling.states import NodeState
+from tests import factories
+from tests.engine.support import claim, start
+
+pytestmark = pytest.mark.django_db
+
+
+def offline(node: Node) -> None:
+    """The first step of `node_gone` and nothing more: whoever took it was killed."""
+    Node.objects.filter(pk=node.pk).update(state=NodeState.OFFLINE)
+
+
+def test_what_an_offline_node_was_running_is_handed_on_though_whoever_noticed_was_killed():
+    node = factories.node()
+    batch = services.trigger(factories.task(group=node.group, retry_count=1), by="test")
+    [claimed] = claim(node)
+    assert start(claimed)
+    offline(node)
+    assert recovery.finish_absent_nodes() == 1
+    instance = batch.instances.get()
+    assert (instance.state, instance.cause, instance.claimed) == ("waiting", "lost", False)
+    assert Execution.objects.get().outcome == "lost"
+    assert recovery.finish_absent_nodes() == 0
+
+
+def test_what_an_offline_node_had_claimed_is_given_back():
+    node = factories.node()
+    batch = services.trigger(factories.task(group=node.group), by="test")
+    claim(node)
+    offline(node)
+    recovery.finish_absent_nodes()
+    assert batch.instances.get().claimed is False
+
+
+@pytest.mark.parametrize("state", [NodeState.OFFLINE, NodeState.DRAINING])
+def test_a_broadcast_that_was_begun_while_its_node_went_away_does_not_wait_for_it(state: str):
+    node = factories.node()
+    batch = services.trigger(factories.task(group=node.group, mode="broadcast"), by="test")
+    Node.objects.filter(pk=node.pk).update(state=state)
+    assert recovery.finish_absent_nodes() == 1
+    batch.refresh_from_db()
+    assert (batch.state, batch.terminated) == ("failed", 1)
+    assert node.name in batch.instances.get().reason
+
+
+def test_nodes_that_are_there_keep_what_they_hold():
+    node = factories.node()
+    services.trigger(factories.task(group=node.group, mode="broadcast"), by="test")
+    [claimed] = claim(node)
+    assert start(claimed)
+    assert recovery.finish_absent_nodes() == 0
+    assert Execution.objects.live().count() == 1
+
+
+@pytest.mark.parametrize(("confirmed", "ended"), [(True, "terminated"), (False, "failed")])
+def test_a_stop_counts_as_obeyed_only_when_the_process_is_known_to_be_dead(confirmed: bool, ended: str):
+    node = factories.node()
+    batch = services.trigger(factories.task(group=node.group), by="test")
+    [claimed] = claim(node)
+    assert start(claimed)
+    services.stop(batch, by="ann", reason="wrong file")
+    recovery.lose(recovery.live_executions(node.pk), reason="gone", confirmed=confirmed)
+    instance = Instance.objects.get(batch=batch)
+    assert instance.state == ended
+    assert instance.reason == ("Stopped by ann: wrong file" if confirmed else "gone")
+
+
+def test_a_drained_node_stays_drained_over_silence_and_restart():
+    node = factories.node()
+    services.drain(node, by="ann", reason="maintenance")
+    offline(node)
+    node.refresh_from_db()
+    boot = "00000000-0000-0000-0000-000000000001"
+    transitions.boot_node(node, boot_id=boot, host="here", pid=1)
+    node.refresh_from_db()
+    assert node.state == NodeState.DRAINING
+    offline(node)
+    assert transitions.heartbeat(node.pk, boot)
+    node.refresh_from_db()
+    assert node.state == NodeState.DRAINING
+    services.undrain(node, by="ann")
+    node.refresh_from_db()
+    assert (node.state, node.drained) == (NodeState.ONLINE, False)

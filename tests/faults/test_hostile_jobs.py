@@ -1,0 +1,74 @@
+"""Jobs that do to their worker what no job should: each still ends, and the worker serves the next one."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from scheduling import services
+from scheduling.models import Batch
+from tests import factories
+from tests.faults.cluster import Cluster, cluster
+from tests.processes import eventually
+
+pytestmark = [pytest.mark.django_db(transaction=True)]
+
+
+@pytest.fixture
+def running(tmp_path: Path) -> Iterator[Cluster]:
+    with cluster(tmp_path) as made:
+        yield made
+
+
+def trigger(running: Cluster, call: str, **content: Any) -> Batch:
+    task = factories.task(group=running.group, kind="python", spec={"call": call}, **content)
+    return services.trigger(task, by="test")
+
+
+def test_no_job_leaves_its_instance_running_or_its_worker_useless(running: Cluster) -> None:
+    running.start_node("n1", workers=1)
+    hostile = {
+        call: trigger(running, call)
+        for call in ("undecodable", "cancelled", "begins", "manual_commit", "half_atomic", "read_only")
+    }
+    hostile["deaf"] = trigger(running, "deaf", timeout=1)
+    friendly = trigger(running, "noop")
+    for batch in (*hostile.values(), friendly):
+        running.ended(batch)
+    ended = {call: batch.instances.get().state for call, batch in hostile.items()}
+    assert ended == {
+        "undecodable": "failed",
+        "cancelled": "failed",
+        "begins": "success",
+        "manual_commit": "success",
+        "half_atomic": "success",
+        "read_only": "success",
+        "deaf": "timed_out",
+    }
+    assert friendly.instances.get().state == "success"
+    assert hostile["undecodable"].instances.get().executions.get().error == "ValueError: a file called ?"
+
+
+def test_a_killed_node_leaves_no_process_of_a_job_that_ran_inside_a_worker(running: Cluster) -> None:
+    running.start_node("n1", workers=1)
+    trigger(running, "leaves_a_child", parameters={"asleep": "7531"})
+    eventually(lambda: asleep("7531"), within=15, log=running.log)
+    running.processes["n1"].send_signal(signal.SIGKILL)
+    eventually(lambda: not asleep("7531"), within=5, log=running.log)
+
+
+def asleep(seconds: str) -> list[psutil.Process]:
+    """The processes `sleep SECONDS` that live."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.cmdline() == ["sleep", seconds] and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process)
+        except psutil.Error:
+            continue
+    return found
