@@ -62,6 +62,28 @@ def test_a_killed_node_leaves_no_process_of_a_job_that_ran_inside_a_worker(runni
     eventually(lambda: not asleep("7531"), within=5, log=running.log)
 
 
+def test_a_node_that_starts_anew_ends_what_outlived_the_kill_of_all_its_processes(running: Cluster) -> None:
+    running.start_node("n1", workers=1)
+    command = "setsid sh -c 'sleep 7532; true' & sleep 7533"
+    task = factories.task(group=running.group, kind="shell", spec={"command": command})
+    batch = services.trigger(task, by="test")
+    eventually(lambda: asleep("7532") and asleep("7533"), within=15, log=running.log)
+    node = running.processes["n1"]
+    ours = [one for one in node.children(recursive=True) if one.name() not in {"sleep", "sh"}]
+    for process in (node, *ours):
+        # Frozen first, so that none of them can clean up after another.
+        process.suspend()
+    for process in (node, *ours):
+        process.kill()
+    psutil.wait_procs([node, *ours], timeout=5)
+    assert asleep("7532")
+    running.start_node("n1", workers=1)
+    assert not asleep("7532")
+    assert not asleep("7533")
+    running.ended(batch)
+    assert batch.instances.get().state == "failed"
+
+
 def asleep(seconds: str) -> list[psutil.Process]:
     """The processes `sleep SECONDS` that live."""
     found = []

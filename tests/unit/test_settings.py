@@ -1,0 +1,43 @@
+"""What the settings make of the environment and of var/."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+from config import settings
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def test_a_secret_key_is_made_once_and_kept_for_its_owner_alone(tmp_path: Path):
+    kept = tmp_path / "var" / "secret_key"
+    key = settings._kept_secret_key(kept)
+    assert len(key) >= 48
+    assert settings._kept_secret_key(kept) == key
+    assert kept.stat().st_mode & 0o077 == 0
+    assert list(kept.parent.iterdir()) == [kept]
+
+
+def test_an_empty_secret_key_is_refused_with_what_to_do(tmp_path: Path):
+    kept = tmp_path / "secret_key"
+    kept.touch()
+    with pytest.raises(ImproperlyConfigured, match=r"is empty\. Remove the file"):
+        settings._kept_secret_key(kept)
+
+
+def test_ones_own_job_modules_come_beside_the_demos():
+    said = subprocess.run(
+        [sys.executable, "-c", "from config import settings; print(settings.TAILRACE['JOB_MODULES'])"],
+        cwd=ROOT,
+        env=os.environ | {"TAILRACE_JOB_MODULES": "mypackage.jobs"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert said.stdout.strip() == "['config.demo.jobs', 'mypackage.jobs']"
