@@ -27,13 +27,12 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
-import psutil
-
 from scheduling.jobs import JobFailed, JobStopped, Log
 from scheduling.kinds import reaper
 
 _PIPE_BYTES = 1024 * 1024
 _POLL = 0.05
+_SHORT_POLL = 0.002
 
 
 def become_subreaper() -> None:
@@ -51,30 +50,32 @@ def end_descendants(grace: float, *, spare: Collection[int] = ()) -> int:
     """
     deadline = time.monotonic() + grace
     with _alarm_held():
-        found = living = _living(spare)
+        left = reaper.descendants(spare)
+        living = [pid for pid, group in left.items() if group is not None]
         # Once: what appears later is the tidying up of those that were asked.
-        for process in living:
-            with contextlib.suppress(psutil.Error):
-                process.terminate()
-                process.resume()
-        while living:
+        for pid in living:
+            reaper.send(os.kill, pid, signal.SIGTERM)
+            # A stopped process hears SIGTERM only once it goes on.
+            reaper.send(os.kill, pid, signal.SIGCONT)
+        pause = _SHORT_POLL
+        while left:
             if time.monotonic() >= deadline:
-                for process in living:
-                    with contextlib.suppress(psutil.Error):
-                        process.kill()
-            psutil.wait_procs(living, timeout=_POLL)
-            living = _living(spare)
-    return len(found)
+                reaper.kill(left)
+            if not _bury(left):
+                time.sleep(pause)
+                pause = min(2 * pause, _POLL)
+            left = reaper.descendants(spare)
+    return len(living)
 
 
 @contextlib.contextmanager
 def no_descendant_left(grace: float) -> Iterator[None]:
     """End, when the block ends in whatever way, every process below this one that began during it."""
-    spare = {process.pid for process in psutil.Process().children(recursive=True)} if _has_children() else set()
+    spare = reaper.descendants() if reaper.has_children() else {}
     try:
         yield
     finally:
-        if _has_children():
+        if reaper.has_children():
             end_descendants(grace, spare=spare)
 
 
@@ -241,30 +242,13 @@ def _read(output: int) -> bytes | None:
         return None
 
 
-def _living(spare: Collection[int]) -> list[psutil.Process]:
-    """Descendants that live, without those in `spare` and what is below them; buries our dead children."""
-    found: list[psutil.Process] = []
-    waiting = [psutil.Process()]
-    while waiting:
-        with contextlib.suppress(psutil.Error, psutil.TimeoutExpired):
-            for child in waiting.pop().children():
-                if child.pid in spare:
-                    continue
-                waiting.append(child)
-                with contextlib.suppress(psutil.Error):
-                    if child.status() != psutil.STATUS_ZOMBIE:
-                        found.append(child)
-                    elif child.ppid() == os.getpid():
-                        child.wait(0)
-    return found
-
-
-def _has_children() -> bool:
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return False
-    return True
+def _bury(found: Collection[int]) -> bool:
+    """Collect those children among `found` that have ended; whether there was one."""
+    buried = False
+    for pid in found:
+        with contextlib.suppress(ChildProcessError):
+            buried |= os.waitpid(pid, os.WNOHANG)[0] == pid
+    return buried
 
 
 @contextlib.contextmanager

@@ -17,7 +17,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
@@ -82,7 +82,7 @@ def watch(command: int, grace: float) -> int | None:
             return ended.get(command)
         ended |= reap()
     status = ended[command]
-    left = len(descendants())
+    left = sum(group is not None for group in descendants().values())
     if left:
         remark(f"the command ended and left behind {left} of its processes, which are ended now")
     end_descendants(min(grace, LEFTOVER_GRACE))
@@ -114,19 +114,18 @@ def end_descendants(grace: float) -> dict[int, int]:
         send(os.kill, pid, signal.SIGCONT)
     while has_children():
         if time.monotonic() >= deadline:
-            kill_descendants()
+            kill(descendants())
         signal.sigtimedwait({signal.SIGCHLD}, POLL)
         ended |= reap()
     return ended
 
 
-def kill_descendants() -> None:
-    """Send SIGKILL to every descendant and to the group of each."""
-    found = descendants()
+def kill(found: dict[int, int | None]) -> None:
+    """Send SIGKILL to every process of `found`, as `descendants` gives it, and to the group of each."""
     for pid in found:
         send(os.kill, pid, signal.SIGKILL)
     # A group is killed at once: a process that forks faster than we look cannot slip through.
-    for group in set(found.values()) - {os.getpgrp()}:
+    for group in {group for group in found.values() if group is not None} - {os.getpgrp()}:
         send(os.killpg, group, signal.SIGKILL)
 
 
@@ -139,9 +138,14 @@ def has_children() -> bool:
     return True
 
 
-def descendants() -> dict[int, int]:
-    """Every living process below this one: {pid: process group}."""
-    parents, groups = {}, {}
+def descendants(spare: Collection[int] = ()) -> dict[int, int | None]:
+    """Every process below this one, except those in `spare` and what is below them: {pid: process group}.
+
+    The group of a dead one that nobody has buried yet is None. It counts: while we looked, its child may
+    have become ours. Only once nothing is found, for a subreaper, is nothing left.
+    """
+    parents: dict[int, int] = {}
+    groups: dict[int, int | None] = {}
     for entry in os.listdir("/proc"):
         if not entry.isdigit():
             continue
@@ -151,15 +155,13 @@ def descendants() -> dict[int, int]:
                 state, parent, group = stat.read().rpartition(b")")[2].split()[:3]
         except OSError:
             continue
-        parents[int(entry)] = int(parent)
-        if state not in {b"Z", b"X"}:
-            groups[int(entry)] = int(group)
-    ours, others = {os.getpid()}, parents
-    while True:
-        found = {pid for pid, parent in others.items() if parent in ours} - ours
-        if not found:
-            return {pid: groups[pid] for pid in ours if pid in groups and pid != os.getpid()}
+        if int(entry) not in spare:
+            parents[int(entry)] = int(parent)
+            groups[int(entry)] = None if state in {b"Z", b"X"} else int(group)
+    ours = {os.getpid()}
+    while found := {pid for pid, parent in parents.items() if parent in ours} - ours:
         ours |= found
+    return {pid: groups[pid] for pid in ours - {os.getpid()}}
 
 
 def send(how: Callable[[int, int], None], target: int, number: int) -> None:

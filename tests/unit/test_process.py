@@ -18,6 +18,7 @@ from django_q.exceptions import TimeoutException
 from django_q.timeout import TimeoutHandler
 
 from scheduling.jobs import JobFailed, JobStopped
+from scheduling.kinds import reaper
 from scheduling.kinds.process import describe_status, end_descendants, no_descendant_left, run_command
 from tests.unit.support import Log, marked, until
 
@@ -283,6 +284,18 @@ def test_a_relay_of_short_lived_processes_is_caught(mark: str) -> None:
         run_command([sys.executable, "-S", "-c", relay], env=environment(mark), log=log, stop=stop, grace=0.2)
 
     assert marked(mark) == []
+
+
+def test_a_dead_child_that_nobody_buried_counts_for_its_own_child_may_just_have_become_ours() -> None:
+    child = os.fork()
+    if not child:
+        os._exit(0)
+    os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
+
+    assert reaper.descendants()[child] is None
+    spared = [pid for pid in reaper.descendants() if pid != child]
+    assert end_descendants(0.5, spare=spared) == 0
+    assert child not in reaper.descendants()
 
 
 def test_children_that_were_there_before_are_spared() -> None:
