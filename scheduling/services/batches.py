@@ -1,0 +1,226 @@
+"""Batches: how they are made, and what becomes of those that their task's overlap policy holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from scheduling import bulk, journal, transitions, validation
+from scheduling.errors import TransitionRefused
+from scheduling.models import Batch, Instance, Node, Task, TaskRevision
+from scheduling.models.batches import Cause
+from scheduling.models.tasks import Mode, Overlap, Trigger
+from scheduling.states import BatchState
+
+# How long a rerun waits for the node that ran it last before any other may take it, in seconds.
+PREFER_NODE_FOR = 5.0
+
+
+@dataclass(frozen=True)
+class Slot:
+    """Where one instance of a batch is to run. `prefer` is a wish, `pinned` a must."""
+
+    number: int
+    shard_parameter: str = ""
+    node_id: int | None = None
+    pinned: bool = False
+    prefer: bool = False
+
+
+@dataclass(frozen=True)
+class BatchRequest:
+    """A batch to be made."""
+
+    task: Task
+    revision: TaskRevision
+    trigger: str
+    scheduled_for: datetime
+    slots: Sequence[Slot]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    held: bool = False
+    rerun_of: Batch | None = None
+    reason: str = ""
+    by: journal.By = None
+
+
+def slots_of(revision: TaskRevision, online_nodes: Iterable[Node]) -> list[Slot]:
+    """The slots of a new batch of `revision`: one, one a shard, or one an online node."""
+    match revision.mode:
+        case Mode.BROADCAST:
+            nodes = sorted(online_nodes, key=lambda node: node.name)
+            return [Slot(number, node_id=node.pk, pinned=True) for number, node in enumerate(nodes)]
+        case Mode.SHARDED:
+            return [Slot(number, shard_parameter=value) for number, value in enumerate(revision.shards)]
+        case _:
+            return [Slot(0)]
+
+
+@transaction.atomic
+def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
+    """Make batches with their instances, in few statements however many there are.
+
+    A request without slots (a broadcast, and no node is online) becomes a failed batch that says so.
+    """
+    now = timezone.now()
+    batches = bulk.insert([_new_batch(request, now) for request in requests])
+    instances: list[Instance] = []
+    for request, batch in zip(requests, batches, strict=True):
+        batch.task = request.task
+        if not batch.is_finished:
+            instances.extend(_new_instance(request, batch, slot, now) for slot in request.slots)
+    bulk.insert(instances)
+    journal.record_all(
+        journal.entry(
+            "rerun" if request.rerun_of else "triggered",
+            batch,
+            request.by,
+            reason=request.reason,
+            details={"trigger": batch.trigger, "instances": batch.total}
+            | ({"rerun_of": request.rerun_of.pk} if request.rerun_of else {}),
+        )
+        for request, batch in zip(requests, batches, strict=True)
+    )
+    for group_id in sorted({batch.group_id for batch in batches}):
+        transitions.notify(transitions.WORK_CHANNEL, group_id)
+    return batches
+
+
+def _new_batch(request: BatchRequest, now: datetime) -> Batch:
+    empty = not request.slots
+    who = journal.actor(request.by)
+    return Batch(
+        team_id=request.task.team_id,
+        task=request.task,
+        revision=request.revision,
+        group_id=request.task.group_id,
+        trigger=request.trigger,
+        scheduled_for=request.scheduled_for,
+        state=BatchState.FAILED if empty else BatchState.WAITING,
+        reason=_("No node of the deployment group is online") if empty else "",
+        parameters=dict(request.parameters),
+        success_ratio=request.revision.success_ratio,
+        held=request.held,
+        rerun_of=request.rerun_of,
+        requested_by_id=who.user_id,
+        actor=who.name,
+        created_at=now,
+        ended_at=now if empty else None,
+        total=len(request.slots),
+    )
+
+
+def _new_instance(request: BatchRequest, batch: Batch, slot: Slot, now: datetime) -> Instance:
+    revision = request.revision
+    return Instance(
+        batch=batch,
+        group_id=batch.group_id,
+        number=slot.number,
+        shard_parameter=slot.shard_parameter,
+        cause=Cause.RERUN if request.rerun_of else Cause.TRIGGER,
+        node_id=slot.node_id,
+        pinned=slot.pinned,
+        prefers_node_until=now + timedelta(seconds=PREFER_NODE_FOR) if slot.prefer else None,
+        priority=revision.priority,
+        shard_concurrency=revision.shard_concurrency if revision.mode == Mode.SHARDED else 0,
+        run_after=None if batch.held else now,
+        retries_left=revision.retry_count,
+    )
+
+
+def trigger(
+    task: Task,
+    *,
+    parameters: Mapping[str, Any] | None = None,
+    by: journal.By = None,
+    reason: str = "",
+    kind: str = Trigger.MANUAL,
+    scheduled_for: datetime | None = None,
+) -> Batch:
+    """Begin a batch of `task` now, with `parameters` over its own.
+
+    The task's overlap policy holds: with *skip* an unfinished batch of the task refuses the new one
+    (TransitionRefused), with *queue* and *replace* the new one is held until the earlier ones ended.
+    """
+    task = Task.objects.select_related("revision", "team", "group").get(pk=task.pk)
+    if task.revision is None:
+        raise TransitionRefused(_("Task %(name)s has no content yet; save it first.") % {"name": task.name})
+    overrides = validation.clean_parameters(parameters or {})
+    with transaction.atomic():
+        lock_task(task)
+        held = held_by_overlap(task)
+        nodes = Node.objects.online().filter(group_id=task.group_id)
+        request = BatchRequest(
+            task=task,
+            revision=task.revision,
+            trigger=kind,
+            scheduled_for=scheduled_for or timezone.now(),
+            slots=slots_of(task.revision, nodes),
+            parameters=overrides,
+            held=held,
+            reason=reason,
+            by=by,
+        )
+        [batch] = create_batches([request])
+    if held:
+        settle_overlap(task.pk)
+        batch.refresh_from_db()
+    return batch
+
+
+def lock_task(task: Task) -> None:
+    Task.objects.select_for_update(no_key=True).only("pk").get(pk=task.pk)
+
+
+def held_by_overlap(task: Task) -> bool:
+    """Whether a new batch must wait; raises TransitionRefused when the policy is to skip it."""
+    revision = task.revision
+    if revision is None or revision.overlap == Overlap.ALLOW:
+        return False
+    running = Batch.objects.unfinished().filter(task=task).order_by("id").first()
+    if running is None:
+        return False
+    if revision.overlap == Overlap.SKIP:
+        raise TransitionRefused(
+            _("Task %(name)s skips a run while batch %(id)s is unfinished (its overlap policy).")
+            % {"name": task.name, "id": running.pk}
+        )
+    return True
+
+
+def settle_overlap(task_id: int) -> None:
+    """Bring the held batches of a task forward as its policy says; may be called at any time.
+
+    *Queue*: when nothing of the task runs, the oldest held batch is let go. *Replace*: everything but the
+    newest batch is stopped first. *Allow* (the policy was edited meanwhile): all of them are let go.
+    """
+    with transaction.atomic():
+        task = (
+            Task.objects.select_for_update(no_key=True, of=("self",)).select_related("revision").get(pk=task_id)
+        )
+        unfinished = list(Batch.objects.unfinished().filter(task=task).order_by("id"))
+        held = [batch for batch in unfinished if batch.held]
+        if not held:
+            return
+        overlap = task.revision.overlap if task.revision is not None else Overlap.ALLOW
+        if overlap == Overlap.ALLOW:
+            for batch in held:
+                transitions.release_held(batch.pk)
+            return
+        replace = overlap == Overlap.REPLACE
+        outdated = [batch for batch in unfinished if batch.can_stop and batch != held[-1]] if replace else []
+        for batch in outdated:
+            # It may end by itself at this very moment, which is as good.
+            with suppress(TransitionRefused):
+                transitions.stop_batch(
+                    batch.pk, by=journal.SCHEDULE, reason=_("replaced by batch %d") % held[-1].pk
+                )
+        still = Batch.objects.unfinished().filter(task=task).order_by("held", "id").first()
+        if still is not None and still.held:
+            transitions.release_held(still.pk)

@@ -1,0 +1,121 @@
+"""Stop and rerun, of a batch and of an instance."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from scheduling import journal, transitions
+from scheduling.errors import NotAvailable, TransitionRefused
+from scheduling.models import Batch, Instance, Node
+from scheduling.models.tasks import Trigger
+from scheduling.services.batches import (
+    PREFER_NODE_FOR,
+    BatchRequest,
+    Slot,
+    create_batches,
+    held_by_overlap,
+    lock_task,
+    settle_overlap,
+    slots_of,
+)
+from scheduling.services.nodes import give_up_waiting, node_words
+from scheduling.states import NodeState
+
+
+def stop(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
+    """Stop an unfinished batch: what waits never runs, what runs is ended and confirms it."""
+    stopped = transitions.stop_batch(batch.pk, by=by, reason=reason)
+    if stopped.is_finished:
+        settle_overlap(stopped.task_id)
+    return stopped
+
+
+def stop_instance(instance: Instance, *, by: journal.By = None, reason: str = "") -> Instance:
+    """Stop one unfinished instance; the others of its batch go on."""
+    stopped = transitions.stop_instance(instance.pk, by=by, reason=reason)
+    if stopped.batch.is_finished:
+        settle_overlap(stopped.batch.task_id)
+    return stopped
+
+
+def rerun(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
+    """Run a finished batch again: a new batch with the same content, parameters, due time and nodes.
+
+    A broadcast goes to exactly the nodes of the source; those that are not online are ended with that
+    reason, and if none is online nothing is begun (NotAvailable). Other modes prefer the nodes of the
+    source and fall back. Raises TransitionRefused when the source has not ended or never ran.
+    """
+    source = Batch.objects.select_related("task__revision", "revision", "group").get(pk=batch.pk)
+    if not source.can_rerun:
+        raise TransitionRefused(
+            _("Batch %(id)s is %(state)s; only a finished batch can be rerun.")
+            % {"id": source.pk, "state": source.get_state_display().lower()}
+        )
+    instances = list(source.instances.select_related("node").order_by("number"))
+    slots = [
+        Slot(
+            number=instance.number,
+            shard_parameter=instance.shard_parameter,
+            node_id=instance.node_id,
+            pinned=instance.pinned,
+            prefer=not instance.pinned and instance.node is not None,
+        )
+        for instance in instances
+    ]
+    absent = [
+        instance.node
+        for instance in instances
+        if instance.pinned and instance.node is not None and instance.node.state != NodeState.ONLINE
+    ]
+    if instances and len(absent) == len(instances):
+        raise NotAvailable(
+            _("A broadcast reruns on its own nodes, and none of them is online: %(nodes)s.")
+            % {"nodes": ", ".join(node.name for node in absent)}
+        )
+    if not instances:
+        slots = slots_of(source.revision, Node.objects.online().filter(group_id=source.group_id))
+    with transaction.atomic():
+        lock_task(source.task)
+        held = held_by_overlap(source.task)
+        request = BatchRequest(
+            task=source.task,
+            revision=source.revision,
+            trigger=Trigger.MANUAL,
+            scheduled_for=source.scheduled_for,
+            slots=slots,
+            parameters=source.parameters,
+            held=held,
+            rerun_of=source,
+            reason=reason,
+            by=by,
+        )
+        [again] = create_batches([request])
+    for node in {node.pk: node for node in absent}.values():
+        give_up_waiting(node)
+    if held:
+        settle_overlap(source.task_id)
+    again.refresh_from_db()
+    return again
+
+
+def rerun_instance(instance: Instance, *, by: journal.By = None, reason: str = "") -> Instance:
+    """Run a finished instance again as a new execution of it; its earlier executions stay.
+
+    A broadcast instance runs only on its own node: if that is not online, nothing is done and
+    NotAvailable says so. Others prefer the node that ran them last and fall back to another.
+    """
+    instance = Instance.objects.select_related("node", "batch__revision").get(pk=instance.pk)
+    online = instance.node is not None and instance.node.state == NodeState.ONLINE
+    if instance.pinned and not online and instance.node is not None and instance.can_rerun:
+        raise NotAvailable(
+            _("Node %(node)s is %(state)s, and a broadcast instance reruns only on its own node.")
+            % node_words(instance.node)
+        )
+    return transitions.rerun_instance(
+        instance.pk,
+        by=by,
+        reason=reason,
+        prefer_node_for=PREFER_NODE_FOR if online and not instance.pinned else None,
+        retries=instance.batch.revision.retry_count,
+    )

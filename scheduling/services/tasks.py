@@ -1,0 +1,86 @@
+"""Tasks: their content in revisions, and whether their schedule is on."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from scheduling import calendars, journal, transitions, validation
+from scheduling.models import DeploymentGroup, Task, TaskRevision, Team
+
+SCHEDULE_CHANNEL = "tailrace_schedule"
+
+
+@transaction.atomic
+def save_task(
+    *,
+    team: Team,
+    group: DeploymentGroup,
+    name: str,
+    content: Mapping[str, Any],
+    enabled: bool = True,
+    by: journal.By = None,
+    reason: str = "",
+) -> Task:
+    """Create or change a task; changed content makes a new revision, the same content none.
+
+    `content` has the fields of `TaskRevision.CONTENT`; what is left out takes its default.
+    Raises InvalidDefinition with every mistake at once.
+    """
+    cleaned = validation.clean_content(content)
+    digest = content_digest(cleaned)
+    task, created = Task.objects.select_for_update().get_or_create(
+        team=team, name=name, defaults={"group": group, "enabled": enabled}
+    )
+    before = task.revision
+    if before is None or before.digest != digest:
+        number = (task.revisions.order_by("-number").values_list("number", flat=True).first() or 0) + 1
+        task.revision = TaskRevision.objects.create(
+            task=task,
+            number=number,
+            digest=digest,
+            created_by_id=journal.actor(by).user_id,
+            **cleaned,
+        )
+    changed = created or task.revision != before or (task.group_id, task.enabled) != (group.pk, enabled)
+    if not changed:
+        return task
+    schedule_changed = (
+        before is None or _schedule(before) != _schedule(task.revision) or task.enabled != enabled
+    )
+    task.group, task.enabled = group, enabled
+    if schedule_changed:
+        task.next_due_at = calendars.next_due(task.revision, timezone.now()) if enabled else None
+    task.save()
+    details = {"revision": task.revision.number, "digest": digest}
+    journal.record("created" if created else "edited", task, by, reason=reason, details=details)
+    if schedule_changed:
+        transitions.notify(SCHEDULE_CHANNEL)
+    return task
+
+
+def _schedule(revision: TaskRevision) -> tuple[Any, ...]:
+    return revision.trigger, revision.cron, revision.interval, revision.timezone
+
+
+def content_digest(content: Mapping[str, Any]) -> str:
+    """The hash of a task's content; equal content has an equal hash."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+@transaction.atomic
+def set_enabled(task: Task, enabled: bool, *, by: journal.By = None, reason: str = "") -> Task:
+    """Switch a task's schedule on or off; what runs goes on. Its due times begin anew from now."""
+    task = Task.objects.select_for_update(of=("self",)).select_related("revision").get(pk=task.pk)
+    if task.enabled != enabled and task.revision is not None:
+        task.enabled = enabled
+        task.next_due_at = calendars.next_due(task.revision, timezone.now()) if enabled else None
+        task.save(update_fields=["enabled", "next_due_at"])
+        journal.record("enabled" if enabled else "disabled", task, by, reason=reason)
+        transitions.notify(SCHEDULE_CHANNEL)
+    return task
