@@ -69,10 +69,6 @@ class BatchRow:
         return _digest(batch.state, counters, times, batch.reason, batch.held, self.may_stop, self.may_rerun)
 
     @property
-    def not_succeeded(self) -> int:
-        return self.batch.failed + self.batch.timed_out
-
-    @property
     def waiting(self) -> int:
         # The counters and the running instances are read a moment apart.
         return max(0, self.batch.total - self.batch.ended_count - self.running)
