@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-
 import pytest
-from django.db import connections
 from django.utils import timezone
-from playwright.sync_api import Page, expect, sync_playwright
-from pytest_django.live_server_helper import LiveServer
+from playwright.sync_api import Page, expect
 
 from scheduling.models import Batch, Instance, JournalEntry, LogChunk
 from tests import factories as make
+from tests.flows.pages import sign_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def page(live_server: LiveServer, settings: object) -> Iterator[Page]:
-    """A browser that fails the test for anything its console complains of."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("the flows need Chromium: install the system's package `chromium`")
-    # Playwright keeps an event loop in this thread, at the sight of which Django refuses its database.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = browser.new_page(base_url=live_server.url)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        # A refusal is a 4xx, which the browser notes; it is what some of these flows are about.
-        page.on(
-            "console",
-            lambda said: (
-                complaints.append(said.text)
-                if said.type in {"error", "warning"} and "status of 4" not in said.text
-                else None
-            ),
-        )
-        yield page
-        browser.close()
-        # Django kept a second connection beside that event loop, which nobody else would close.
-        connections.close_all()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-    assert complaints == []
-
-
-def sign_in(page: Page, address: str) -> None:
-    page.goto(address)
-    page.get_by_label("Username").fill("mei")
-    page.get_by_label("Password").fill("secret")
-    page.get_by_role("button", name="Sign in").click()
 
 
 def running_batch() -> Batch:
