@@ -2,14 +2,14 @@
 
 from django.urls import path
 
-from scheduling.views import actions, batches, find, instances
+from scheduling.views import actions, batch, batches, find, instances
 
 urlpatterns = [
     path("find/", find.find, name="find"),
     path("batches/", batches.batch_list, name="batch-list"),
     path("batches/changes/", batches.batch_list_changes, name="batch-list-changes"),
-    path("batches/<int:pk>/", batches.batch_detail, name="batch-detail"),
-    path("batches/<int:pk>/changes/", batches.batch_changes, name="batch-changes"),
+    path("batches/<int:pk>/", batch.batch_detail, name="batch-detail"),
+    path("batches/<int:pk>/changes/", batch.batch_changes, name="batch-changes"),
     path("batches/<int:pk>/stop/", actions.batch_stop, name="batch-stop"),
     path("batches/<int:pk>/rerun/", actions.batch_rerun, name="batch-rerun"),
     path("instances/<int:pk>/", instances.instance_detail, name="instance-detail"),
