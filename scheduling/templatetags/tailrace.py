@@ -149,6 +149,26 @@ def _spoken_action(kind: str, verb: str) -> str:
     return _("Rerun instance %d")
 
 
+@register.simple_tag
+def tick(pk: int) -> SafeString:
+    """The box that ticks the batch `pk` for what is done to many."""
+    label = escape(_("Tick batch %d") % pk)
+    return SafeString(
+        f'<input type="checkbox" class="tick" id="tick-batch-{pk}" name="batch" value="{pk}" form="bulk" '
+        f'aria-label="{label}">'
+    )
+
+
+@register.simple_tag
+def copyable(pk: int) -> SafeString:
+    """A button that copies the id `pk`."""
+    label = escape(_("Copy the ID %d") % pk)
+    return SafeString(
+        f'<button type="button" class="copy" id="copy-{pk}" data-copy="{pk}" aria-label="{label}">'
+        f"{icon('copy')}</button>"
+    )
+
+
 # --- times -----------------------------------------------------------------------------------------
 
 
@@ -177,6 +197,16 @@ def took(started: datetime | None, ended: datetime | None) -> SafeString | str:
         seconds = max(0, int(passed.total_seconds()))
         return SafeString(f'<span data-running-for="{seconds}">{escape(duration(passed))}</span>')
     return duration(passed)
+
+
+@register.simple_tag
+def late(row: Any) -> SafeString | str:
+    """By how much a BatchRow started, or is, later than due; nothing when it is not late."""
+    passed: timedelta | None = row.late_by
+    if passed is None:
+        return ""
+    said = _("%s late") % duration(passed)
+    return SafeString(f'<small data-tone="late">{escape(said)}</small>')
 
 
 @register.filter
