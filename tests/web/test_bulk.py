@@ -12,7 +12,7 @@ from django.test import Client
 
 from scheduling import services
 from scheduling.errors import TooMany
-from scheduling.models import Batch, Instance, JournalEntry, Task
+from scheduling.models import Batch, JournalEntry, Node, Task
 from tests import factories as make
 from tests.web.conftest import Desk
 from tests.web.pages import HTMX, text_of
@@ -35,9 +35,8 @@ def asked_all(client: Client, verb: str, query: str = "tab=basic") -> Any:
 
 def answered(client: Client, verb: str, question: Any, reason: str = "the feed was corrected") -> Any:
     """What follows when the confirm step `question` is answered."""
-    hidden = dict(
-        re.findall(r'<input type="hidden" name="(bound|others|query|all)" value="([^"]*)"', text_of(question))
-    )
+    fields = r'<input type="hidden" name="(bound|others|query|all)" value="([^"]*)"'
+    hidden = dict(re.findall(fields, text_of(question)))
     hidden = {name: value.replace("&amp;", "&") for name, value in hidden.items()}
     return client.post(f"/batches/{verb}/", {**hidden, "reason": reason}, headers=HTMX)
 
@@ -210,11 +209,10 @@ def test_without_javascript_question_and_answer_are_pages(desk: Desk, operator: 
 @pytest.mark.parametrize("verb", ["stop", "rerun"])
 def test_a_viewer_is_refused_and_told_the_permission(desk: Desk, viewer: Client, verb: str) -> None:
     batches = [make.batch(desk.task), *ended(desk.task)]
+    bound = " ".join(str(batch.pk) for batch in batches)
     for page in (
         asked(viewer, verb, *batches),
-        viewer.post(
-            f"/batches/{verb}/", {"bound": " ".join(str(b.pk) for b in batches), "reason": "x"}, headers=HTMX
-        ),
+        viewer.post(f"/batches/{verb}/", {"bound": bound, "reason": "x"}, headers=HTMX),
     ):
         assert page.status_code == 403
         assert f"scheduling.{verb}_task" in text_of(page)
@@ -288,21 +286,17 @@ def test_an_overlap_policy_holds_for_each_rerun_of_many(desk: Desk) -> None:
 
 def test_a_rerun_of_many_broadcasts_gives_up_nodes_that_are_away(desk: Desk) -> None:
     other = make.node("node-b", group=desk.group)
-    broadcast = make.task(group=desk.group, mode="broadcast")
-    both = make.end_batch(make.batch(broadcast))
-    only = make.batch(make.task(group=desk.group, mode="broadcast"))
-    Instance.objects.filter(batch=only, node=desk.node).delete()
-    make.end_batch(only)
-    other.state = "offline"
-    other.save()
+    both = make.end_batch(make.batch(make.task(group=desk.group, mode="broadcast")))
+    Node.objects.filter(pk=desk.node.pk).update(state="offline")
+    only = make.end_batch(make.batch(make.task(group=desk.group, mode="broadcast")))
+    Node.objects.filter(pk=desk.node.pk).update(state="online")
+    Node.objects.filter(pk=other.pk).update(state="offline")
     result = services.rerun_all([both, only], by="mei")
     assert [each.batch_id for each in result.refused] == [only.pk]
     assert "none of them is online: node-b" in result.refused[0].why
     [again] = result.done
-    assert dict(again.instances.values_list("node__name", "state")) == {
-        "node-a": "waiting",
-        "node-b": "terminated",
-    }
+    states = dict(again.instances.values_list("node__name", "state"))
+    assert states == {"node-a": "waiting", "node-b": "terminated"}
 
 
 def test_when_they_cannot_be_made_together_each_is_made_alone(
