@@ -26,6 +26,8 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "home": lambda ended, running: "/",
     "batch-list": lambda ended, running: "/batches/?state=failed&state=running",
+    "batches-stop": lambda ended, running: f"/batches/stop/?batch={ended.pk}&batch={running.pk}",
+    "batches-rerun": lambda ended, running: f"/batches/rerun/?batch={ended.pk}&batch={running.pk}",
     "batch-detail": lambda ended, running: f"/batches/{ended.pk}/",
     "batch-stop": lambda ended, running: f"/batches/{running.pk}/stop/",
     "batch-rerun": lambda ended, running: f"/batches/{ended.pk}/rerun/",
@@ -35,7 +37,21 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "find": lambda ended, running: "/find/?q=extract_fl",
 }
 # What is no page of its own: fragments, redirects, files, and what only takes a POST.
-NO_PAGES = {"batch-list-changes", "batch-changes", "instance-changes", "healthz", "login", "logout"}
+NO_PAGES = {
+    "batch-changes",
+    "batch-list-changes",
+    "batch-list-count",
+    "healthz",
+    "instance-changes",
+    "login",
+    "logout",
+    "saved-filter-add",
+    "saved-filter-default",
+    "saved-filter-delete",
+    "saved-filter-rename",
+    "suggest-people",
+    "suggest-tasks",
+}
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 _WIDTHS = (1280, 390)
