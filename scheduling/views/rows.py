@@ -55,9 +55,14 @@ class BatchRow:
     def of(cls, batches: Sequence[Batch], user: User) -> list[BatchRow]:
         """One row a batch, in two queries however many there are (one of them for the user's roles)."""
         executing = Instance.objects.executing_by_batch(batches)
+        allowed: dict[tuple[int, int], tuple[bool, bool]] = {}
         rows = []
         for batch in batches:
-            stop, rerun = user.has_perm(STOP, batch), user.has_perm(RERUN, batch)
+            # A page shows many batches of few tasks, and it is teams and tasks that permissions are about.
+            owner = (batch.team_id, batch.task_id)
+            if owner not in allowed:
+                allowed[owner] = (user.has_perm(STOP, batch), user.has_perm(RERUN, batch))
+            stop, rerun = allowed[owner]
             rows.append(
                 cls(
                     batch=batch,
