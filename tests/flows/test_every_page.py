@@ -72,7 +72,7 @@ def test_no_page_has_a_barrier_bad_html_or_slides_sideways(page: Page, scheme: A
         for problem in look_at(page, build(ended, running))
     ]
 
-    assert problems == []
+    assert not problems, "\n".join(problems)
 
 
 def look_at(page: Page, address: str) -> list[str]:
