@@ -16,8 +16,12 @@ run: install ## Run everything on http://127.0.0.1:8000/ (PORT, DEMO_PASSWORD); 
 	@exec $(PY) manage.py up
 
 .PHONY: test
-test: install ## Run the tests but for those of `make faults` (ARGS="-k word" for some of them)
-	@$(PY) -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ops $(ARGS)
+test: install ## Run the tests but for the two below (ARGS="-k word" for some of them)
+	@$(PY) -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ops --ignore tests/flows $(ARGS)
+
+.PHONY: stories
+stories: install ## Tell the operators' stories in a real browser
+	@$(PY) -m pytest -n 2 --dist load tests/flows $(ARGS)
 
 .PHONY: faults
 faults: install ## Kill every real process of the product, and run the whole of it: slow, and apart
