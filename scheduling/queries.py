@@ -114,6 +114,10 @@ class Cursor:
         return cls(row.created_at, row.pk)
 
     @classmethod
+    def at_entry(cls, entry: Any) -> Cursor:
+        return cls(entry.at, entry.pk)
+
+    @classmethod
     def parse(cls, text: str) -> Cursor:
         """The cursor that `str` wrote (microseconds of the epoch, a dot, the id); raises BadCursor."""
         try:
@@ -162,6 +166,51 @@ def newest_first(
         newer=Cursor.of(shown[0]) if older is not None and shown else None,
         older=Cursor.of(shown[-1]) if len(rows) > size else None,
     )
+
+
+# --- the journal -----------------------------------------------------------------------------------
+
+# Of an object's many entries these are the most, and all by the engine; what people do is rare beside them.
+ROUTINE = ("ended", "started", "triggered")
+
+
+class JournalQuerySet(models.QuerySet[Any]):
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
+        return _within_teams(self, user, "team")
+
+    def by_people(self) -> Self:
+        return self.exclude(via="engine")
+
+    def newest_of(
+        self, parts: Iterable[Q], *, size: int, older: Cursor | None = None, newer: Cursor | None = None
+    ) -> Page[Any]:
+        """A page as of `newest_first`, by (at, id), of entries that lie in one of the disjoint `parts`.
+
+        Each part is read on its own and the newest of all are taken: an index on (part, at, id) then serves
+        every page, where a condition that spans parts would be read along the whole journal.
+        """
+        beyond, order = Q(), ("-at", "-pk")
+        if newer is not None:
+            beyond = Q(at__gte=newer.at) & (Q(at__gt=newer.at) | Q(pk__gt=newer.pk))
+            order = ("at", "pk")
+        elif older is not None:
+            beyond = Q(at__lte=older.at) & (Q(at__lt=older.at) | Q(pk__lt=older.pk))
+        of_parts = [self.filter(part, beyond).order_by(*order)[: size + 1] for part in parts]
+        if not of_parts:
+            return Page([])
+        first, *others = of_parts
+        found = list(first.union(*others, all=True).order_by(*order)[: size + 1] if others else first)
+        if newer is not None:
+            if len(found) <= size:
+                return self.newest_of(parts, size=size)
+            rows = found[::-1][1:]
+            return Page(rows, newer=Cursor.at_entry(rows[0]), older=Cursor.at_entry(rows[-1]))
+        rows = found[:size]
+        return Page(
+            rows,
+            newer=Cursor.at_entry(rows[0]) if older is not None and rows else None,
+            older=Cursor.at_entry(rows[-1]) if len(found) > size else None,
+        )
 
 
 # --- logs ------------------------------------------------------------------------------------------

@@ -2,10 +2,13 @@
 
 from django.urls import path
 
-from scheduling.views import actions, batches, find, instances, preferences
+from scheduling.views import actions, batches, find, instances, journal, preferences
 
 urlpatterns = [
     path("find/", find.find, name="find"),
+    path("journal/", journal.journal, name="journal"),
+    path("journal/changes/", journal.journal_changes, name="journal-changes"),
+    path("journal/<int:pk>/", journal.journal_entry, name="journal-entry"),
     path("preferences/", preferences.preferences, name="preferences"),
     path("batches/", batches.batch_list, name="batch-list"),
     path("batches/changes/", batches.batch_list_changes, name="batch-list-changes"),

@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from playwright.sync_api import Page
 
 from scheduling import services
-from scheduling.models import Batch
+from scheduling.models import Batch, JournalEntry
 from tests import factories as make
 from tests.flows.pages import sign_in
 
@@ -32,10 +32,22 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "instance-detail": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/",
     "instance-stop": lambda ended, running: f"/instances/{running.instances.earliest('pk').pk}/stop/",
     "instance-rerun": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/rerun/",
+    "journal": lambda ended, running: "/journal/?via=shell&window=30d",
+    "journal-entry": lambda ended, running: f"/journal/{JournalEntry.objects.earliest('pk').pk}/",
+    "preferences": lambda ended, running: "/preferences/",
     "find": lambda ended, running: "/find/?q=extract_fl",
 }
 # What is no page of its own: fragments, redirects, files, and what only takes a POST.
-NO_PAGES = {"batch-list-changes", "batch-changes", "instance-changes", "healthz", "login", "logout"}
+NO_PAGES = {
+    "batch-list-changes",
+    "batch-changes",
+    "instance-changes",
+    "journal-changes",
+    "healthz",
+    "login",
+    "logout",
+    "set_language",
+}
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 _WIDTHS = (1280, 390)
