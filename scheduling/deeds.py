@@ -20,6 +20,8 @@ ACTIONS: dict[str, Any] = {
     "stopped": pgettext_lazy("journal", "Stopped"),
     "rerun": pgettext_lazy("journal", "Rerun"),
     "judged": pgettext_lazy("journal", "Judged anew"),
+    "marked": pgettext_lazy("journal", "Marked"),
+    "given_up": pgettext_lazy("journal", "Given up"),
     "condition_not_met": pgettext_lazy("journal", "Passed over"),
     "trigger_skipped": pgettext_lazy("journal", "Skipped a run"),
     "trigger_failed": pgettext_lazy("journal", "Failed to trigger"),
@@ -38,7 +40,6 @@ ACTIONS: dict[str, Any] = {
     "node_online": pgettext_lazy("journal", "Came online"),
     "node_draining": pgettext_lazy("journal", "Began to drain"),
     "node_offline": pgettext_lazy("journal", "Went offline"),
-    "node_released": pgettext_lazy("journal", "Work taken away"),
 }
 
 OBJECTS: dict[str, Any] = {

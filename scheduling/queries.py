@@ -178,6 +178,15 @@ class JournalQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
         return _within_teams(self, user, "team")
 
+    def about(self, thing: models.Model) -> Self:
+        """What was done to `thing`, and to the instances of a batch, the newest first."""
+        name = thing._meta.model_name
+        entries = Q(object_type=name, object_id=thing.pk)
+        if name == "batch":
+            instances = list(thing.instances.values_list("pk", flat=True))  # type: ignore[attr-defined]
+            entries |= Q(object_type="instance", object_id__in=instances)
+        return self.filter(entries).order_by("-at", "-pk")
+
     def by_people(self) -> Self:
         return self.exclude(via="engine")
 

@@ -69,4 +69,5 @@ class JournalEntry(models.Model):
         triggers = [pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "user"])]
 
     def __str__(self) -> str:
-        return f"{self.actor} {self.action} {self.object_type} {self.object_id}"
+        said = f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} ({self.via}) {self.action}"
+        return f"{said} {self.object_type} {self.object_id}" + (f": {self.reason}" if self.reason else "")

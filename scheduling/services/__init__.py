@@ -7,6 +7,8 @@ the journal, and is usable as it stands from `manage.py shell`:
 """
 
 from scheduling.services.batches import BatchRequest, Slot, create_batches, settle_overlap, slots_of, trigger
+from scheduling.services.incidents import disable_group, enable_group
+from scheduling.services.judgement import mark, rejudge
 from scheduling.services.nodes import drain, give_up_waiting, undrain
 from scheduling.services.operations import rerun, rerun_instance, stop, stop_instance
 from scheduling.services.tasks import SCHEDULE_CHANNEL, content_digest, save_task, set_enabled
@@ -17,8 +19,12 @@ __all__ = [
     "Slot",
     "content_digest",
     "create_batches",
+    "disable_group",
     "drain",
+    "enable_group",
     "give_up_waiting",
+    "mark",
+    "rejudge",
     "rerun",
     "rerun_instance",
     "save_task",
