@@ -32,10 +32,11 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "instance-detail": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/",
     "instance-stop": lambda ended, running: f"/instances/{running.instances.earliest('pk').pk}/stop/",
     "instance-rerun": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/rerun/",
+    "preferences": lambda ended, running: "/preferences/",
     "find": lambda ended, running: "/find/?q=extract_fl",
 }
 # What is no page of its own: fragments, redirects, files, and what only takes a POST.
-NO_PAGES = {"batch-list-changes", "batch-changes", "instance-changes", "healthz", "login", "logout"}
+NO_PAGES = {"batch-list-changes", "batch-changes", "instance-changes", "healthz", "set_language", "login", "logout"}
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 _WIDTHS = (1280, 390)
