@@ -71,6 +71,7 @@ DETAILS: dict[str, Any] = {
     "ratio_after": _("Success ratio after"),
     "succeeded": _("Succeeded"),
     "total": _("Of"),
+    "confirmed": _("Seen to be dead"),
     "task": _("Task"),
     "user": _("User"),
     "role": _("Role"),

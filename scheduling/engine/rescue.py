@@ -47,6 +47,7 @@ def release_node(
     )
     if node.state == NodeState.OFFLINE:
         recovery.finish_absent_nodes()
+        journal.record("given_up", node, by, reason=reason, details={"confirmed": False})
     else:
         recovery.node_gone(node, reason=said, confirmed=confirmed, by=by)
     node.refresh_from_db()
