@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from django.contrib.auth import get_user_model
 from django.db import models
 from django.db.models import Count, Q
 from django.db.models.functions import Now
 
-from scheduling.states import BATCH, InstanceState, NodeState
+from scheduling.states import BATCH, BatchState, InstanceState, NodeState
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -47,6 +48,11 @@ class TaskQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
         return _within_teams(self, user, "team")
 
+    def suggested(self, typed: str, number: int | None) -> Self:
+        """What somebody who typed `typed` may mean: part of a name, or the id `number`."""
+        meant = Q(name__icontains=typed) if number is None else Q(name__icontains=typed) | Q(pk=number)
+        return self.filter(meant).select_related("group").order_by("name", "pk")
+
 
 class BatchQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
@@ -62,6 +68,25 @@ class BatchQuerySet(models.QuerySet[Any]):
             .defer("parameters", "task__next_due_at", "task__created_at")
             .fetch_mode(models.FETCH_RAISE)
         )
+
+    def created_between(self, since: datetime | None, until: datetime | None) -> Self:
+        """What was begun at or after `since` and before `until`; None is no bound."""
+        bounds = {"created_at__gte": since, "created_at__lt": until}
+        return self.filter(**{name: moment for name, moment in bounds.items() if moment is not None})
+
+    def failed_between(self, since: datetime, until: datetime) -> Self:
+        """What ended failed at or after `since` and before `until`, the oldest first."""
+        failed = self.filter(state=BatchState.FAILED, ended_at__gte=since, ended_at__lt=until)
+        return failed.order_by("ended_at", "pk")
+
+    def for_rerun(self) -> Self:
+        """With what a rerun takes over, down to the nodes that ran the instances."""
+        return self.select_related("task__revision", "revision", "group").prefetch_related("instances__node")
+
+    def rerun_before(self) -> int:
+        """How many of these have been rerun already."""
+        again = self.model._default_manager.filter(rerun_of__in=self.order_by().values("pk"))
+        return again.values("rerun_of").distinct().count()
 
     def for_page(self) -> Self:
         """With what the page of one batch shows."""
@@ -93,6 +118,14 @@ class ExecutionQuerySet(models.QuerySet[Any]):
 
     def live(self) -> Self:
         return self.filter(ended_at__isnull=True)
+
+
+def colleagues_of(user: AbstractBaseUser | AnonymousUser, typed: str) -> models.QuerySet[Any]:
+    """The usernames with `typed` in them of those who share a team with `user`, in order."""
+    people = get_user_model()._default_manager.filter(is_active=True, username__icontains=typed)
+    if not getattr(user, "is_superuser", False):
+        people = people.filter(memberships__team__memberships__user=user.pk).distinct()
+    return people.order_by("username").values_list("username", flat=True)
 
 
 # --- pages -----------------------------------------------------------------------------------------
@@ -220,6 +253,11 @@ class JournalQuerySet(models.QuerySet[Any]):
             newer=Cursor.at_entry(rows[0]) if older is not None and rows else None,
             older=Cursor.at_entry(rows[-1]) if len(found) > size else None,
         )
+
+
+def capped_count(queryset: models.QuerySet[Any], most: int) -> int:
+    """How many rows there are, counting no further than `most` + 1."""
+    return queryset.order_by()[: most + 1].count()
 
 
 # --- logs ------------------------------------------------------------------------------------------

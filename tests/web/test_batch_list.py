@@ -16,9 +16,7 @@ def test_batches_are_listed_newest_first_with_their_state_and_counters(desk: Des
     page = operator.get("/batches/")
     assert marks(page, "batch") == [second.pk, first.pk]
     assert state_of(page, f"batch-{first.pk}") == "success"
-    assert "0 of 3 succeeded, 0 failed, 0 terminated, 3 running, 0 waiting" in element(
-        page, f"batch-{second.pk}"
-    )
+    assert 'aria-label="0 of 3 succeeded, 3 running"' in element(page, f"batch-{second.pk}")
 
 
 def test_batches_of_other_teams_are_not_listed(desk: Desk, outsider: Client) -> None:
