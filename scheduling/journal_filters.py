@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from scheduling.deeds import ACTIONS, OBJECTS
-from scheduling.filters import IdsFilter, ManyFilter
+from scheduling.filters import IdsFilter, ManyFilter, MomentFilter
 from scheduling.journal import ENGINE, SCHEDULE
 from scheduling.models import JournalEntry
 from scheduling.models.journal import Via
@@ -40,15 +40,6 @@ class JournalForm(forms.Form):
         if since and until and since >= until:
             self.add_error("until", ValidationError(_("It is not later than the beginning.")))
         return cleaned
-
-
-def _moment(label: Any, lookup: str) -> django_filters.Filter:
-    return django_filters.IsoDateTimeFilter(
-        label=label,
-        field_name="at",
-        lookup_expr=lookup,
-        widget=forms.DateTimeInput(attrs={"type": "datetime-local", "step": "1"}, format="%Y-%m-%dT%H:%M:%S"),
-    )
 
 
 class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
@@ -79,7 +70,7 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
         distinct=False,
         widget=forms.CheckboxSelectMultiple,
     )
-    object = IdsFilter(label=gettext_lazy("ID of the object"), field_name="object_id")
+    object = IdsFilter(label=gettext_lazy("ID of the object"), method="by_object")
     name = ManyFilter(label=gettext_lazy("Name of the object"), method="by_name")
     window = django_filters.ChoiceFilter(
         label=gettext_lazy("Time"),
@@ -92,8 +83,8 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
             (ANY_TIME, gettext_lazy("Any time")),
         ],
     )
-    since = _moment(gettext_lazy("From"), "gte")
-    until = _moment(gettext_lazy("Until"), "lt")
+    since = MomentFilter(label=gettext_lazy("From"), field_name="at", lookup_expr="gte")
+    until = MomentFilter(label=gettext_lazy("Until"), field_name="at", lookup_expr="lt")
 
     class Meta:
         model = JournalEntry
@@ -130,6 +121,9 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
             wanted |= Q(via=Via.ENGINE) & ~Q(actor=SCHEDULE.name)
         queryset = queryset.filter(wanted)
         return queryset.by_people() if people == value else queryset
+
+    def by_object(self, queryset: Any, name: str, value: list[int]) -> Any:
+        return queryset.filter(object_id__in=value) if value else queryset
 
     def by_name(self, queryset: Any, name: str, value: list[str]) -> Any:
         return queryset.filter(object_name__in=value) if value else queryset

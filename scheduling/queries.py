@@ -53,6 +53,10 @@ class TaskQuerySet(models.QuerySet[Any]):
         meant = Q(name__icontains=typed) if number is None else Q(name__icontains=typed) | Q(pk=number)
         return self.filter(meant).select_related("group").order_by("name", "pk")
 
+    def late(self, before: datetime) -> Self:
+        """Enabled tasks whose due time passed before `before` and that nobody fired, the latest first."""
+        return self.filter(enabled=True, next_due_at__lt=before).order_by("next_due_at", "pk")
+
 
 class BatchQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:

@@ -21,8 +21,8 @@ def rejudge(
     if success_ratio is None:
         revision = Batch.objects.select_related("task__revision").get(pk=batch.pk).task.revision
         success_ratio = batch.success_ratio if revision is None else revision.success_ratio
-    if not 0 <= success_ratio <= 100:
-        raise InvalidDefinition({"success_ratio": _("It is a whole number of per cent from 0 to 100.")})
+    if not 1 <= success_ratio <= 100:
+        raise InvalidDefinition({"success_ratio": _("It is a whole number of per cent from 1 to 100.")})
     return transitions.judge_anew(batch.pk, success_ratio=success_ratio, by=by, reason=reason)
 
 

@@ -124,7 +124,7 @@ def move(thing: Batch | Instance, machine: Machine, new: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {thing._meta.db_table} SET state = %s, ended_at = %s WHERE id = %s",
-            [new, timezone.now() if new in machine.final else None, thing.pk],
+            [new, (thing.ended_at or timezone.now()) if new in machine.final else None, thing.pk],
         )
 
 
