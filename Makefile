@@ -47,6 +47,10 @@ docs: install ## Write docs/states.md from the tables of states
 	@$(PY) manage.py states > docs/states.md.new
 	@mv docs/states.md.new docs/states.md
 
+.PHONY: messages
+messages: install ## Write config/locale from the texts of code and templates; says what is not translated
+	@$(PY) -m tests.messages
+
 .PHONY: lock
 lock: install ## Write requirements.lock from pyproject.toml (asks the package index)
 	@.venv/bin/uv pip compile --quiet --universal --python-version 3.12 --all-extras --generate-hashes \

@@ -53,6 +53,10 @@ class TaskQuerySet(models.QuerySet[Any]):
         meant = Q(name__icontains=typed) if number is None else Q(name__icontains=typed) | Q(pk=number)
         return self.filter(meant).select_related("group").order_by("name", "pk")
 
+    def late(self, before: datetime) -> Self:
+        """Enabled tasks whose due time passed before `before` and that nobody fired, the latest first."""
+        return self.filter(enabled=True, next_due_at__lt=before).order_by("next_due_at", "pk")
+
 
 class BatchQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
@@ -147,6 +151,10 @@ class Cursor:
         return cls(row.created_at, row.pk)
 
     @classmethod
+    def at_entry(cls, entry: Any) -> Cursor:
+        return cls(entry.at, entry.pk)
+
+    @classmethod
     def parse(cls, text: str) -> Cursor:
         """The cursor that `str` wrote (microseconds of the epoch, a dot, the id); raises BadCursor."""
         try:
@@ -195,6 +203,60 @@ def newest_first(
         newer=Cursor.of(shown[0]) if older is not None and shown else None,
         older=Cursor.of(shown[-1]) if len(rows) > size else None,
     )
+
+
+# --- the journal -----------------------------------------------------------------------------------
+
+# Of an object's many entries these are the most, and all by the engine; what people do is rare beside them.
+ROUTINE = ("ended", "started", "triggered")
+
+
+class JournalQuerySet(models.QuerySet[Any]):
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
+        return _within_teams(self, user, "team")
+
+    def about(self, thing: models.Model) -> Self:
+        """What was done to `thing`, and to the instances of a batch, the newest first."""
+        name = thing._meta.model_name
+        entries = Q(object_type=name, object_id=thing.pk)
+        if name == "batch":
+            instances = list(thing.instances.values_list("pk", flat=True))  # type: ignore[attr-defined]
+            entries |= Q(object_type="instance", object_id__in=instances)
+        return self.filter(entries).order_by("-at", "-pk")
+
+    def by_people(self) -> Self:
+        return self.exclude(via="engine")
+
+    def newest_of(
+        self, parts: Iterable[Q], *, size: int, older: Cursor | None = None, newer: Cursor | None = None
+    ) -> Page[Any]:
+        """A page as of `newest_first`, by (at, id), of entries that lie in one of the disjoint `parts`.
+
+        Each part is read on its own and the newest of all are taken: an index on (part, at, id) then serves
+        every page, where a condition that spans parts would be read along the whole journal.
+        """
+        beyond, order = Q(), ("-at", "-pk")
+        if newer is not None:
+            beyond = Q(at__gte=newer.at) & (Q(at__gt=newer.at) | Q(pk__gt=newer.pk))
+            order = ("at", "pk")
+        elif older is not None:
+            beyond = Q(at__lte=older.at) & (Q(at__lt=older.at) | Q(pk__lt=older.pk))
+        of_parts = [self.filter(part, beyond).order_by(*order)[: size + 1] for part in parts]
+        if not of_parts:
+            return Page([])
+        first, *others = of_parts
+        found = list(first.union(*others, all=True).order_by(*order)[: size + 1] if others else first)
+        if newer is not None:
+            if len(found) <= size:
+                return self.newest_of(parts, size=size)
+            rows = found[::-1][1:]
+            return Page(rows, newer=Cursor.at_entry(rows[0]), older=Cursor.at_entry(rows[-1]))
+        rows = found[:size]
+        return Page(
+            rows,
+            newer=Cursor.at_entry(rows[0]) if older is not None and rows else None,
+            older=Cursor.at_entry(rows[-1]) if len(found) > size else None,
+        )
 
 
 def capped_count(queryset: models.QuerySet[Any], most: int) -> int:

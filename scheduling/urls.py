@@ -2,10 +2,25 @@
 
 from django.urls import path
 
-from scheduling.views import actions, batch, batches, bulk, find, instances, saved, suggest
+from scheduling.views import (
+    actions,
+    batch,
+    batches,
+    bulk,
+    find,
+    instances,
+    journal,
+    preferences,
+    saved,
+    suggest,
+)
 
 urlpatterns = [
     path("find/", find.find, name="find"),
+    path("journal/", journal.journal, name="journal"),
+    path("journal/changes/", journal.journal_changes, name="journal-changes"),
+    path("journal/<int:pk>/", journal.journal_entry, name="journal-entry"),
+    path("preferences/", preferences.preferences, name="preferences"),
     path("batches/", batches.batch_list, name="batch-list"),
     path("batches/changes/", batches.batch_list_changes, name="batch-list-changes"),
     path("batches/count/", batches.batch_list_count, name="batch-list-count"),

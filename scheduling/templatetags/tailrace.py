@@ -57,11 +57,13 @@ class Words:
         self.held = _("held")
         self.why_held = _("Waits for an earlier batch of its task")
         self.late = _("%s late")
-        self.milliseconds = _("%d ms")
-        self.seconds = _("%d s")
-        self.tenths = _("%.1f s")
+        self.milliseconds = _("%(milliseconds)d ms")
+        self.seconds = _("%(seconds)d s")
+        self.tenths = _("%(seconds).1f s")
         self.minutes = _("%(minutes)d min %(seconds)02d s")
         self.hours = _("%(hours)d h %(minutes)02d min")
+        # For the clock that runs on in the browser.
+        self.clock = "|".join([self.seconds, self.minutes, self.hours])
 
 
 @cache
@@ -285,7 +287,8 @@ def took(started: datetime | None, ended: datetime | None) -> SafeString | str:
     passed = (ended or timezone.now()) - started
     if ended is None:
         seconds = max(0, int(passed.total_seconds()))
-        return SafeString(f'<span data-running-for="{seconds}">{escape(duration(passed))}</span>')
+        shown = f'data-running-for="{seconds}" data-words="{escape(words().clock)}"'
+        return SafeString(f"<span {shown}>{escape(duration(passed))}</span>")
     return duration(passed)
 
 
@@ -309,11 +312,11 @@ def duration(passed: timedelta) -> str:
     """A length of time in the two units that matter."""
     said, seconds = words(), max(0.0, passed.total_seconds())
     if seconds < 1:
-        return said.milliseconds % (seconds * 1000)
+        return said.milliseconds % {"milliseconds": seconds * 1000}
     if seconds < 10:
-        return said.tenths % seconds
+        return said.tenths % {"seconds": seconds}
     if seconds < 60:
-        return said.seconds % seconds
+        return said.seconds % {"seconds": seconds}
     minutes, rest = divmod(int(seconds), 60)
     if minutes < 60:
         return said.minutes % {"minutes": minutes, "seconds": rest}

@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from playwright.sync_api import Page
 
 from scheduling import services
-from scheduling.models import Batch
+from scheduling.models import Batch, JournalEntry
 from tests import factories as make
 from tests.flows.pages import sign_in
 
@@ -34,6 +34,9 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "instance-detail": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/",
     "instance-stop": lambda ended, running: f"/instances/{running.instances.earliest('pk').pk}/stop/",
     "instance-rerun": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/rerun/",
+    "journal": lambda ended, running: "/journal/?via=shell&window=30d",
+    "journal-entry": lambda ended, running: f"/journal/{JournalEntry.objects.earliest('pk').pk}/",
+    "preferences": lambda ended, running: "/preferences/",
     "find": lambda ended, running: "/find/?q=extract_fl",
 }
 # What is no page of its own: fragments, redirects, files, and what only takes a POST.
@@ -43,12 +46,14 @@ NO_PAGES = {
     "batch-list-count",
     "healthz",
     "instance-changes",
+    "journal-changes",
     "login",
     "logout",
     "saved-filter-add",
     "saved-filter-default",
     "saved-filter-delete",
     "saved-filter-rename",
+    "set_language",
     "suggest-people",
     "suggest-tasks",
 }
@@ -88,7 +93,7 @@ def test_no_page_has_a_barrier_bad_html_or_slides_sideways(page: Page, scheme: A
         for problem in look_at(page, build(ended, running))
     ]
 
-    assert problems == []
+    assert not problems, "\n".join(problems)
 
 
 def look_at(page: Page, address: str) -> list[str]:
