@@ -46,6 +46,11 @@ class Line:
     own: bool = False
     error: str = ""
 
+    @property
+    def is_long(self) -> bool:
+        """Whether it needs a box of several lines."""
+        return "\n" in self.value
+
 
 class ParameterLines:
     """The parameters of one run, a line each: the task's own with their values, then those added."""
