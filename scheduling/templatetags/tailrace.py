@@ -63,7 +63,7 @@ class Words:
         self.minutes = _("%(minutes)d min %(seconds)02d s")
         self.hours = _("%(hours)d h %(minutes)02d min")
         # For the clock that runs on in the browser.
-        self.clock = "|".join([self.seconds, self.minutes, self.hours])
+        self.clock = f"{self.seconds}|{self.minutes}|{self.hours}"
 
 
 @cache
