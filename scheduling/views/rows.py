@@ -36,7 +36,8 @@ class Row(Protocol):
     def digest(self) -> str: ...
 
 
-def _digest(*shown: Any) -> str:
+def digest_of(*shown: Any) -> str:
+    """A short digest of the `repr` of what is shown."""
     return f"{zlib.crc32(repr(shown).encode()):08x}"
 
 
@@ -83,7 +84,7 @@ class BatchRow:
         batch = self.batch
         counters = (batch.succeeded, batch.failed, batch.timed_out, batch.terminated, self.running)
         times = (batch.started_at, batch.ended_at)
-        return _digest(batch.state, counters, times, batch.reason, batch.held, self.may_stop, self.may_rerun)
+        return digest_of(batch.state, counters, times, batch.reason, batch.held, self.may_stop, self.may_rerun)
 
     @property
     def late_by(self) -> timedelta | None:
@@ -131,7 +132,7 @@ class InstanceRow:
     def digest(self) -> str:
         it = self.instance
         times = (it.started_at, it.ended_at)
-        return _digest(
+        return digest_of(
             it.state, it.node_id, it.executions_count, times, it.reason, self.may_stop, self.may_rerun
         )
 
@@ -155,7 +156,7 @@ class ExecutionRow:
 
     @property
     def digest(self) -> str:
-        return _digest(self.execution.outcome, self.execution.ended_at)
+        return digest_of(self.execution.outcome, self.execution.ended_at)
 
 
 def shown_by(rows: Iterable[Row]) -> str:

@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from playwright.sync_api import Page
 
 from scheduling import services
-from scheduling.models import Batch, JournalEntry
+from scheduling.models import Batch, JournalEntry, Node
 from tests import factories as make
 from tests.flows.pages import sign_in
 
@@ -34,6 +34,14 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "instance-detail": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/",
     "instance-stop": lambda ended, running: f"/instances/{running.instances.earliest('pk').pk}/stop/",
     "instance-rerun": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/rerun/",
+    "task-list": lambda ended, running: "/tasks/?enabled=on",
+    "task-detail": lambda ended, running: f"/tasks/{ended.task_id}/",
+    "task-run": lambda ended, running: f"/tasks/{ended.task_id}/run/",
+    "task-enable": lambda ended, running: f"/tasks/{ended.task_id}/enable/",
+    "task-disable": lambda ended, running: f"/tasks/{ended.task_id}/disable/",
+    "node-list": lambda ended, running: "/nodes/",
+    "node-drain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-a').pk}/drain/",
+    "node-undrain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-b').pk}/undrain/",
     "journal": lambda ended, running: "/journal/?via=shell&window=30d",
     "journal-entry": lambda ended, running: f"/journal/{JournalEntry.objects.earliest('pk').pk}/",
     "preferences": lambda ended, running: "/preferences/",
@@ -49,6 +57,9 @@ NO_PAGES = {
     "journal-changes",
     "login",
     "logout",
+    "node-list-changes",
+    "overview-changes",
+    "overview-timeline",
     "saved-filter-add",
     "saved-filter-default",
     "saved-filter-delete",
@@ -56,6 +67,8 @@ NO_PAGES = {
     "set_language",
     "suggest-people",
     "suggest-tasks",
+    "task-changes",
+    "task-list-changes",
 }
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
