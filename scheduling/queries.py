@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from django.contrib.auth import get_user_model
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
 from django.db.models import Count, F, Func, Max, OuterRef, Q, Subquery, Value
@@ -55,6 +56,11 @@ class TaskQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
         return _within_teams(self, user, "team")
 
+    def suggested(self, typed: str, number: int | None) -> Self:
+        """What somebody who typed `typed` may mean: part of a name, or the id `number`."""
+        meant = Q(name__icontains=typed) if number is None else Q(name__icontains=typed) | Q(pk=number)
+        return self.filter(meant).select_related("group").order_by("name", "pk")
+
     def late(self, before: datetime) -> Self:
         """Enabled tasks whose due time passed before `before` and that nobody fired, the latest first."""
         return self.filter(enabled=True, next_due_at__lt=before).order_by("next_due_at", "pk")
@@ -92,6 +98,25 @@ class BatchQuerySet(models.QuerySet[Any]):
             .defer("parameters", "task__next_due_at", "task__created_at")
             .fetch_mode(models.FETCH_RAISE)
         )
+
+    def created_between(self, since: datetime | None, until: datetime | None) -> Self:
+        """What was begun at or after `since` and before `until`; None is no bound."""
+        bounds = {"created_at__gte": since, "created_at__lt": until}
+        return self.filter(**{name: moment for name, moment in bounds.items() if moment is not None})
+
+    def failed_between(self, since: datetime, until: datetime) -> Self:
+        """What ended failed at or after `since` and before `until`, the oldest first."""
+        failed = self.filter(state=BatchState.FAILED, ended_at__gte=since, ended_at__lt=until)
+        return failed.order_by("ended_at", "pk")
+
+    def for_rerun(self) -> Self:
+        """With what a rerun takes over, down to the nodes that ran the instances."""
+        return self.select_related("task__revision", "revision", "group").prefetch_related("instances__node")
+
+    def rerun_before(self) -> int:
+        """How many of these have been rerun already."""
+        again = self.model._default_manager.filter(rerun_of__in=self.order_by().values("pk"))
+        return again.values("rerun_of").distinct().count()
 
     def for_page(self) -> Self:
         """With what the page of one batch shows."""
@@ -177,6 +202,14 @@ class ExecutionQuerySet(models.QuerySet[Any]):
         return self.filter(ended_at__isnull=True)
 
 
+def colleagues_of(user: AbstractBaseUser | AnonymousUser, typed: str) -> models.QuerySet[Any]:
+    """The usernames with `typed` in them of those who share a team with `user`, in order."""
+    people = get_user_model()._default_manager.filter(is_active=True, username__icontains=typed)
+    if not getattr(user, "is_superuser", False):
+        people = people.filter(memberships__team__memberships__user=user.pk).distinct()
+    return people.order_by("username").values_list("username", flat=True)
+
+
 # --- the newest of each ------------------------------------------------------------------------------
 
 
@@ -224,6 +257,10 @@ class Cursor:
     @classmethod
     def of(cls, row: Any) -> Cursor:
         return cls(row.created_at, row.pk)
+
+    @classmethod
+    def at_entry(cls, entry: Any) -> Cursor:
+        return cls(entry.at, entry.pk)
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
@@ -274,6 +311,65 @@ def newest_first(
         newer=Cursor.of(shown[0]) if older is not None and shown else None,
         older=Cursor.of(shown[-1]) if len(rows) > size else None,
     )
+
+
+# --- the journal -----------------------------------------------------------------------------------
+
+# Of an object's many entries these are the most, and all by the engine; what people do is rare beside them.
+ROUTINE = ("ended", "started", "triggered")
+
+
+class JournalQuerySet(models.QuerySet[Any]):
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
+        return _within_teams(self, user, "team")
+
+    def about(self, thing: models.Model) -> Self:
+        """What was done to `thing`, and to the instances of a batch, the newest first."""
+        name = thing._meta.model_name
+        entries = Q(object_type=name, object_id=thing.pk)
+        if name == "batch":
+            instances = list(thing.instances.values_list("pk", flat=True))  # type: ignore[attr-defined]
+            entries |= Q(object_type="instance", object_id__in=instances)
+        return self.filter(entries).order_by("-at", "-pk")
+
+    def by_people(self) -> Self:
+        return self.exclude(via="engine")
+
+    def newest_of(
+        self, parts: Iterable[Q], *, size: int, older: Cursor | None = None, newer: Cursor | None = None
+    ) -> Page[Any]:
+        """A page as of `newest_first`, by (at, id), of entries that lie in one of the disjoint `parts`.
+
+        Each part is read on its own and the newest of all are taken: an index on (part, at, id) then serves
+        every page, where a condition that spans parts would be read along the whole journal.
+        """
+        beyond, order = Q(), ("-at", "-pk")
+        if newer is not None:
+            beyond = Q(at__gte=newer.at) & (Q(at__gt=newer.at) | Q(pk__gt=newer.pk))
+            order = ("at", "pk")
+        elif older is not None:
+            beyond = Q(at__lte=older.at) & (Q(at__lt=older.at) | Q(pk__lt=older.pk))
+        of_parts = [self.filter(part, beyond).order_by(*order)[: size + 1] for part in parts]
+        if not of_parts:
+            return Page([])
+        first, *others = of_parts
+        found = list(first.union(*others, all=True).order_by(*order)[: size + 1] if others else first)
+        if newer is not None:
+            if len(found) <= size:
+                return self.newest_of(parts, size=size)
+            rows = found[::-1][1:]
+            return Page(rows, newer=Cursor.at_entry(rows[0]), older=Cursor.at_entry(rows[-1]))
+        rows = found[:size]
+        return Page(
+            rows,
+            newer=Cursor.at_entry(rows[0]) if older is not None and rows else None,
+            older=Cursor.at_entry(rows[-1]) if len(found) > size else None,
+        )
+
+
+def capped_count(queryset: models.QuerySet[Any], most: int) -> int:
+    """How many rows there are, counting no further than `most` + 1."""
+    return queryset.order_by()[: most + 1].count()
 
 
 # --- logs ------------------------------------------------------------------------------------------
