@@ -11,7 +11,7 @@ from django.db import models
 from django.db.models import Count, Q
 from django.db.models.functions import Now
 
-from scheduling.states import BATCH, InstanceState, NodeState
+from scheduling.states import InstanceState, NodeState
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -53,7 +53,7 @@ class BatchQuerySet(models.QuerySet[Any]):
         return _within_teams(self, user, "team")
 
     def unfinished(self) -> Self:
-        return self.filter(state__in=sorted(BATCH.unfinished))
+        return self.filter(ended_at__isnull=True)
 
     def for_rows(self) -> Self:
         """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
@@ -76,7 +76,8 @@ class InstanceQuerySet(models.QuerySet[Any]):
         """How many instances of each unfinished batch run or are being ended, in one query."""
         unfinished = [batch.pk for batch in batches if not batch.is_finished]
         executing = [InstanceState.RUNNING, InstanceState.TERMINATING]
-        counted = self.filter(batch__in=unfinished, state__in=executing).order_by().values_list("batch")
+        in_flight = self.filter(batch__in=unfinished, state__in=executing, claimed=True, ended_at__isnull=True)
+        counted = in_flight.order_by().values_list("batch")
         return dict(counted.annotate(Count("pk")))
 
     def count_by_state(self) -> dict[str, int]:

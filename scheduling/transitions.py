@@ -12,6 +12,7 @@ transitions.sql.
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NotRequired, TypedDict, Unpack
@@ -34,17 +35,19 @@ STOP_CHANNEL = "tailrace_stop"
 WORK_CHANNEL = "tailrace_work"
 
 
-def execute(statement: str, parameters: dict[str, Any]) -> Any:
+def execute(statement: str, parameters: dict[str, Any], *, first: bool = False) -> Any:
     """Run one prepared statement on Django's connection and return its first row, or None.
 
-    Django binds on the client, which makes the server plan these long statements anew each time.
+    Django binds on the client, which makes the server plan these long statements anew each time. As the
+    `first` of a transaction it travels together with the BEGIN.
     """
     connection.ensure_connection()
     with (
         connection.wrap_database_errors,
         psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor,
     ):
-        cursor.execute(statement, parameters, prepare=True)
+        with connection.connection.pipeline() if first else nullcontext():
+            cursor.execute(statement, parameters, prepare=True)
         return cursor.fetchone() if cursor.description else None
 
 
@@ -106,7 +109,7 @@ _ENDING = """
     %(batch)s, %(instance)s, %(execution)s, %(token)s, %(outcome)s, %(state)s, %(state_if_terminating)s,
     %(exit_code)s, %(error)s, %(reason)s, %(result)s, %(may_retry)s, %(retry_cause)s, %(retry_after)s, %(alone)s
 """
-_END = f"SELECT true AS known, * FROM tailrace_end({_ENDING})"
+_END = f"SELECT * FROM tailrace_end({_ENDING})"
 _HAND_OVER = f"""
 SELECT * FROM tailrace_hand_over({_ENDING},
     %(next_batch)s, %(next_instance)s, %(next_token)s, %(next_worker)s, %(next_timeout)s)
@@ -191,15 +194,16 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
     alone = ending.get("siblings", True) and not connection.in_atomic_block
     if alone:
         row = execute(statement, told | {"alone": True})
-    if not alone or (row is not None and row.known and row.state is None):
+    if row is None or (row.known and row.state is None):
         # It may be the batch's last instance.
+        first = not connection.in_atomic_block
         with transaction.atomic(savepoint=False):
-            row = execute(statement, told | {"alone": False})
-            if row is not None and row.batch_ended:
+            row = execute(statement, told | {"alone": False}, first=first)
+            if row.batch_ended:
                 signals.batch_ended.send(
                     sender=Batch, batch_id=ending["batch"], state=row.batch_state, trigger=row.trigger
                 )
-    if row is None or not row.known:
+    if not row.known:
         return None, _started(row) if more else None
     return Ended(row.state, row.retry, row.batch_ended), _started(row) if more else None
 
@@ -377,7 +381,9 @@ def mark_condition_not_met(batch_id: int, *, reason: str) -> Batch:
 
 def give_up_waiting(node: Node, *, reason: str) -> list[Batch]:
     """End what waits for this one node and can run nowhere else; returns the batches that ended by it."""
-    pinned = Instance.objects.filter(node=node, pinned=True, state=InstanceState.WAITING)
+    pinned = Instance.objects.filter(
+        node=node, pinned=True, state=InstanceState.WAITING, ended_at__isnull=True
+    )
     batches = sorted(set(pinned.values_list("batch_id", flat=True)))
     ended = []
     for batch_id in batches:

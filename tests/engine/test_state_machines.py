@@ -504,9 +504,9 @@ def _journal(**changes: Any) -> None:
 
 VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "trigger_fires_once": [_fires_twice],
-    "batch_state_legal": [lambda: _batch(state="paused")],
     "batch_trigger_legal": [lambda: _batch(trigger="moon")],
     "batch_ended_when_final": [
+        lambda: _batch(state="paused"),
         lambda: _batch(ended_at=timezone.now()),
         lambda: _batch(state="success"),
         lambda: _batch(state="condition_not_met"),
@@ -516,10 +516,11 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
         lambda: _batch(succeeded=3),
         lambda: _batch(succeeded=1, failed=1, timed_out=1),
         lambda: _batch(terminated=1, timed_out=2),
+        lambda: _batch(succeeded=-1, failed=2),
     ],
     "instance_number_once_a_batch": [lambda: _twin(instance_in("waiting"))],
-    "instance_state_legal": [lambda: _instance(state="frozen")],
     "instance_ended_when_final": [
+        lambda: _instance(state="frozen"),
         lambda: _instance(ended_at=timezone.now()),
         lambda: _instance(state="terminated"),
         lambda: _instance(state="timed_out"),
@@ -528,8 +529,8 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "instance_pinned_has_node": [lambda: _instance(pinned=True)],
     "execution_number_once_an_instance": [lambda: _execution(number=1)],
     "execution_one_live": [lambda: _execution("running")],
-    "execution_outcome_legal": [lambda: _execution(outcome="maybe")],
     "execution_ended_with_outcome": [
+        lambda: _execution(outcome="maybe"),
         lambda: _execution(ended_at=None),
         lambda: _execution(outcome=None),
     ],
