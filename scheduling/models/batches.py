@@ -246,7 +246,7 @@ class Execution(models.Model):
             ),
             models.CheckConstraint(
                 condition=models.Q(ended_at__isnull=True, outcome__isnull=True)
-                | (models.Q(ended_at__isnull=False) & one_of("outcome", Outcome.values)),
+                | (models.Q(ended_at__isnull=False, outcome__isnull=False) & one_of("outcome", Outcome.values)),
                 name="execution_ended_with_outcome",
             ),
         ]
