@@ -12,7 +12,6 @@ transitions.sql.
 from __future__ import annotations
 
 import json
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, NotRequired, TypedDict, Unpack
@@ -35,19 +34,17 @@ STOP_CHANNEL = "tailrace_stop"
 WORK_CHANNEL = "tailrace_work"
 
 
-def execute(statement: str, parameters: dict[str, Any], *, first: bool = False) -> Any:
+def execute(statement: str, parameters: dict[str, Any]) -> Any:
     """Run one prepared statement on Django's connection and return its first row, or None.
 
-    Django binds on the client, which makes the server plan these long statements anew each time. As the
-    `first` of a transaction it travels together with the BEGIN.
+    Django binds on the client, which makes the server plan these long statements anew each time.
     """
     connection.ensure_connection()
     with (
         connection.wrap_database_errors,
         psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor,
     ):
-        with connection.connection.pipeline() if first else nullcontext():
-            cursor.execute(statement, parameters, prepare=True)
+        cursor.execute(statement, parameters, prepare=True)
         return cursor.fetchone() if cursor.description else None
 
 
@@ -196,9 +193,8 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
         row = execute(statement, told | {"alone": True})
     if row is None or (row.known and row.state is None):
         # It may be the batch's last instance.
-        first = not connection.in_atomic_block
         with transaction.atomic(savepoint=False):
-            row = execute(statement, told | {"alone": False}, first=first)
+            row = execute(statement, told | {"alone": False})
             if row.batch_ended:
                 signals.batch_ended.send(
                     sender=Batch, batch_id=ending["batch"], state=row.batch_state, trigger=row.trigger
