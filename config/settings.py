@@ -125,7 +125,7 @@ _DATABASE = database.settings_from_url(os.environ.get("DATABASE_URL") or "postgr
 DATABASES = {
     "default": {
         **_DATABASE,
-        # Without a threshold psycopg prepares nothing, not even what asks for it, as the engine's statements do.
+        # Without a threshold psycopg prepares nothing, not even the engine's statements, which ask for it.
         "OPTIONS": {"prepare_threshold": 5} | _DATABASE["OPTIONS"],
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
