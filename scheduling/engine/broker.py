@@ -195,7 +195,7 @@ class InstanceBroker(Broker):  # type: ignore[misc]  # django-q2 ships no types
             # Behind the shards that were too many for this node there may be more.
             self._woken = True
         if claimed.full:
-            # Half of what was claimed ahead is used up before the next claim, so that claims stay few.
+            # Half of what was claimed ahead is used up before the next claim: claims stay few and large.
             self._awaited = max(1, ahead // 2)
         else:
             self._awaited = 1 if claimed.limited else sys.maxsize

@@ -354,6 +354,37 @@ def test_start_and_end_find_their_rows_by_primary_key(long_history: Node):
     assert not {"seq scan", "instance_in_flight", "batch_unfinished"} & set(during), during
 
 
+def test_the_statements_of_every_instance_are_planned_once_a_connection():
+    node = factories.node()
+    shards(1, group=node.group)
+    [claimed] = claim(node)
+    assert start(claimed) is not None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT string_agg(statement, ' ') FROM pg_prepared_statements")
+        [prepared] = cursor.fetchone()
+    assert "tailrace_start" in prepared
+    assert "scheduling_instance" in prepared
+
+
+def test_a_start_changes_its_row_in_place():
+    node = factories.node()
+    shards(1, group=node.group)
+    [claimed] = claim(node)
+    before = updates()
+    assert start(claimed) is not None
+    assert tuple(after - earlier for after, earlier in zip(updates(), before, strict=True)) == (1, 1)
+
+
+def updates() -> tuple[int, int]:
+    """How many instances this transaction has updated so far, and how many of them in place."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_stat_get_xact_tuples_updated(t), pg_stat_get_xact_tuples_hot_updated(t)"
+            " FROM (SELECT 'scheduling_instance'::regclass AS t)"
+        )
+        return cursor.fetchone()
+
+
 def scans() -> dict[str, int]:
     """How often this transaction has used each index so far, and has read the whole table of instances."""
     with connection.cursor() as cursor:
