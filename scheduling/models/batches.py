@@ -30,8 +30,10 @@ class Batch(models.Model):
     parameters = models.JSONField(_("parameters"), default=dict, help_text=_("Overrides of the task's own"))
     success_ratio = models.PositiveSmallIntegerField(_("success ratio (%)"))
     held = models.BooleanField(_("held"), default=False, help_text=_("Waits for an earlier batch of its task"))
-    rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns")
-    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns", db_index=False)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
+    )
     actor = models.CharField(_("by"), max_length=150)
     created_at = models.DateTimeField(_("created"))
     started_at = models.DateTimeField(_("started"), null=True)
@@ -67,9 +69,19 @@ class Batch(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["-created_at", "-id"], name="batch_newest"),
-            models.Index(fields=["team", "-created_at", "-id"], name="batch_of_team"),
-            models.Index(fields=["task", "-created_at", "-id"], name="batch_of_task"),
+            # Every list of records is made of ranges of one of these, see `queries.Ranges`: whatever a filter
+            # asks for, no page walks over rows that it does not show.
+            *(
+                models.Index(fields=[place, "trigger", "state", "-created_at", "-id"], name=f"batch_of_{place}")
+                for place in ("team", "group", "task")
+            ),
+            # Most batches are nobody's rerun and no person's: nothing is to be written for those.
+            models.Index(fields=["rerun_of"], name="batch_reruns", condition=models.Q(rerun_of__isnull=False)),
+            models.Index(
+                fields=["requested_by"],
+                name="batch_requested_by",
+                condition=models.Q(requested_by__isnull=False),
+            ),
             models.Index(
                 fields=["task", "id"],
                 name="batch_unfinished",
