@@ -6,7 +6,7 @@ from django.utils.translation import gettext_lazy as _
 
 from scheduling.models.checks import ended_exactly_when_final, legal_values, only_allowed_moves
 from scheduling.models.tasks import SCHEDULED, Trigger
-from scheduling.queries import BatchQuerySet, ExecutionQuerySet, InstanceQuerySet
+from scheduling.queries import MACHINES, BatchQuerySet, ExecutionQuerySet, InstanceQuerySet
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Outcome
 
 
@@ -74,6 +74,12 @@ class Batch(models.Model):
             *(
                 models.Index(fields=[place, "trigger", "state", "-created_at", "-id"], name=f"batch_of_{place}")
                 for place in ("team", "group", "task")
+            ),
+            models.Index(fields=["task", "-created_at", "-id"], name="batch_newest_of_task"),
+            models.Index(
+                fields=["actor", "-created_at", "-id"],
+                name="batch_of_person",
+                condition=~models.Q(actor__in=MACHINES),
             ),
             # Most batches are nobody's rerun and no person's: nothing is to be written for those.
             models.Index(fields=["rerun_of"], name="batch_reruns", condition=models.Q(rerun_of__isnull=False)),

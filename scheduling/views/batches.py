@@ -81,7 +81,7 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
 
 
 def _page_of(request: HtmxRequest, batches: Any) -> Page[Batch]:
-    cursors: dict[str, Cursor] = {}
+    cursors: dict[str, Any] = {}
     for name in ("older", "newer"):
         if text := request.GET.get(name):
             try:
