@@ -2,9 +2,11 @@
 
 from django.urls import path
 
-from scheduling.views import actions, batches, instances
+from scheduling.views import actions, batches, find, instances, preferences
 
 urlpatterns = [
+    path("find/", find.find, name="find"),
+    path("preferences/", preferences.preferences, name="preferences"),
     path("batches/", batches.batch_list, name="batch-list"),
     path("batches/changes/", batches.batch_list_changes, name="batch-list-changes"),
     path("batches/<int:pk>/", batches.batch_detail, name="batch-detail"),
