@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from datetime import timedelta
 from typing import Any
 
@@ -90,6 +91,16 @@ def test_a_span_of_time_has_its_beginning_and_not_its_end(batches: list[Batch]) 
 def test_a_count_stops_where_nobody_reads_on(batches: list[Batch]) -> None:
     ranges = Ranges({"team": [batches[0].team_id, batches[2].team_id]}, **ALL)
     assert ranges.count(5) == 5
+
+
+def test_slots_of_time_are_counted_by_state(batches: list[Batch]) -> None:
+    since, slot = batches[0].created_at, timedelta(seconds=3)
+    places = {"team": [batches[0].team_id, batches[2].team_id]}
+    wanted = Counter(((batch.created_at - since) // slot, batch.state) for batch in batches)
+    assert Ranges(places, **ALL).count_by_slot(since, slot, 10) == wanted
+    assert Ranges(places, **ALL).count_by_slot(since, slot, 1) == {
+        key: count for key, count in wanted.items() if key[0] == 0
+    }
 
 
 def test_nothing_wanted_is_nothing_found(batches: list[Batch]) -> None:

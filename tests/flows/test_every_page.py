@@ -36,7 +36,15 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "find": lambda ended, running: "/find/?q=extract_fl",
 }
 # What is no page of its own: fragments, redirects, files, and what only takes a POST.
-NO_PAGES = {"batch-list-changes", "batch-changes", "instance-changes", "healthz", "set_language", "login", "logout"}
+NO_PAGES = {
+    "batch-list-changes",
+    "batch-changes",
+    "instance-changes",
+    "healthz",
+    "set_language",
+    "login",
+    "logout",
+}
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 _WIDTHS = (1280, 390)
