@@ -18,7 +18,7 @@ from django.views.decorators.http import require_safe
 from config.http import HtmxRequest, NotFoundMessage
 from scheduling import deeds
 from scheduling.definitions.writing import dump, task_form
-from scheduling.journal_filters import JournalFilter
+from scheduling.journal_filters import PEOPLE, JournalFilter
 from scheduling.models import Batch, Instance, JournalEntry, TaskRevision
 from scheduling.permissions import roles_of, visible
 from scheduling.queries import BadCursor, Cursor, Page
@@ -36,11 +36,15 @@ _PAGES: dict[str, tuple[Any, str]] = {
 
 @dataclass(frozen=True)
 class Detail:
-    """One thing that an entry tells beside what was done: its name, its value, and the batch it names."""
+    """One thing that an entry tells beside what was done: its name, its value, and the batch it names.
+
+    `is_data`: the value is somebody's text and no word of ours.
+    """
 
     label: str
     value: Any
     address: str = ""
+    is_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,17 @@ class EntryRow:
     @property
     def details(self) -> list[Detail]:
         return [
-            self._detail(key, value) for key, value in self.entry.details.items() if value not in (None, "")
+            self._detail(key, value)
+            for key, value in self.entry.details.items()
+            if key != "state" and value not in (None, "")
         ]
 
     def _detail(self, key: str, value: Any) -> Detail:
         address = reverse("batch-detail", args=[value]) if key in deeds.BATCHES else ""
-        return Detail(deeds.detail_in_words(key), deeds.value_of_detail(key, value), address)
+        shown = deeds.value_of_detail(key, value)
+        return Detail(
+            deeds.detail_in_words(key), shown, address, is_data=isinstance(value, str) and shown == value
+        )
 
 
 def rows_of(entries: Iterable[JournalEntry]) -> list[EntryRow]:
@@ -126,13 +135,20 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
     query = request.GET.copy()
     for name in ("older", "newer"):
         query.pop(name, None)
+    everybodys = query.copy()
+    everybodys.pop("via", None)
+    peoples = everybodys.copy()
+    peoples.setlist("via", list(PEOPLE))
     return {
         "filters": filters,
         "page": page,
         "rows": rows,
         "shown": shown_by(rows),
-        "grows": filters.is_valid() and page.newer is None and not filters.form.cleaned_data["until"],
+        "grows": filters.is_valid() and page.newer is None and not filters.is_past,
         "query": query.urlencode(),
+        "everybodys": everybodys.urlencode(),
+        "peoples": peoples.urlencode(),
+        "only_people": filters.only_people,
         "time_zone": timezone.get_current_timezone_name(),
     }
 
