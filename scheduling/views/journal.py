@@ -86,9 +86,8 @@ class EntryRow:
     def _detail(self, key: str, value: Any) -> Detail:
         address = reverse("batch-detail", args=[value]) if key in deeds.BATCHES else ""
         shown = deeds.value_of_detail(key, value)
-        return Detail(
-            deeds.detail_in_words(key), shown, address, is_data=isinstance(value, str) and shown == value
-        )
+        is_data = isinstance(value, str) and shown == value
+        return Detail(deeds.detail_in_words(key), shown, address, is_data)
 
 
 def rows_of(entries: Iterable[JournalEntry]) -> list[EntryRow]:
