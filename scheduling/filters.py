@@ -32,6 +32,7 @@ DEFAULT_WINDOW = "7d"
 RANGE = "range"
 # A pasted column of ids is one chip.
 _MOST_CHIPS = 6
+_CHIP_LABELS = {"task": gettext_lazy("Task"), "batch": gettext_lazy("Batch")}
 
 
 class ManyFilter(django_filters.Filter):  # type: ignore[misc]
@@ -104,7 +105,7 @@ class BatchFilter(django_filters.FilterSet):  # type: ignore[misc]
         label=gettext_lazy("Trigger"), choices=Trigger.choices, widget=forms.CheckboxSelectMultiple
     )
     group = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("Deployment group"), method="by_group", widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("Group"), method="by_group", widget=forms.CheckboxSelectMultiple
     )
     by = ManyFilter(label=gettext_lazy("By"), method="by_actor")
     window = django_filters.ChoiceFilter(
@@ -234,7 +235,7 @@ class BatchFilter(django_filters.FilterSet):  # type: ignore[misc]
         found: list[Chip] = []
         for name in ("task", "batch", "state", "trigger", "group", "by"):
             values = self.words.get(name) or self.data.getlist(name)
-            label = str(self.filters[name].label)
+            label = str(_CHIP_LABELS.get(name) or self.filters[name].label)
             if len(values) > _MOST_CHIPS:
                 found.append(Chip(label, _("%d values") % len(values), self._with(name, [])))
                 continue

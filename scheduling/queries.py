@@ -8,9 +8,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.contrib.auth import get_user_model
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
-from django.db.models import Count, Q
-from django.db.models.functions import Now
+from django.db.models import Count, F, IntegerField, Max, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Extract, Floor, JSONObject, Now
 
 from scheduling.states import BATCH, BatchState, InstanceState, NodeState
 
@@ -43,6 +44,10 @@ class NodeQuerySet(models.QuerySet[Any]):
         """Nodes thought alive that have not been heard of for `seconds`."""
         return self.exclude(state=NodeState.OFFLINE).filter(heartbeat_at__lt=Now() - timedelta(seconds=seconds))
 
+    def for_rows(self) -> Self:
+        """With what a row shows, group by group."""
+        return self.select_related("group__team").order_by("group__team__name", "group__name", "name", "pk")
+
 
 class TaskQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
@@ -56,6 +61,24 @@ class TaskQuerySet(models.QuerySet[Any]):
     def late(self, before: datetime) -> Self:
         """Enabled tasks whose due time passed before `before` and that nobody fired, the latest first."""
         return self.filter(enabled=True, next_due_at__lt=before).order_by("next_due_at", "pk")
+
+    def with_last_state(self, batches: models.QuerySet[Any]) -> Self:
+        """With `last_state`, the state of the newest of `batches` of the task; None when there is none."""
+        newest = batches.filter(task=OuterRef("pk")).order_by("-created_at", "-pk")
+        return self.annotate(last_state=Subquery(newest.values("state")[:1]))
+
+    def for_rows(self) -> Self:
+        """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
+        return (
+            self.select_related("team", "group", "revision")
+            .defer("revision__spec", "revision__parameters", "revision__shards")
+            .order_by("name", "pk")
+            .fetch_mode(models.FETCH_RAISE)
+        )
+
+    def for_page(self) -> Self:
+        """With what the page of one task shows."""
+        return self.select_related("team", "group", "revision__created_by")
 
 
 class BatchQuerySet(models.QuerySet[Any]):
@@ -96,6 +119,47 @@ class BatchQuerySet(models.QuerySet[Any]):
         """With what the page of one batch shows."""
         return self.select_related("task", "group", "revision", "rerun_of")
 
+    def executing(self) -> Self:
+        """What runs or is being ended, the longest first."""
+        states = [BatchState.RUNNING, BatchState.TERMINATING]
+        return self.filter(state__in=states).order_by(F("started_at").asc(nulls_last=True), "pk")
+
+    def waiting_since(self, before: datetime) -> Self:
+        """What was begun before `before` and has not started yet, the oldest first."""
+        return self.filter(state=BatchState.WAITING, created_at__lt=before).order_by("created_at", "pk")
+
+    def with_ahead(self) -> Self:
+        """With `ahead`: the oldest unfinished batch of the same task that came before; None without one."""
+        of_task = self.model._default_manager.unfinished().filter(task=OuterRef("task"))
+        earlier = of_task.filter(pk__lt=OuterRef("pk"))
+        return self.annotate(ahead=Subquery(earlier.order_by("pk").values("pk")[:1]))
+
+    def failures_by_task(self, since: datetime) -> Self:
+        """For each task that failed: `task`, `count`, `last` (its newest failed batch), `at`; newest first."""
+        failed = self.filter(state=BatchState.FAILED, ended_at__gte=since)
+        return (
+            failed.order_by().values("task").annotate(count=Count("pk"), last=Max("pk"), at=Max("ended_at"))
+        ).order_by("-at", "task")
+
+    def with_failure(self, instances: models.QuerySet[Any]) -> Self:
+        """With `failure`: why the first of the `instances` of each batch that did not succeed failed."""
+        bad = [InstanceState.FAILED, InstanceState.TIMED_OUT]
+        of_batch = instances.filter(batch=OuterRef("pk"), state__in=bad).order_by("number")
+        return self.annotate(failure=Subquery(of_batch.values("reason")[:1]))
+
+    def count_by_slot(self, since: datetime, slot: timedelta) -> dict[tuple[int, str], int]:
+        """How many batches were begun in each `slot` of time from `since` on, by (number of slot, state)."""
+        passed = Extract(F("created_at") - Value(since), "epoch")
+        slots = Floor(passed / slot.total_seconds(), output_field=IntegerField())
+        counted = self.filter(created_at__gte=since).order_by().annotate(slot=slots)
+        return {
+            (slot, state): n for slot, state, n in counted.values_list("slot", "state").annotate(Count("pk"))
+        }
+
+    def count_up_to(self, most: int) -> int:
+        """How many there are, but no more than `most` and one: whoever shows it says "more than"."""
+        return self.order_by()[: most + 1].count()
+
 
 class InstanceQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
@@ -107,6 +171,19 @@ class InstanceQuerySet(models.QuerySet[Any]):
         executing = [InstanceState.RUNNING, InstanceState.TERMINATING]
         counted = self.filter(batch__in=unfinished, state__in=executing).order_by().values_list("batch")
         return dict(counted.annotate(Count("pk")))
+
+    def executing(self) -> Self:
+        """What runs or is being ended on a node (`claimed` lets the index of what a node holds serve it)."""
+        return self.filter(claimed=True, state__in=[InstanceState.RUNNING, InstanceState.TERMINATING])
+
+    def count_by_node(self, nodes: Iterable[Any]) -> dict[int, int]:
+        """How many instances each of `nodes` executes."""
+        counted = self.executing().filter(node__in=list(nodes)).order_by().values_list("node")
+        return dict(counted.annotate(Count("pk")))
+
+    def only_for(self, node: Any) -> Self:
+        """What waits for this one node and can run nowhere else."""
+        return self.filter(node=node, pinned=True, state=InstanceState.WAITING)
 
     def count_by_state(self) -> dict[str, int]:
         return dict(self.order_by().values_list("state").annotate(Count("pk")))
@@ -130,6 +207,36 @@ def colleagues_of(user: AbstractBaseUser | AnonymousUser, typed: str) -> models.
     if not getattr(user, "is_superuser", False):
         people = people.filter(memberships__team__memberships__user=user.pk).distinct()
     return people.order_by("username").values_list("username", flat=True)
+
+
+# --- the newest of each ------------------------------------------------------------------------------
+
+
+def newest_runs(
+    tasks: models.QuerySet[Any], batches: models.QuerySet[Any], *, size: int
+) -> dict[int, list[dict[str, Any]]]:
+    """The `size` newest of `batches` of each of `tasks`, newest first, in one query however many there are.
+
+    Each is a map of `pk`, `state`, `created` (seconds of the epoch) and `took` (seconds, or None).
+    """
+    newest = batches.filter(task=OuterRef("pk")).order_by("-created_at", "-pk")
+    as_map = JSONObject(
+        pk="pk",
+        state="state",
+        created=Extract("created_at", "epoch"),
+        took=Extract(F("ended_at") - F("started_at"), "epoch"),
+    )
+    found = tasks.order_by().annotate(runs=ArraySubquery(newest.values_list(as_map)[:size]))
+    return dict(found.values_list("pk", "runs"))
+
+
+def executing_on(
+    nodes: models.QuerySet[Any], instances: InstanceQuerySet, *, size: int
+) -> dict[int, list[int]]:
+    """The ids of up to `size` instances that each of `nodes` executes, the longest running first."""
+    longest = instances.executing().filter(node=OuterRef("pk")).order_by("started_at", "pk")
+    found = nodes.order_by().annotate(executing=ArraySubquery(longest.values("pk")[:size]))
+    return dict(found.values_list("pk", "executing"))
 
 
 # --- pages -----------------------------------------------------------------------------------------

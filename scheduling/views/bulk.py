@@ -149,7 +149,7 @@ def _too_many(filters: BatchFilter) -> str:
     count = capped_count(filters.rows_of(), 10_000)
     return _(
         "%(count)s batches match, and one action takes at most %(most)d, so that its answer comes while you "
-        "wait and can be read. Narrow the filter, for example to a shorter time or one task, and do it in parts."
+        "wait and can be read. Narrow the filter, for example to one task, and do so in parts."
     ) % {"count": f"{count:,}" if count <= 10_000 else "10,000+", "most": MOST_AT_ONCE}
 
 
@@ -231,9 +231,9 @@ def _effects_of_rerun(batches: Sequence[Batch]) -> list[str]:
 def _by_task(batches: Sequence[Batch]) -> str:
     counts = Counter(batch.task.name for batch in batches).most_common()
     named = [f"{name} × {count}" for name, count in counts[:_TASKS_NAMED]]
-    if rest := len(counts) - _TASKS_NAMED:
-        if rest > 0:
-            named.append(ngettext("%d other task", "%d other tasks", rest) % rest)
+    rest = len(counts[_TASKS_NAMED:])
+    if rest:
+        named.append(ngettext("%d other task", "%d other tasks", rest) % rest)
     return _("Tasks: %s.") % ", ".join(named)
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,9 +16,9 @@ from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest, NotFoundMessage
 from scheduling import deeds
-from scheduling.definitions.writing import dump, task_form
+from scheduling.definitions.revisions import Line, compare
 from scheduling.journal_filters import PEOPLE, JournalFilter
-from scheduling.models import Batch, Instance, JournalEntry, TaskRevision
+from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
 from scheduling.permissions import roles_of, visible
 from scheduling.queries import BadCursor, Cursor, Page
 from scheduling.states import BatchState
@@ -31,6 +30,7 @@ PAGE_SIZE = 50
 _PAGES: dict[str, tuple[Any, str]] = {
     "batch": (Batch, "batch-detail"),
     "instance": (Instance, "instance-detail"),
+    "task": (Task, "task-detail"),
 }
 
 
@@ -184,7 +184,7 @@ def journal_entry(request: HtmxRequest, pk: int) -> HttpResponse:
     return render(
         request,
         "scheduling/journal_entry.html",
-        {"row": row, "entry": entry, "lines": list(_changed(entry)), "time_zone": _zone()},
+        {"row": row, "entry": entry, "lines": _changed(entry), "time_zone": _zone()},
     )
 
 
@@ -192,27 +192,11 @@ def _zone() -> str:
     return timezone.get_current_timezone_name()
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a comparison; `sign` is `+`, `-`, a blank for what both have, or `@` for a leap."""
-
-    sign: str
-    text: str
-
-
-def _changed(entry: JournalEntry) -> Iterator[Line]:
+def _changed(entry: JournalEntry) -> list[Line]:
     """What the edit of a task changed in its definition; nothing for any other entry."""
     number = entry.details.get("revision")
     if entry.object_type != "task" or not isinstance(number, int):
-        return
-    revisions = TaskRevision.objects.filter(task=entry.object_id, number__in=[number - 1, number])
-    texts = {each.number: _text(each) for each in revisions.select_related("task__group")}
-    if number in texts:
-        before = texts.get(number - 1, "").splitlines()
-        for line in list(difflib.unified_diff(before, texts[number].splitlines(), lineterm=""))[2:]:
-            yield Line(line[0], line[1:])
-
-
-def _text(revision: TaskRevision) -> str:
-    task = revision.task
-    return dump(task_form(name=task.name, group=task.group.name, enabled=None, content=revision.content))
+        return []
+    found = TaskRevision.objects.filter(task=entry.object_id, number__in=[number - 1, number])
+    revisions = list(found.select_related("task__group").order_by("number"))
+    return compare(*revisions) if len(revisions) == 2 else []

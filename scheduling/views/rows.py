@@ -36,7 +36,8 @@ class Row(Protocol):
     def digest(self) -> str: ...
 
 
-def _digest(*shown: Any) -> str:
+def digest_of(*shown: Any) -> str:
+    """A short digest of the `repr` of what is shown."""
     return f"{zlib.crc32(repr(shown).encode()):08x}"
 
 
@@ -55,9 +56,14 @@ class BatchRow:
     def of(cls, batches: Sequence[Batch], user: User) -> list[BatchRow]:
         """One row a batch, in two queries however many there are (one of them for the user's roles)."""
         executing = Instance.objects.executing_by_batch(batches)
+        allowed: dict[tuple[int, int], tuple[bool, bool]] = {}
         rows = []
         for batch in batches:
-            stop, rerun = user.has_perm(STOP, batch), user.has_perm(RERUN, batch)
+            # A page shows many batches of few tasks, and it is teams and tasks that permissions are about.
+            owner = (batch.team_id, batch.task_id)
+            if owner not in allowed:
+                allowed[owner] = (user.has_perm(STOP, batch), user.has_perm(RERUN, batch))
+            stop, rerun = allowed[owner]
             rows.append(
                 cls(
                     batch=batch,
@@ -78,7 +84,7 @@ class BatchRow:
         batch = self.batch
         counters = (batch.succeeded, batch.failed, batch.timed_out, batch.terminated, self.running)
         times = (batch.started_at, batch.ended_at)
-        return _digest(batch.state, counters, times, batch.reason, batch.held, self.may_stop, self.may_rerun)
+        return digest_of(batch.state, counters, times, batch.reason, batch.held, self.may_stop, self.may_rerun)
 
     @property
     def late_by(self) -> timedelta | None:
@@ -126,7 +132,7 @@ class InstanceRow:
     def digest(self) -> str:
         it = self.instance
         times = (it.started_at, it.ended_at)
-        return _digest(
+        return digest_of(
             it.state, it.node_id, it.executions_count, times, it.reason, self.may_stop, self.may_rerun
         )
 
@@ -150,7 +156,7 @@ class ExecutionRow:
 
     @property
     def digest(self) -> str:
-        return _digest(self.execution.outcome, self.execution.ended_at)
+        return digest_of(self.execution.outcome, self.execution.ended_at)
 
 
 def shown_by(rows: Iterable[Row]) -> str:

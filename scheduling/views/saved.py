@@ -1,4 +1,4 @@
-"""The menu of saved filters: keep, rename, make the default, delete. Each answers with the menu as it is now."""
+"""The menu of saved filters: keep, rename, make the default, delete. Each answers with the menu as it is."""
 
 from __future__ import annotations
 
