@@ -94,7 +94,8 @@ def renewed(catalogue: polib.POFile, found: set[Message]) -> polib.POFile:
     for (text, context), plural in sorted(plural_of.items(), key=lambda item: (item[0][0], item[0][1] or "")):
         before = known.get((text, context))
         entry = polib.POEntry(msgid=text, msgctxt=context)
-        if "%%" in text or _placeholders(text):
+        both = text + (plural or "")
+        if "%%" in both or _placeholders(both):
             entry.flags.append("python-format")
         if plural is None:
             entry.msgstr = before.msgstr if before is not None and not before.msgid_plural else ""

@@ -65,6 +65,15 @@ def test_everything_in_the_catalogue_is_translated(catalogue: polib.POFile) -> N
     assert list(messages.untranslated(catalogue)) == []
 
 
+def test_a_text_that_counts_is_not_said_without_its_count() -> None:
+    said = messages.messages()
+    alone = {(each.text, each.context) for each in said if each.plural is None}
+    # A language of one form has its count in it, and gettext finds that form for the text alone too.
+    counting = {(each.text, each.context) for each in said if each.plural and "%" in each.plural}
+
+    assert counting & alone == set(), "tell the two apart by a context: pgettext"
+
+
 def test_the_compiled_catalogue_is_the_one_that_people_read(catalogue: polib.POFile) -> None:
     assert CATALOGUE.with_suffix(".mo").read_bytes() == catalogue.to_binary(), "run `make messages`"
 
@@ -174,6 +183,11 @@ def addresses(stopped: Batch, waiting: Batch) -> list[str]:
     instance = stopped.instances.all()[0]
     edited = JournalEntry.objects.filter(action="triggered").latest("pk")
     return [
+        "/",
+        "/tasks/",
+        f"/tasks/{stopped.task_id}/",
+        f"/tasks/{stopped.task_id}/run/",
+        "/nodes/",
         "/batches/",
         "/batches/?state=running&task=extract",
         "/batches/?tab=workflow",
