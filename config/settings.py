@@ -123,9 +123,12 @@ TEMPLATES = [
     },
 ]
 
+_DATABASE = database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace")
 DATABASES = {
     "default": {
-        **database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace"),
+        **_DATABASE,
+        # Without a threshold psycopg prepares nothing, not even the statements of the engine, which ask for it.
+        "OPTIONS": {"prepare_threshold": 5} | _DATABASE["OPTIONS"],
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }

@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING, Any, Self
 from django.contrib.auth import get_user_model
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
-from django.db.models import Count, F, IntegerField, Max, OuterRef, Q, Subquery, Value
-from django.db.models.functions import Extract, Floor, JSONObject, Now
+from django.db.models import Count, F, Func, Max, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Extract, JSONObject, Now
 
-from scheduling.states import BATCH, BatchState, InstanceState, NodeState
+from scheduling.states import BatchState, InstanceState, NodeState
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+
+_MOMENT: models.Field[datetime, datetime] = models.DateTimeField()
 
 
 def _within_teams(queryset: Any, user: AbstractBaseUser | AnonymousUser, team_path: str) -> Any:
@@ -86,7 +89,7 @@ class BatchQuerySet(models.QuerySet[Any]):
         return _within_teams(self, user, "team")
 
     def unfinished(self) -> Self:
-        return self.filter(state__in=sorted(BATCH.unfinished))
+        return self.filter(ended_at__isnull=True)
 
     def for_rows(self) -> Self:
         """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
@@ -149,12 +152,10 @@ class BatchQuerySet(models.QuerySet[Any]):
 
     def count_by_slot(self, since: datetime, slot: timedelta) -> dict[tuple[int, str], int]:
         """How many batches were begun in each `slot` of time from `since` on, by (number of slot, state)."""
-        passed = Extract(F("created_at") - Value(since), "epoch")
-        slots = Floor(passed / slot.total_seconds(), output_field=IntegerField())
-        counted = self.filter(created_at__gte=since).order_by().annotate(slot=slots)
-        return {
-            (slot, state): n for slot, state, n in counted.values_list("slot", "state").annotate(Count("pk"))
-        }
+        begins = Func(Value(slot), F("created_at"), Value(since), function="date_bin", output_field=_MOMENT)
+        counted = self.filter(created_at__gte=since).order_by().annotate(begins=begins)
+        found = counted.values_list("begins", "state").annotate(count=Count("*"))
+        return {((begins - since) // slot, state): count for begins, state, count in found}
 
     def count_up_to(self, most: int) -> int:
         """How many there are, but no more than `most` and one: whoever shows it says "more than"."""
@@ -168,13 +169,13 @@ class InstanceQuerySet(models.QuerySet[Any]):
     def executing_by_batch(self, batches: Iterable[Any]) -> dict[int, int]:
         """How many instances of each unfinished batch run or are being ended, in one query."""
         unfinished = [batch.pk for batch in batches if not batch.is_finished]
-        executing = [InstanceState.RUNNING, InstanceState.TERMINATING]
-        counted = self.filter(batch__in=unfinished, state__in=executing).order_by().values_list("batch")
+        counted = self.executing().filter(batch__in=unfinished).order_by().values_list("batch")
         return dict(counted.annotate(Count("pk")))
 
     def executing(self) -> Self:
         """What runs or is being ended on a node (`claimed` lets the index of what a node holds serve it)."""
-        return self.filter(claimed=True, state__in=[InstanceState.RUNNING, InstanceState.TERMINATING])
+        executing = [InstanceState.RUNNING, InstanceState.TERMINATING]
+        return self.filter(claimed=True, ended_at__isnull=True, state__in=executing)
 
     def count_by_node(self, nodes: Iterable[Any]) -> dict[int, int]:
         """How many instances each of `nodes` executes."""

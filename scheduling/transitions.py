@@ -107,7 +107,7 @@ _ENDING = """
     %(batch)s, %(instance)s, %(execution)s, %(token)s, %(outcome)s, %(state)s, %(state_if_terminating)s,
     %(exit_code)s, %(error)s, %(reason)s, %(result)s, %(may_retry)s, %(retry_cause)s, %(retry_after)s, %(alone)s
 """
-_END = f"SELECT true AS known, * FROM tailrace_end({_ENDING})"
+_END = f"SELECT * FROM tailrace_end({_ENDING})"
 _HAND_OVER = f"""
 SELECT * FROM tailrace_hand_over({_ENDING},
     %(next_batch)s, %(next_instance)s, %(next_token)s, %(next_worker)s, %(next_timeout)s)
@@ -192,15 +192,15 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
     alone = ending.get("siblings", True) and not connection.in_atomic_block
     if alone:
         row = execute(statement, told | {"alone": True})
-    if not alone or (row is not None and row.known and row.state is None):
+    if row is None or (row.known and row.state is None):
         # It may be the batch's last instance.
         with transaction.atomic(savepoint=False):
             row = execute(statement, told | {"alone": False})
-            if row is not None and row.batch_ended:
+            if row.batch_ended:
                 signals.batch_ended.send(
                     sender=Batch, batch_id=ending["batch"], state=row.batch_state, trigger=row.trigger
                 )
-    if row is None or not row.known:
+    if not row.known:
         return None, _started(row) if more else None
     return Ended(row.state, row.retry, row.batch_ended), _started(row) if more else None
 
@@ -456,7 +456,7 @@ def mark_condition_not_met(batch_id: int, *, reason: str) -> Batch:
 
 def give_up_waiting(node: Node, *, reason: str) -> list[Batch]:
     """End what waits for this one node and can run nowhere else; returns the batches that ended by it."""
-    pinned = Instance.objects.filter(node=node, pinned=True, state=InstanceState.WAITING)
+    pinned = Instance.objects.filter(node=node, pinned=True, state=InstanceState.WAITING, ended_at__isnull=True)
     batches = sorted(set(pinned.values_list("batch_id", flat=True)))
     ended = []
     for batch_id in batches:

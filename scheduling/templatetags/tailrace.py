@@ -171,6 +171,8 @@ def counters(row: Any) -> SafeString:
         if identifier != "success":
             phrase = said.counts[identifier] % count
             spoken.append(phrase)
+            # A count and its word stay on one line.
+            phrase = phrase.replace(" ", "\N{NO-BREAK SPACE}")
             bad = identifier in {"failed", "timed_out"}
             text += f' · <span data-tone="failed">{escape(phrase)}</span>' if bad else f" · {escape(phrase)}"
         if identifier != "waiting" and total:

@@ -30,6 +30,7 @@ from scheduling.models import Batch, Instance
 from scheduling.permissions import RERUN, STOP, User
 from scheduling.queries import capped_count
 from scheduling.services import MOST_AT_ONCE, BulkResult, Refused
+from scheduling.services.bulk import check_count
 from scheduling.states import InstanceState
 from scheduling.views.actions import ACTED, ReasonForm
 
@@ -242,7 +243,8 @@ def _by_task(batches: Sequence[Batch]) -> str:
 
 def _do(request: HtmxRequest, verb: Verb) -> HttpResponse:
     ids = _ids_in(request, "bound")
-    visible = list(_rows(Batch.objects.visible_to(request.user).filter(pk__in=ids[: MOST_AT_ONCE + 1])))
+    check_count(ids)
+    visible = list(_rows(Batch.objects.visible_to(request.user).filter(pk__in=ids)))
     form = ReasonForm(request.POST)
     query = request.POST.get("query", "")
     everything = bool(request.POST.get("all"))
