@@ -374,7 +374,7 @@ def search(execution: Execution, wanted: str) -> Found:
 
 def _stretches(execution: Execution) -> Iterator[tuple[int, str]]:
     """The log in stretches of whole lines, each with the number of its first."""
-    number, parts = 1, []
+    number, parts = 1, list[str]()
     for text, dropped, _at in _stream(execution):
         if dropped and any(parts):
             yield number, "".join(parts)

@@ -62,7 +62,7 @@ def _runs(runs: list[terminal.Run], looked_for: re.Pattern[str] | None) -> str:
     if looked_for is None:
         return "".join(_styled(style, text) for style, text in runs)
     inside = [match.span() for match in looked_for.finditer(terminal.text_of(runs))]
-    parts, position = [], 0
+    parts, position = list[str](), 0
     for style, text in runs:
         # A hit may lie across changes of style: each run marks its own part of it.
         at = 0
