@@ -65,7 +65,7 @@ class BatchQuerySet(models.QuerySet[Any]):
 
     def for_page(self) -> Self:
         """With what the page of one batch shows."""
-        return self.select_related("task", "group", "revision", "rerun_of")
+        return self.select_related("task__revision", "task__group", "group", "revision", "rerun_of")
 
 
 class InstanceQuerySet(models.QuerySet[Any]):
@@ -161,42 +161,4 @@ def newest_first(
         shown,
         newer=Cursor.of(shown[0]) if older is not None and shown else None,
         older=Cursor.of(shown[-1]) if len(rows) > size else None,
-    )
-
-
-# --- logs ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LogPiece:
-    """Output in one run: `text`, or a gap of `dropped_bytes` that were not kept."""
-
-    text: str = ""
-    dropped_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class LogPart:
-    """What follows a sequence number; `last` is where the next question begins, `more` if there is any now."""
-
-    pieces: list[LogPiece]
-    last: int
-    more: bool
-
-
-def log_after(chunks: models.QuerySet[Any], sequence: int, *, limit: int) -> LogPart:
-    """The output in `chunks` of one execution after `sequence` (-1: all), of at most `limit` chunks."""
-    found = list(chunks.filter(sequence__gt=sequence).order_by("sequence")[: limit + 1])
-    pieces: list[LogPiece] = []
-    texts: list[str] = []
-    for chunk in found[:limit]:
-        if chunk.dropped_bytes:
-            pieces += [LogPiece("".join(texts)), LogPiece(dropped_bytes=chunk.dropped_bytes)]
-            texts = []
-        texts.append(chunk.text)
-    pieces.append(LogPiece("".join(texts)))
-    return LogPart(
-        pieces=[piece for piece in pieces if piece.text or piece.dropped_bytes],
-        last=found[:limit][-1].sequence if found else sequence,
-        more=len(found) > limit,
     )

@@ -24,10 +24,11 @@ from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
-from scheduling import journal, signals
+from scheduling import journal, reasons, signals
 from scheduling.errors import TransitionRefused
 from scheduling.models import Batch, Instance, Node
 from scheduling.models.batches import Cause
+from scheduling.reasons import said
 from scheduling.states import BATCH, BatchState, InstanceState, NodeState, Outcome
 
 STOP_CHANNEL = "tailrace_stop"
@@ -233,6 +234,10 @@ def _begin_terminating(batch: Batch, reason: str) -> None:
     batch.save(update_fields=["state", "reason"])
 
 
+def _stopped(by: journal.By, reason: str) -> str:
+    return reasons.said_with(reasons.STOPPED, reasons.STOPPED_WHY, reason, who=journal.actor(by).name)
+
+
 @transaction.atomic
 def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
     """Ask a batch to end: what waits never starts, what runs is told to end.
@@ -245,7 +250,7 @@ def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
             _("Batch %(id)s is %(state)s; only an unfinished batch that was not stopped yet can be stopped.")
             % {"id": batch.pk, "state": batch.get_state_display().lower()}
         )
-    text = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (f": {reason}" if reason else "")
+    text = _stopped(by, reason)
     _begin_terminating(batch, text)
     journal.record("stopped", batch, by, reason=reason)
     of_batch = Instance.objects.filter(batch_id=batch.pk)
@@ -271,7 +276,7 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     batch = _lock(Instance.objects.values_list("batch_id", flat=True).get(pk=instance_id))
     of_batch = Instance.objects.filter(batch_id=batch.pk)
     stopped = {"pk": instance_id}
-    text = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (f": {reason}" if reason else "")
+    text = _stopped(by, reason)
     never = of_batch.filter(**stopped, state=InstanceState.WAITING).update(
         state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=text
     )
@@ -454,7 +459,7 @@ def heartbeat(node_id: int, boot_id: UUID) -> bool:
         return False
     if row.state == NodeState.OFFLINE:
         node = Node.objects.select_related("group").get(pk=node_id)
-        set_node_state(node, _present(node), by=journal.ENGINE, reason="heard again")
+        set_node_state(node, _present(node), by=journal.ENGINE, reason=said(reasons.NODE_HEARD_AGAIN))
         notify(WORK_CHANNEL, node.group_id)
     return True
 

@@ -23,17 +23,16 @@ _TEXT = "\x01"
 
 
 @register.simple_tag
-def log_lines(window: logs.Window, address: str, wanted: str = "", replaced: int = 0) -> SafeString:
+def log_lines(window: logs.Window, address: str, wanted: str = "", oob: bool = False) -> SafeString:
     """The lines and gaps of `window`; each line's number links to it at `address` (a query string to add to).
 
-    What `wanted` matches is marked. The line `replaced`, if it is among them, takes the place of the one with
-    that number which the page shows.
+    What `wanted` matches is marked. Each takes the place of the one that the page shows when it is `oob`.
     """
     looked_for = logs.pattern(wanted) if wanted else None
     # Written here and not in a template, which takes a hundred times as long for a thousand lines.
     return mark_safe(  # noqa: S308 - every text in it was escaped
         "".join(
-            _gap(each) if isinstance(each, logs.Gap) else _line(each, escape(address), looked_for, replaced)
+            _gap(each) if isinstance(each, logs.Gap) else _line(each, escape(address), looked_for, oob)
             for each in window.entries
         )
     )
@@ -43,16 +42,16 @@ def _gap(gap: logs.Gap) -> str:
     return f'<div class="gap">{escape(logs.gap_in_words(gap.dropped_bytes))}</div>'
 
 
-def _line(line: logs.Line, address: str, looked_for: re.Pattern[str] | None, replaced: int) -> str:
+def _line(line: logs.Line, address: str, looked_for: re.Pattern[str] | None, oob: bool) -> str:
     at = timezone.localtime(line.at)
     shown, after = terminal.screen(line.text, line.style)
     body = _runs(shown, looked_for)
     if line.unread:
         mark = _("… %s of this line not shown; the download has it …") % filesizeformat(line.unread)
         body += f'<i class="gap">{escape(mark)}</i>' + _runs(terminal.screen(line.rest, after)[0], looked_for)
-    oob = ' hx-swap-oob="true"' if line.number == replaced else ""
+    swap = ' hx-swap-oob="true"' if oob else ""
     return (
-        f'<div class="line" id="L{line.number}"{oob}>'
+        f'<div class="line" id="L{line.number}"{swap}>'
         f'<a href="{address}line={line.number}#L{line.number}" data-at="{date_format(at, "H:i:s")}" '
         f'title="{at:%Y-%m-%d %H:%M:%S %Z}">{line.number}</a><span>{body}</span></div>'
     )

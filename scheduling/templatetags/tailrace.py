@@ -12,10 +12,13 @@ from django.utils.formats import date_format
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_noop
 
 register = template.Library()
 
 NOTHING = "–"
+_MINUTES = gettext_noop("%(minutes)d min %(seconds)02d s")
+_HOURS = gettext_noop("%(hours)d h %(minutes)02d min")
 # What a terminal would obey rather than show: colours, cursor moves, titles.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
@@ -42,7 +45,10 @@ def took(started: datetime | None, ended: datetime | None) -> SafeString | str:
     passed = (ended or timezone.now()) - started
     if ended is None:
         seconds = max(0, int(passed.total_seconds()))
-        return format_html('<span data-running-for="{}">{}</span>', seconds, duration(passed))
+        forms = "|".join([_("%(seconds)d s"), _(_MINUTES), _(_HOURS)])
+        return format_html(
+            '<span data-running-for="{}" data-words="{}">{}</span>', seconds, forms, duration(passed)
+        )
     return duration(passed)
 
 
@@ -51,16 +57,16 @@ def duration(passed: timedelta) -> str:
     """A length of time in the two units that matter."""
     seconds = max(0.0, passed.total_seconds())
     if seconds < 1:
-        return _("%d ms") % (seconds * 1000)
+        return _("%(milliseconds)d ms") % {"milliseconds": seconds * 1000}
     if seconds < 10:
-        return _("%.1f s") % seconds
+        return _("%(seconds).1f s") % {"seconds": seconds}
     if seconds < 60:
-        return _("%d s") % seconds
+        return _("%(seconds)d s") % {"seconds": seconds}
     minutes, rest = divmod(int(seconds), 60)
     if minutes < 60:
-        return _("%(minutes)d min %(seconds)02d s") % {"minutes": minutes, "seconds": rest}
+        return _(_MINUTES) % {"minutes": minutes, "seconds": rest}
     hours, minutes = divmod(minutes, 60)
-    return _("%(hours)d h %(minutes)02d min") % {"hours": hours, "minutes": minutes}
+    return _(_HOURS) % {"hours": hours, "minutes": minutes}
 
 
 @register.filter
