@@ -6,6 +6,8 @@ const bar = document.getElementById("several");
 const boxes = () => [...document.querySelectorAll("#instances .tick")];
 
 function count() {
+  // Who may only look has nothing to choose.
+  if (!bar) return;
   const shown = boxes();
   const chosen = shown.filter((box) => box.checked).length;
   document.getElementById("ticked").textContent = chosen;

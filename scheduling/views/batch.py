@@ -17,7 +17,7 @@ from scheduling import detail_queries as ask
 from scheduling.definitions import revisions
 from scheduling.instance_filters import InstanceFilter
 from scheduling.models import Batch
-from scheduling.permissions import visible
+from scheduling.permissions import RERUN, STOP, visible
 from scheduling.states import InstanceState
 from scheduling.views import timeline, why
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
@@ -155,7 +155,7 @@ def _instances_context(request: HtmxRequest, batch: Batch) -> dict[str, Any]:
         "by_node": by_node,
         "switch": _query(request, by=None if by_node else "node"),
         "asked": request.GET.urlencode(),
-        "may_act": any(row.may_stop or row.may_rerun for row in page.rows),
+        "may_act": request.user.has_perm(STOP, batch) or request.user.has_perm(RERUN, batch),
         "at_rest": batch.is_finished and all(row.instance.is_finished for row in page.rows),
         "time_zone": timezone.get_current_timezone_name(),
         "status": 200 if valid else 422,
