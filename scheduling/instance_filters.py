@@ -30,9 +30,10 @@ class ShardsField(ManyFilter.field_class):  # type: ignore[misc, valid-type]
         words = super().clean(value)
         ranges, wrong = [], []
         for word in words:
-            first, _dash, last = word.partition("-")
-            ends = [first, last or first]
-            if all(end.isascii() and end.isdigit() and int(end) <= _LARGEST_NUMBER for end in ends):
+            ends = word.split("-") if "-" in word else [word, word]
+            if len(ends) == 2 and all(
+                end.isascii() and end.isdigit() and int(end) <= _LARGEST_NUMBER for end in ends
+            ):
                 ranges.append((int(ends[0]), int(ends[1])))
             else:
                 wrong.append(word)
