@@ -90,6 +90,7 @@ function choose() {
 
 function reveal(line) {
   const pane = log();
+  pane.scrollIntoView({ block: "nearest" });
   pane.scrollTop += line.getBoundingClientRect().top - pane.getBoundingClientRect().top - pane.clientHeight / 3;
 }
 

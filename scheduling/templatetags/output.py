@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import datetime
 from functools import lru_cache
 
 from ansi2html import Ansi2HTMLConverter
@@ -29,32 +30,37 @@ def log_lines(window: logs.Window, address: str, wanted: str = "", oob: bool = F
     What `wanted` matches is marked. Each takes the place of the one that the page shows when it is `oob`.
     """
     looked_for = logs.pattern(wanted) if wanted else None
+    link, at, times = escape(address), None, ""
+    parts = []
     # Written here and not in a template, which takes a hundred times as long for a thousand lines.
-    return mark_safe(  # noqa: S308 - every text in it was escaped
-        "".join(
-            _gap(each) if isinstance(each, logs.Gap) else _line(each, escape(address), looked_for, oob)
-            for each in window.entries
+    for entry in window.entries:
+        if isinstance(entry, logs.Gap):
+            parts.append(f'<div class="gap">{escape(logs.gap_in_words(entry.dropped_bytes))}</div>')
+            continue
+        if entry.at != at:
+            at, times = entry.at, _times(entry.at)
+        number = entry.number
+        swap = ' hx-swap-oob="true"' if oob else ""
+        parts.append(
+            f'<div class="line" id="L{number}"{swap}>'
+            f'<a href="{link}line={number}#L{number}" {times}>{number}</a>'
+            f"<span>{_body(entry, looked_for)}</span></div>"
         )
-    )
+    return mark_safe("".join(parts))  # noqa: S308 - every text in it was escaped
 
 
-def _gap(gap: logs.Gap) -> str:
-    return f'<div class="gap">{escape(logs.gap_in_words(gap.dropped_bytes))}</div>'
+def _times(at: datetime) -> str:
+    local = timezone.localtime(at)
+    return f'data-at="{date_format(local, "H:i:s")}" title="{local:%Y-%m-%d %H:%M:%S %Z}"'
 
 
-def _line(line: logs.Line, address: str, looked_for: re.Pattern[str] | None, oob: bool) -> str:
-    at = timezone.localtime(line.at)
+def _body(line: logs.Line, looked_for: re.Pattern[str] | None) -> str:
     shown, after = terminal.screen(line.text, line.style)
     body = _runs(shown, looked_for)
     if line.unread:
         mark = _("… %s of this line not shown; the download has it …") % filesizeformat(line.unread)
         body += f'<i class="gap">{escape(mark)}</i>' + _runs(terminal.screen(line.rest, after)[0], looked_for)
-    swap = ' hx-swap-oob="true"' if oob else ""
-    return (
-        f'<div class="line" id="L{line.number}"{swap}>'
-        f'<a href="{address}line={line.number}#L{line.number}" data-at="{date_format(at, "H:i:s")}" '
-        f'title="{at:%Y-%m-%d %H:%M:%S %Z}">{line.number}</a><span>{body}</span></div>'
-    )
+    return body
 
 
 def _runs(runs: list[terminal.Run], looked_for: re.Pattern[str] | None) -> str:

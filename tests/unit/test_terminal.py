@@ -82,6 +82,6 @@ def test_a_style_stays_short_whatever_is_set() -> None:
 
 
 def test_a_line_of_many_overwrites_is_quick() -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     assert shown("\r\x1b[32m" + "\r".join(f"{n:5d} of 3000" for n in range(1200))) == " 1199 of 3000"
-    assert time.perf_counter() - began < 1
+    assert time.process_time() - began < 1

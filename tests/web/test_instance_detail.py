@@ -173,11 +173,12 @@ def test_a_log_as_large_as_is_kept_is_opened_at_its_end_quickly_and_read_backwar
 ) -> None:
     instance, _ = long_log
     operator.get(f"/instances/{instance.pk}/")
-    began = time.perf_counter()
+    began = time.process_time()
     # Session, user, the instance, its executions, the user's roles, the log's index and chunks, the journal.
     with django_assert_num_queries(8):
         page = operator.get(f"/instances/{instance.pk}/")
-    assert time.perf_counter() - began < 0.5
+    # Of the processor: the clock also counts whatever else the machine does.
+    assert time.process_time() - began < 0.2
     assert len(page.content) < 500_000
     assert len(lines_of(page)) == 1000
     assert f'id="L{LAST}"' in text_of(page)
