@@ -20,7 +20,7 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 # Deaf to SIGTERM: the stop takes its grace, so that there is something to see of it.
 DEAF = "trap '' TERM; i=0; while [ $i -lt 600 ]; do i=$((i+1)); echo tick $i; sleep 0.1; done"
-TALKS = r"i=0; while [ $i -lt 60 ]; do i=$((i+1)); echo row $i; sleep 0.03; done; printf '\033[32mall read\033[0m\n'"
+TALKS = r"for i in $(seq 60); do echo row $i; sleep 0.03; done; printf '\033[32mall read\033[0m\n'"
 
 
 def test_a_broadcast_is_stopped_node_by_node_and_a_live_log_is_followed_to_its_end(
