@@ -146,7 +146,7 @@ AUTHENTICATION_BACKENDS = [
     "scheduling.permissions.TeamBackend",
 ]
 LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "batch-list"
+LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en"

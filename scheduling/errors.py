@@ -27,3 +27,7 @@ class InvalidDefinition(SchedulingError):
 
 class TooMany(SchedulingError):
     """More things at once than one action takes; nothing was done."""
+
+
+class NotSaved(SchedulingError):
+    """A filter cannot be kept under that name."""

@@ -357,6 +357,80 @@ def rerun_instance(
     return instance
 
 
+# --- judge anew ------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def judge_anew(batch_id: int, *, success_ratio: int, by: journal.By, reason: str) -> Batch:
+    """Judge an ended batch by another success ratio (in per cent), whichever way that turns out.
+
+    Raises TransitionRefused when the batch has not ended, or has nothing to judge by.
+    """
+    batch = _lock_judged(batch_id)
+    if not batch.total:
+        raise TransitionRefused(
+            _("Batch %(id)s has no instances, so there is nothing to judge it by; mark it instead.")
+            % {"id": batch.pk}
+        )
+    reached = batch.succeeded * 100 >= success_ratio * batch.total
+    ratios = {"ratio_before": batch.success_ratio, "ratio_after": success_ratio}
+    counts = {"succeeded": batch.succeeded, "total": batch.total}
+    batch.success_ratio = success_ratio
+    batch.reason = reasons.said_with(
+        reasons.JUDGED_ANEW,
+        reasons.JUDGED_ANEW_WHY,
+        reason,
+        who=journal.actor(by).name,
+        ratio=success_ratio,
+    )
+    return _decide(
+        batch,
+        BatchState.SUCCESS if reached else BatchState.FAILED,
+        action="judged",
+        by=by,
+        reason=reason,
+        details=ratios | counts,
+    )
+
+
+@transaction.atomic
+def mark(batch_id: int, state: BatchState, *, by: journal.By, reason: str) -> Batch:
+    """Call an ended batch a success or failed, whatever its instances say.
+
+    Raises TransitionRefused when the batch has not ended, or is in that state already.
+    """
+    batch = _lock_judged(batch_id)
+    if batch.state == state:
+        raise TransitionRefused(
+            _("Batch %(id)s is %(state)s already.")
+            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+        )
+    batch.reason = said(reasons.MARKED, state=state.value, who=journal.actor(by).name, why=reason)
+    return _decide(batch, state, action="marked", by=by, reason=reason, details={})
+
+
+def _lock_judged(batch_id: int) -> Batch:
+    batch = _lock(batch_id)
+    if batch.state not in {BatchState.SUCCESS, BatchState.FAILED}:
+        raise TransitionRefused(
+            _("Batch %(id)s is %(state)s; only one that ended as a success or failed can be judged anew.")
+            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+        )
+    return batch
+
+
+def _decide(
+    batch: Batch, state: BatchState, *, action: str, by: journal.By, reason: str, details: dict[str, Any]
+) -> Batch:
+    before, batch.state = batch.state, state
+    batch.save(update_fields=["state", "success_ratio", "reason"])
+    moved = {"state_before": before, "state_after": state.value}
+    journal.record(action, batch, by, reason=reason, details=moved | details)
+    if before != state:
+        signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
+    return batch
+
+
 # --- never run -------------------------------------------------------------------------------------
 
 

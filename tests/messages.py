@@ -1,9 +1,9 @@
 """The catalogue of translations: what code and templates say, and whether all of it is translated.
 
-`python -m tests.messages` (as `make messages`) writes config/locale/*/LC_MESSAGES/django.po anew: every text that
-is there, sorted, with the translations it had, an empty one for what is new, and nothing for what is gone; and
-beside it django.mo, which Django reads. It needs no GNU gettext, so any checkout can do it, and the catalogue is
-the same from every machine. tests/web/test_languages.py holds the two files to the code.
+`python -m tests.messages` (as `make messages`) writes config/locale/*/LC_MESSAGES/django.po anew: every text
+that is there, sorted, with the translations it had, an empty one for what is new, and nothing for what is
+gone; and beside it django.mo, which Django reads. It needs no GNU gettext, so any checkout can do it, and the
+catalogue is the same from every machine. tests/web/test_languages.py holds the two files to the code.
 """
 
 from __future__ import annotations

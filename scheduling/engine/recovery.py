@@ -95,13 +95,13 @@ def take_over(node: Node, *, reason: str, confirmed: bool = True) -> None:
     lose(live_executions(node.pk), reason=reason, confirmed=confirmed)
 
 
-def node_gone(node: Node, *, reason: str, confirmed: bool = False) -> None:
+def node_gone(node: Node, *, reason: str, confirmed: bool = False, by: journal.By = journal.ENGINE) -> None:
     """Mark a node offline and give its work to others, or end what only it could have done.
 
     `confirmed`: all its processes are known to have ended. A crash on the way is made good by
     `finish_absent_nodes`.
     """
-    if not transitions.set_node_state(node, NodeState.OFFLINE, by=journal.ENGINE, reason=reason):
+    if not transitions.set_node_state(node, NodeState.OFFLINE, by=by, reason=reason):
         return
     logger.warning("node %s is offline: %s", node.name, reason)
     _hand_on(node, reason=said(reasons.NODE_LOST, why=reason), confirmed=confirmed)

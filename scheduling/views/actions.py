@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 from django import forms
-from django.contrib.auth.models import AbstractBaseUser
 from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.urls import reverse
@@ -79,16 +78,17 @@ class ReasonForm(forms.Form):
 
 @dataclass(frozen=True)
 class Action:
-    """One thing that may be done, as the confirm step words it; `refusal` says why it is not possible now.
+    """One thing that may be done, as the confirm step words it; `perform` takes the thing, `by` and `reason`.
 
-    `thing` is what it is done to, or the batch that holds the `instances` it is done to.
+    Done to several `instances` of a batch, it takes these. `refusal` says why it is not `possible` now.
     """
 
     verb: str
-    thing: Batch | Instance
     title: str
     button: str
     effects: list[str]
+    perform: Callable[..., Any]
+    possible: bool
     refusal: str = ""
     instances: Sequence[Instance] = field(default=())
 
@@ -97,18 +97,14 @@ class Action:
 @vary_on_headers("HX-Request")
 def batch(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
     """Stop an unfinished batch, or run a finished one again as a new one."""
-    return _act(
-        request, _of_one(verb, authorised(Batch.objects.for_page(), request.user, PERMISSIONS[verb], pk=pk))
-    )
+    return _act(request, authorised(Batch.objects.for_page(), request.user, PERMISSIONS[verb], pk=pk), verb)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @vary_on_headers("HX-Request")
 def instance(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
     """Stop one unfinished instance, the others of its batch go on; or run a finished one again."""
-    return _act(
-        request, _of_one(verb, authorised(instance_page.instances(), request.user, PERMISSIONS[verb], pk=pk))
-    )
+    return _act(request, authorised(instance_page.instances(), request.user, PERMISSIONS[verb], pk=pk), verb)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -122,14 +118,11 @@ def several(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
     action = _of_several(verb, of, _named(request, of))
     form = _form(request)
     if request.method != "POST" or action.refusal or not form.is_valid():
-        return _confirm(request, action, form)
-    act = services.stop_instances if verb == "stop" else services.rerun_instances
+        return _confirm(request, of, action, form)
     try:
-        result = act(
-            action.instances, by=cast("AbstractBaseUser", request.user), reason=form.cleaned_data["reason"]
-        )
+        result = action.perform(action.instances, by=request.user, reason=form.cleaned_data["reason"])
     except SchedulingError as refusal:
-        return _confirm(request, action, form, refusal=str(refusal), status=status_of(refusal) or 409)
+        return _confirm(request, of, action, form, refusal=str(refusal), status=status_of(refusal) or 409)
     context = {"action": action, "result": result, "done": _done_in_words(verb, len(result.done))}
     context |= {"back": _back(request, of), "batch": of}
     template = "scheduling/confirm.html#several" if request.htmx else "scheduling/confirm.html"
@@ -143,10 +136,11 @@ def _of_one(verb: str, thing: Batch | Instance) -> Action:
     possible = thing.can_stop if verb == "stop" else thing.can_rerun
     return Action(
         verb=verb,
-        thing=thing,
         title=TITLES[verb, kind] % {"id": thing.pk, "task": task.name},
         button=str(BUTTONS[verb, kind]),
         effects=impact.of(verb, thing),
+        perform=SERVICES[verb, kind],
+        possible=possible,
         refusal="" if possible else _not_now(thing),
     )
 
@@ -166,8 +160,16 @@ def _of_several(verb: str, of: Batch, instances: Sequence[Instance]) -> Action:
             if verb == "stop"
             else _("None of these has ended yet.")
         )
-    effects = impact.of_several(verb, instances)
-    return Action(verb, of, title, title, effects, refusal, instances)
+    return Action(
+        verb=verb,
+        title=title,
+        button=title,
+        effects=impact.of_several(verb, instances),
+        perform=services.stop_instances if verb == "stop" else services.rerun_instances,
+        possible=not refusal,
+        refusal=refusal,
+        instances=instances,
+    )
 
 
 def _named(request: HtmxRequest, of: Batch) -> Sequence[Instance]:
@@ -199,20 +201,21 @@ def _form(request: HtmxRequest) -> ReasonForm:
     return ReasonForm(request.POST if request.method == "POST" else None)
 
 
-def _act(request: HtmxRequest, action: Action) -> HttpResponse:
+def _act(request: HtmxRequest, thing: Batch | Instance, verb: str) -> HttpResponse:
+    action = _of_one(verb, thing)
     form = _form(request)
     if request.method != "POST" or not form.is_valid():
-        return _confirm(request, action, form)
-    perform = SERVICES[action.verb, type(action.thing)]
+        return _confirm(request, thing, action, form)
     try:
-        result = perform(action.thing, by=request.user, reason=form.cleaned_data["reason"])
+        result = action.perform(thing, by=request.user, reason=form.cleaned_data["reason"])
     except SchedulingError as refusal:
-        return _refused(request, action, refusal)
-    return _done(request, action.thing, result)
+        return _refused(request, thing, action, refusal)
+    return _done(request, thing, result)
 
 
 def _confirm(
     request: HtmxRequest,
+    thing: Batch | Instance,
     action: Action,
     form: ReasonForm | None,
     *,
@@ -222,8 +225,8 @@ def _confirm(
     refusal = refusal or action.refusal
     if status is None:
         status = 409 if refusal else 422 if form is not None and form.is_bound else 200
-    context = {"thing": action.thing, "action": action, "form": form, "refusal": refusal}
-    context["back"] = _back(request, action.thing)
+    context = {"thing": thing, "action": action, "form": form, "refusal": refusal}
+    context["back"] = _back(request, thing)
     template = "scheduling/confirm.html"
     return render(request, f"{template}#dialog" if request.htmx else template, context, status=status)
 
@@ -235,12 +238,12 @@ def _not_now(thing: Batch | Instance) -> str:
     }
 
 
-def _refused(request: HtmxRequest, action: Action, refusal: SchedulingError) -> HttpResponse:
+def _refused(request: HtmxRequest, thing: Any, action: Action, refusal: SchedulingError) -> HttpResponse:
     status = status_of(refusal) or 409
-    action.thing.refresh_from_db(fields=["state"])
+    thing.refresh_from_db(fields=["state"])
     if not request.htmx:
-        return _confirm(request, action, None, refusal=str(refusal), status=status)
-    return _fresh(request, action.thing, refusal=str(refusal), status=status)
+        return _confirm(request, thing, action, None, refusal=str(refusal), status=status)
+    return _fresh(request, thing, refusal=str(refusal), status=status)
 
 
 def _done(request: HtmxRequest, thing: Batch | Instance, result: Any) -> HttpResponse:

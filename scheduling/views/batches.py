@@ -1,29 +1,47 @@
-"""The execution records, with the live view that keeps them fresh."""
+"""The execution records, and the live view, the count and the suggestions that keep the list useful."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.conf import settings
 from django.http import Http404, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest, NotFoundMessage
-from scheduling.filters import BASIC, WORKFLOW, BatchFilter
-from scheduling.models import Batch
-from scheduling.queries import BadCursor, Cursor, Page, newest_first
+from scheduling.filters import BatchFilter
+from scheduling.models import Batch, SavedFilter
+from scheduling.queries import BadCursor, Cursor, Page, capped_count, newest_first
+from scheduling.services import MOST_AT_ONCE
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.rows import BatchRow, difference, shown_by
 
+# The name of this list among the saved filters.
+PAGE = "batches"
 PAGE_SIZE = 50
+# Nobody reads further, and counting does not get slower.
+MOST_COUNTED = 10_000
 
 
 @require_safe
 def batch_list(request: HtmxRequest) -> HttpResponse:
-    """Execution records: one tab, filtered, newest first, in keyset pages."""
+    """Execution records: one tab, filtered, newest first, in keyset pages.
+
+    Opened bare, the page applies the filter that its reader made the default.
+    """
+    if not request.GET and (query := _default_query(request)):
+        return redirect(f"{request.path}?{query}")
     context = _list(request)
+    context |= {
+        "saved": list(SavedFilter.objects.filter(user=request.user.pk, page=PAGE)),
+        "count": _known_count(context),
+        "most_at_once": MOST_AT_ONCE,
+    }
+    if not context["rows"]:
+        context |= _emptiness(request, context["filters"])
     return render(request, "scheduling/batch_list.html", context, status=context["status"])
 
 
@@ -47,29 +65,42 @@ def batch_list_changes(request: HtmxRequest) -> HttpResponse:
     )
 
 
+@require_safe
+def batch_list_count(request: HtmxRequest) -> HttpResponse:
+    """How many batches match, asked apart so that the page need not wait for it."""
+    filters = BatchFilter(request.GET, user=request.user)
+    count = capped_count(filters.rows_of(), MOST_COUNTED)
+    return render(request, "scheduling/batch_list.html#count", {"count": _said_count(count)})
+
+
+def _default_query(request: HtmxRequest) -> str | None:
+    defaults = SavedFilter.objects.filter(user=request.user.pk, page=PAGE, is_default=True)
+    return defaults.values_list("query", flat=True).first()
+
+
 def _list(request: HtmxRequest) -> dict[str, Any]:
-    tab = WORKFLOW if request.GET.get("tab") == WORKFLOW else BASIC
-    filters = BatchFilter(request.GET, tab=tab, request=request)
+    filters = BatchFilter(request.GET, user=request.user)
+    valid = filters.is_valid()
     page = _page_of(request, filters.rows_of().for_rows())
     rows = BatchRow.of(page.rows, request.user)
-    valid = filters.is_valid()
-    exact = valid and bool(filters.form.cleaned_data["batch"])
-    grows = valid and not exact and page.newer is None
-    query = request.GET.copy()
-    for name in ("older", "newer"):
-        query.pop(name, None)
     return {
-        "tab": tab,
+        "tab": filters.tab,
         "filters": filters,
         "page": page,
         "rows": rows,
         "shown": shown_by(rows),
-        "at_rest": not grows and all(row.batch.is_finished for row in rows),
-        "query": query.urlencode(),
+        "at_rest": not (valid and _grows(filters, page)) and all(row.batch.is_finished for row in rows),
+        "query": filters.query,
         "asked": request.GET.urlencode(),
         "time_zone": timezone.get_current_timezone_name(),
         "status": 200 if valid else 422,
     }
+
+
+def _grows(filters: BatchFilter, page: Page[Batch]) -> bool:
+    """Whether a batch that begins from now on may come in on this page."""
+    until = filters.bounds[1]
+    return page.newer is None and not filters.names_batches and (until is None or until > timezone.now())
 
 
 def _page_of(request: HtmxRequest, batches: Any) -> Page[Batch]:
@@ -83,3 +114,25 @@ def _page_of(request: HtmxRequest, batches: Any) -> Page[Batch]:
                     NotFoundMessage(_("The address names no page of the list. Open the list anew."))
                 ) from error
     return newest_first(batches, size=PAGE_SIZE, **cursors)
+
+
+def _known_count(context: dict[str, Any]) -> str | None:
+    """The count when the page itself tells it: it holds all there is."""
+    page = context["page"]
+    return _said_count(len(page.rows)) if page.older is None and page.newer is None else None
+
+
+def _said_count(count: int) -> str:
+    return f"{MOST_COUNTED:,}+" if count > MOST_COUNTED else f"{count:,}"
+
+
+def _emptiness(request: HtmxRequest, filters: BatchFilter) -> dict[str, Any]:
+    """Why there are no rows, as far as it can be told: no batch at all, or older than is kept."""
+    days = settings.TAILRACE.get("RETENTION_DAYS")
+    until = filters.bounds[1] if filters.is_valid() else None
+    return {
+        "none_at_all": not Batch.objects.visible_to(request.user).exists(),
+        "removed_after": days
+        if days and until and (timezone.now() - until).total_seconds() > 86400 * days
+        else None,
+    }
