@@ -34,7 +34,7 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "instance-detail": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/",
     "instance-stop": lambda ended, running: f"/instances/{running.instances.earliest('pk').pk}/stop/",
     "instance-rerun": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/rerun/",
-    "task-list": lambda ended, running: "/tasks/?enabled=on",
+    "task-list": lambda ended, running: "/tasks/?enabled=yes",
     "task-detail": lambda ended, running: f"/tasks/{ended.task_id}/",
     "task-run": lambda ended, running: f"/tasks/{ended.task_id}/run/",
     "task-enable": lambda ended, running: f"/tasks/{ended.task_id}/enable/",
