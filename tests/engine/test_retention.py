@@ -159,7 +159,7 @@ def test_no_step_looks_at_what_stays() -> None:
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) {found}")
         plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "batch_of_task" in plan
+    assert "batch_newest_of_task" in plan
     assert "Seq Scan on scheduling_batch" not in plan
     assert "Rows Removed by Filter" not in plan
 
