@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from scheduling.models.checks import ended_exactly_when_final, legal_values, one_of, only_allowed_moves
 from scheduling.models.tasks import SCHEDULED, Trigger
-from scheduling.queries import BatchQuerySet, ExecutionQuerySet, InstanceQuerySet
+from scheduling.queries import MACHINES, BatchQuerySet, ExecutionQuerySet, InstanceQuerySet
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Outcome
 
 
@@ -74,29 +74,38 @@ class Batch(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["-created_at", "-id"], name="batch_newest"),
-            models.Index(fields=["team", "-created_at", "-id"], name="batch_of_team"),
-            models.Index(fields=["task", "-created_at", "-id"], name="batch_of_task"),
+            # Every list of records is made of ranges of one of these, see `queries.Ranges`: whatever a filter
+            # asks for, no page walks over rows that it does not show.
+            *(
+                models.Index(fields=[place, "trigger", "state", "-created_at", "-id"], name=f"batch_of_{place}")
+                for place in ("team", "group", "task")
+            ),
+            models.Index(fields=["task", "-created_at", "-id"], name="batch_newest_of_task"),
+            models.Index(
+                fields=["actor", "-created_at", "-id"],
+                name="batch_of_person",
+                condition=~models.Q(actor__in=MACHINES),
+            ),
+            # Most batches are nobody's rerun and no person's: nothing is to be written for those.
+            models.Index(fields=["rerun_of"], name="batch_reruns", condition=models.Q(rerun_of__isnull=False)),
+            models.Index(
+                fields=["requested_by"],
+                name="batch_requested_by",
+                condition=models.Q(requested_by__isnull=False),
+            ),
             models.Index(
                 fields=["task", "id"],
                 name="batch_unfinished",
                 condition=models.Q(ended_at__isnull=True),
             ),
+            # What failed lately, whatever became of the rest.
+            models.Index(
+                fields=["-ended_at"], name="batch_failed", condition=models.Q(state=BatchState.FAILED)
+            ),
             models.Index(
                 fields=["task"],
                 name="batch_held",
                 condition=models.Q(held=True, ended_at__isnull=True),
-            ),
-            # Few batches have either, and every change of a batch would move the rest.
-            models.Index(
-                fields=["rerun_of"],
-                name="batch_rerun_of",
-                condition=models.Q(rerun_of__isnull=False),
-            ),
-            models.Index(
-                fields=["requested_by"],
-                name="batch_requested_by",
-                condition=models.Q(requested_by__isnull=False),
             ),
         ]
         triggers = [only_allowed_moves(BATCH, name="batch_moves")]

@@ -2,60 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
-
 import pytest
-from django.db import connections
 from django.utils import timezone
-from playwright.sync_api import Page, expect, sync_playwright
-from pytest_django.live_server_helper import LiveServer
+from playwright.sync_api import Page, expect
 
 from scheduling.models import Batch, Instance, JournalEntry, LogChunk
 from tests import factories as make
+from tests.flows.pages import sign_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
-
-
-@pytest.fixture
-def page(live_server: LiveServer, settings: object) -> Iterator[Page]:
-    """A browser that fails the test for anything its console complains of."""
-    chromium = shutil.which("chromium")
-    if chromium is None:
-        pytest.fail("the flows need Chromium: install the system's package `chromium`")
-    # Playwright keeps an event loop in this thread, at the sight of which Django refuses its database.
-    os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
-    complaints: list[str] = []
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(
-            executable_path=chromium,
-            args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
-        )
-        page = browser.new_page(base_url=live_server.url)
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        # A refusal is a 4xx, which the browser notes; it is what some of these flows are about.
-        page.on(
-            "console",
-            lambda said: (
-                complaints.append(said.text)
-                if said.type in {"error", "warning"} and "status of 4" not in said.text
-                else None
-            ),
-        )
-        yield page
-        browser.close()
-        # Django kept a second connection beside that event loop, which nobody else would close.
-        connections.close_all()
-    del os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"]
-    assert complaints == []
-
-
-def sign_in(page: Page, address: str) -> None:
-    page.goto(address)
-    page.get_by_label("Username").fill("mei")
-    page.get_by_label("Password").fill("secret")
-    page.get_by_role("button", name="Sign in").click()
 
 
 def running_batch() -> Batch:
@@ -99,6 +54,21 @@ def test_an_operator_signs_in_opens_a_batch_and_stops_it(page: Page) -> None:
     expect(head.locator(".state")).to_have_attribute("data-state", "failed")
     expect(page.locator("#instances [data-action=rerun]")).to_have_count(2)
     assert JournalEntry.objects.filter(action="stopped", actor="mei", via="web").count() == 1
+
+
+def test_a_viewer_finds_no_button_and_is_told_why_when_trying_the_address(page: Page) -> None:
+    batch = running_batch()
+    make.user("lena", team=batch.team, role="viewer")
+    sign_in(page, "/batches/", name="lena")
+    expect(page.locator(f"#batch-{batch.pk} .state")).to_have_attribute("data-state", "running")
+    expect(page.locator("[data-action]")).to_have_count(0)
+    page.get_by_role("link", name=str(batch.pk), exact=True).click()
+    expect(page.locator("#instances .state")).to_have_count(2)
+    expect(page.locator("[data-action]")).to_have_count(0)
+
+    page.goto(f"/batches/{batch.pk}/stop/")
+    expect(page.get_by_role("main")).to_contain_text("scheduling.stop_task")
+    assert not Batch.objects.filter(state="terminating").exists()
 
 
 def test_a_stop_that_comes_too_late_is_refused_beside_the_row(page: Page) -> None:

@@ -1,0 +1,13 @@
+"""What the stories do again and again."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Page
+
+
+def sign_in(page: Page, address: str, *, name: str = "mei") -> None:
+    """Sign in as `name`, whom `factories.user` made, and read the page at `address`."""
+    page.goto(address)
+    page.get_by_label("Username").fill(name)
+    page.get_by_label("Password").fill("secret")
+    page.get_by_role("button", name="Sign in").click()
