@@ -34,8 +34,7 @@ def settings_from_url(url: str) -> dict[str, Any]:
         raise DatabaseUnavailable(f"{like} (got scheme {parts.scheme or 'none'!r}). {instead}")
     if not parts.path.strip("/"):
         raise DatabaseUnavailable(f"{like}, and this one names no database after the host. {instead}")
-    # Without a threshold psycopg prepares nothing, not even the engine's statements, which ask for it.
-    options: dict[str, Any] = {"prepare_threshold": 5} | dict(parse_qsl(parts.query))
+    options: dict[str, Any] = dict(parse_qsl(parts.query))
     return {
         "ENGINE": "django.db.backends.postgresql",
         "NAME": unquote(parts.path.lstrip("/")),

@@ -21,18 +21,14 @@ def test_every_part_of_a_url_reaches_the_settings():
         "PASSWORD": "s:ecret",
         "HOST": "db.example",
         "PORT": "6432",
-        "OPTIONS": {"sslmode": "require", "prepare_threshold": 5},
+        "OPTIONS": {"sslmode": "require"},
     }
 
 
 def test_a_socket_and_its_port_are_taken_from_the_query():
     settings = settings_from_url("postgres://postgres@/tailrace?host=/var/run/pg&port=5433")
 
-    assert (settings["HOST"], settings["PORT"], settings["OPTIONS"]) == (
-        "/var/run/pg",
-        "5433",
-        {"prepare_threshold": 5},
-    )
+    assert (settings["HOST"], settings["PORT"], settings["OPTIONS"]) == ("/var/run/pg", "5433", {})
 
 
 @pytest.mark.parametrize(
