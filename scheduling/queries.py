@@ -120,7 +120,7 @@ class BatchQuerySet(models.QuerySet[Any]):
 
     def for_page(self) -> Self:
         """With what the page of one batch shows."""
-        return self.select_related("task", "group", "revision", "rerun_of")
+        return self.select_related("task__revision", "task__group", "group", "revision", "rerun_of")
 
     def executing(self) -> Self:
         """What runs or is being ended, the longest first."""
@@ -498,41 +498,3 @@ class Ranges:
         with connection.cursor() as cursor:
             cursor.execute(statement, facts)
             return cursor.fetchall()
-
-
-# --- logs ------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class LogPiece:
-    """Output in one run: `text`, or a gap of `dropped_bytes` that were not kept."""
-
-    text: str = ""
-    dropped_bytes: int = 0
-
-
-@dataclass(frozen=True)
-class LogPart:
-    """What follows a sequence number; `last` is where the next question begins, `more` if there is any now."""
-
-    pieces: list[LogPiece]
-    last: int
-    more: bool
-
-
-def log_after(chunks: models.QuerySet[Any], sequence: int, *, limit: int) -> LogPart:
-    """The output in `chunks` of one execution after `sequence` (-1: all), of at most `limit` chunks."""
-    found = list(chunks.filter(sequence__gt=sequence).order_by("sequence")[: limit + 1])
-    pieces: list[LogPiece] = []
-    texts: list[str] = []
-    for chunk in found[:limit]:
-        if chunk.dropped_bytes:
-            pieces += [LogPiece("".join(texts)), LogPiece(dropped_bytes=chunk.dropped_bytes)]
-            texts = []
-        texts.append(chunk.text)
-    pieces.append(LogPiece("".join(texts)))
-    return LogPart(
-        pieces=[piece for piece in pieces if piece.text or piece.dropped_bytes],
-        last=found[:limit][-1].sequence if found else sequence,
-        more=len(found) > limit,
-    )
