@@ -8,8 +8,8 @@ and passes over those that somebody else holds: nobody waits for it, and nobody 
 go first, then executions; a batch goes in one piece with its instances. Every foreign key that points to what
 is deleted has an index that begins with it, so that PostgreSQL's own checks are look-ups.
 
-A step finds what is old by ranges of the index `batch_newest_of_task`: it never walks over what stays, however many
-tasks keep theirs for a year.
+A step finds what is old by ranges of the index `batch_newest_of_task`: it never walks over what stays, however
+many tasks keep theirs for a year.
 """
 
 from __future__ import annotations
