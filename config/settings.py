@@ -132,9 +132,12 @@ TEMPLATES = [
     },
 ]
 
+_DATABASE = database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace")
 DATABASES = {
     "default": {
-        **database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace"),
+        **_DATABASE,
+        # Without a threshold psycopg prepares nothing, not even the engine's statements, which ask for it.
+        "OPTIONS": {"prepare_threshold": 5} | _DATABASE["OPTIONS"],
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }
@@ -155,7 +158,7 @@ AUTHENTICATION_BACKENDS = [
     "scheduling.permissions.TeamBackend",
 ]
 LOGIN_URL = "login"
-LOGIN_REDIRECT_URL = "batch-list"
+LOGIN_REDIRECT_URL = "home"
 LOGOUT_REDIRECT_URL = "login"
 
 LANGUAGE_CODE = "en"

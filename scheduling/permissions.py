@@ -23,12 +23,14 @@ type User = AbstractUser | AnonymousUser
 RUN = "scheduling.run_task"
 STOP = "scheduling.stop_task"
 RERUN = "scheduling.rerun_task"
+EDIT = "scheduling.edit_task"
+DRAIN = "scheduling.drain_node"
 
 # What each role adds to the ones before it.
 _ADDED = {
     Role.VIEWER: {"scheduling.view"},
-    Role.OPERATOR: {RUN, STOP, RERUN, "scheduling.drain_node"},
-    Role.DEVELOPER: {"scheduling.edit_task"},
+    Role.OPERATOR: {RUN, STOP, RERUN, DRAIN},
+    Role.DEVELOPER: {EDIT},
     Role.OWNER: {"scheduling.edit_team"},
 }
 

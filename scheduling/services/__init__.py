@@ -7,26 +7,46 @@ the journal, and is usable as it stands from `manage.py shell`:
 """
 
 from scheduling.services.batches import BatchRequest, Slot, create_batches, settle_overlap, slots_of, trigger
+from scheduling.services.bulk import MOST_AT_ONCE, BulkResult, Refused, rerun_all, stop_all
+from scheduling.services.incidents import disable_group, enable_group
+from scheduling.services.judgement import mark, rejudge
 from scheduling.services.nodes import drain, give_up_waiting, undrain
 from scheduling.services.operations import rerun, rerun_instance, stop, stop_instance
+from scheduling.services.saved import make_default, rename_filter, save_filter
+from scheduling.services.several import InstancesResult, rerun_instances, stop_instances
 from scheduling.services.tasks import SCHEDULE_CHANNEL, content_digest, save_task, set_enabled
 
 __all__ = [
+    "MOST_AT_ONCE",
     "SCHEDULE_CHANNEL",
     "BatchRequest",
+    "BulkResult",
+    "InstancesResult",
+    "Refused",
     "Slot",
     "content_digest",
     "create_batches",
+    "disable_group",
     "drain",
+    "enable_group",
     "give_up_waiting",
+    "make_default",
+    "mark",
+    "rejudge",
+    "rename_filter",
     "rerun",
+    "rerun_all",
     "rerun_instance",
+    "rerun_instances",
+    "save_filter",
     "save_task",
     "set_enabled",
     "settle_overlap",
     "slots_of",
     "stop",
+    "stop_all",
     "stop_instance",
+    "stop_instances",
     "trigger",
     "undrain",
 ]

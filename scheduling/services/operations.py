@@ -7,8 +7,8 @@ from django.utils.translation import gettext as _
 
 from scheduling import journal, transitions
 from scheduling.errors import NotAvailable, TransitionRefused
-from scheduling.models import Batch, Instance, Node
-from scheduling.models.tasks import Trigger
+from scheduling.models import Batch, Instance, Node, Task
+from scheduling.models.tasks import Overlap, Trigger
 from scheduling.services.batches import (
     PREFER_NODE_FOR,
     BatchRequest,
@@ -46,13 +46,33 @@ def rerun(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
     reason, and if none is online nothing is begun (NotAvailable). Other modes prefer the nodes of the
     source and fall back. Raises TransitionRefused when the source has not ended or never ran.
     """
-    source = Batch.objects.select_related("task__revision", "revision", "group").get(pk=batch.pk)
+    source = Batch.objects.for_rerun().get(pk=batch.pk)
+    slots, absent = slots_of_rerun(source)
+    with transaction.atomic():
+        lock_task(source.task)
+        held = held_by_overlap(source.task)
+        [again] = create_batches([rerun_request(source, slots, held=held, by=by, reason=reason)])
+    for node in absent:
+        give_up_waiting(node)
+    if held:
+        settle_overlap(source.task_id)
+    again.refresh_from_db()
+    return again
+
+
+def slots_of_rerun(source: Batch) -> tuple[list[Slot], list[Node]]:
+    """Where the instances of a rerun of `source` go, and which of their own nodes are not online.
+
+    `source` is one of `Batch.objects.for_rerun()`. Raises TransitionRefused or NotAvailable as `rerun` does.
+    """
     if not source.can_rerun:
         raise TransitionRefused(
             _("Batch %(id)s is %(state)s; only a finished batch can be rerun.")
             % {"id": source.pk, "state": source.get_state_display().lower()}
         )
-    instances = list(source.instances.select_related("node").order_by("number"))
+    instances = list(source.instances.all())
+    if not instances:
+        return slots_of(source.revision, Node.objects.online().filter(group_id=source.group_id)), []
     slots = [
         Slot(
             number=instance.number,
@@ -68,54 +88,71 @@ def rerun(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
         for instance in instances
         if instance.pinned and instance.node is not None and instance.node.state != NodeState.ONLINE
     ]
-    if instances and len(absent) == len(instances):
+    if len(absent) == len(instances):
         raise NotAvailable(
             _("A broadcast reruns on its own nodes, and none of them is online: %(nodes)s.")
             % {"nodes": ", ".join(node.name for node in absent)}
         )
-    if not instances:
-        slots = slots_of(source.revision, Node.objects.online().filter(group_id=source.group_id))
-    with transaction.atomic():
-        lock_task(source.task)
-        held = held_by_overlap(source.task)
-        request = BatchRequest(
-            task=source.task,
-            revision=source.revision,
-            trigger=Trigger.MANUAL,
-            scheduled_for=source.scheduled_for,
-            slots=slots,
-            parameters=source.parameters,
-            held=held,
-            rerun_of=source,
-            reason=reason,
-            by=by,
-        )
-        [again] = create_batches([request])
-    for node in {node.pk: node for node in absent}.values():
-        give_up_waiting(node)
-    if held:
-        settle_overlap(source.task_id)
-    again.refresh_from_db()
-    return again
+    return slots, list({node.pk: node for node in absent}.values())
+
+
+def rerun_request(source: Batch, slots: list[Slot], *, held: bool, by: journal.By, reason: str) -> BatchRequest:
+    """The batch that reruns `source`."""
+    return BatchRequest(
+        task=source.task,
+        revision=source.revision,
+        trigger=Trigger.MANUAL,
+        scheduled_for=source.scheduled_for,
+        slots=slots,
+        parameters=source.parameters,
+        held=held,
+        rerun_of=source,
+        reason=reason,
+        by=by,
+    )
 
 
 def rerun_instance(instance: Instance, *, by: journal.By = None, reason: str = "") -> Instance:
     """Run a finished instance again as a new execution of it; its earlier executions stay.
 
     A broadcast instance runs only on its own node: if that is not online, nothing is done and
-    NotAvailable says so. Others prefer the node that ran them last and fall back to another.
+    NotAvailable says so. Others prefer the node that ran them last and fall back to another. It opens its
+    batch again if that has ended, so unless the task's overlap policy is to allow, it is refused
+    (TransitionRefused) while another batch of the task is unfinished.
     """
-    instance = Instance.objects.select_related("node", "batch__revision").get(pk=instance.pk)
+    instance = Instance.objects.select_related("node", "batch__revision", "batch__task").get(pk=instance.pk)
     online = instance.node is not None and instance.node.state == NodeState.ONLINE
     if instance.pinned and not online and instance.node is not None and instance.can_rerun:
         raise NotAvailable(
             _("Node %(node)s is %(state)s, and a broadcast instance reruns only on its own node.")
             % node_words(instance.node)
         )
-    return transitions.rerun_instance(
-        instance.pk,
-        by=by,
-        reason=reason,
-        prefer_node_for=PREFER_NODE_FOR if online and not instance.pinned else None,
-        retries=instance.batch.revision.retry_count,
-    )
+    with transaction.atomic():
+        _refuse_overlap(instance)
+        return transitions.rerun_instance(
+            instance.pk,
+            by=by,
+            reason=reason,
+            prefer_node_for=PREFER_NODE_FOR if online and not instance.pinned else None,
+            retries=instance.batch.revision.retry_count,
+        )
+
+
+def _refuse_overlap(instance: Instance) -> None:
+    """Lock the task and refuse what would make a second batch of it run against its overlap policy.
+
+    Nothing can be held back here: the other instances of the batch have ended, and their results stand.
+    """
+    lock_task(instance.batch.task)
+    task = Task.objects.select_related("revision").get(pk=instance.batch.task_id)
+    if task.revision is None or task.revision.overlap == Overlap.ALLOW:
+        return
+    other = Batch.objects.unfinished().filter(task=task).exclude(pk=instance.batch_id).order_by("id").first()
+    if other is not None and not Batch.objects.unfinished().filter(pk=instance.batch_id).exists():
+        raise TransitionRefused(
+            _(
+                "Batch %(other)s of task %(name)s is unfinished, and the task's overlap policy does not let "
+                "batch %(id)s run beside it. Rerun the instance when that has ended."
+            )
+            % {"other": other.pk, "name": task.name, "id": instance.batch_id}
+        )

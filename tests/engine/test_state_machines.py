@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from scheduling import transitions
 from scheduling.errors import TransitionRefused
-from scheduling.models import Batch, Execution, Instance, JournalEntry
+from scheduling.models import Batch, Execution, Instance, JournalEntry, SavedFilter
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Machine, Outcome
 from tests import factories
 from tests.engine.support import row
@@ -32,6 +32,8 @@ LEGAL_BATCH = {
     ("terminating", "failed"),
     ("success", "running"),
     ("failed", "running"),
+    ("success", "failed"),
+    ("failed", "success"),
 }
 LEGAL_INSTANCE = {
     ("waiting", "running"),
@@ -122,7 +124,7 @@ def move(thing: Batch | Instance, machine: Machine, new: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {thing._meta.db_table} SET state = %s, ended_at = %s WHERE id = %s",
-            [new, timezone.now() if new in machine.final else None, thing.pk],
+            [new, (thing.ended_at or timezone.now()) if new in machine.final else None, thing.pk],
         )
 
 
@@ -371,6 +373,57 @@ def test_only_a_waiting_batch_is_passed_over(state: str):
         refused_without_a_trace(batch, pass_over, "only a waiting batch can be passed over")
 
 
+@pytest.mark.parametrize("state", BatchState.values)
+@pytest.mark.parametrize("ratio", [0, 100])
+def test_only_what_ended_by_its_instances_is_judged_anew(state: str, ratio: int):
+    batch = batch_in(state)
+    before = row(batch)
+
+    def judge() -> Batch:
+        return transitions.judge_anew(batch.pk, success_ratio=ratio, by="ann", reason="late data")
+
+    if state not in {"success", "failed"}:
+        refused_without_a_trace(batch, judge, "only one that ended as a success or failed")
+        return
+    expected = "failed" if state == "failed" and ratio == 100 else "success"
+    assert judge().state == expected
+    assert changed(before, batch) == {"reason"} | ({"state"} if expected != state else set()) | (
+        {"success_ratio"} if ratio != 100 else set()
+    )
+    assert row(batch)["reason"] == f"Judged anew by ann, needing {ratio} %: late data"
+    assert JournalEntry.objects.get(action="judged").details == {
+        "state_before": state,
+        "state_after": expected,
+        "ratio_before": 100,
+        "ratio_after": ratio,
+        "succeeded": 2 if state == "success" else 0,
+        "total": 2,
+    }
+
+
+@pytest.mark.parametrize("state", BatchState.values)
+@pytest.mark.parametrize("wanted", [BatchState.SUCCESS, BatchState.FAILED])
+def test_only_what_ended_otherwise_is_marked(state: str, wanted: BatchState):
+    batch = batch_in(state)
+    before = row(batch)
+
+    def mark() -> Batch:
+        return transitions.mark(batch.pk, wanted, by="ann", reason="seen by eye")
+
+    if state not in {"success", "failed"} - {wanted.value}:
+        says = "already" if state == wanted else "only one that ended as a success or failed"
+        refused_without_a_trace(batch, mark, says)
+        return
+    assert mark().state == wanted
+    assert changed(before, batch) == {"state", "reason"}
+    assert row(batch)["reason"] == f"Marked as {wanted.value} by ann: seen by eye"
+    entry = JournalEntry.objects.get(action="marked")
+    assert (entry.reason, entry.details) == (
+        "seen by eye",
+        {"state_before": state, "state_after": wanted.value},
+    )
+
+
 @pytest.mark.parametrize("state", ["terminating", "condition_not_met"])
 def test_no_instance_is_rerun_in_a_batch_that_is_being_stopped_or_was_passed_over(state: str):
     batch = batch_in(state)
@@ -502,11 +555,19 @@ def _journal(**changes: Any) -> None:
     duplicate("scheduling_journalentry", entry.pk, **changes)
 
 
+def _saved_filters(*, names: tuple[str, str], default: bool = False) -> None:
+    user = factories.user()
+    for name in names:
+        SavedFilter.objects.create(user=user, page="batches", name=name, query="", is_default=default)
+
+
 VIOLATIONS: dict[str, list[Callable[[], None]]] = {
+    "saved_filter_name_once": [lambda: _saved_filters(names=("mine", "mine"))],
+    "saved_filter_one_default": [lambda: _saved_filters(names=("mine", "other"), default=True)],
     "trigger_fires_once": [_fires_twice],
-    "batch_state_legal": [lambda: _batch(state="paused")],
     "batch_trigger_legal": [lambda: _batch(trigger="moon")],
     "batch_ended_when_final": [
+        lambda: _batch(state="paused"),
         lambda: _batch(ended_at=timezone.now()),
         lambda: _batch(state="success"),
         lambda: _batch(state="condition_not_met"),
@@ -516,10 +577,11 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
         lambda: _batch(succeeded=3),
         lambda: _batch(succeeded=1, failed=1, timed_out=1),
         lambda: _batch(terminated=1, timed_out=2),
+        lambda: _batch(succeeded=-1, failed=2),
     ],
     "instance_number_once_a_batch": [lambda: _twin(instance_in("waiting"))],
-    "instance_state_legal": [lambda: _instance(state="frozen")],
     "instance_ended_when_final": [
+        lambda: _instance(state="frozen"),
         lambda: _instance(ended_at=timezone.now()),
         lambda: _instance(state="terminated"),
         lambda: _instance(state="timed_out"),
@@ -528,8 +590,8 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "instance_pinned_has_node": [lambda: _instance(pinned=True)],
     "execution_number_once_an_instance": [lambda: _execution(number=1)],
     "execution_one_live": [lambda: _execution("running")],
-    "execution_outcome_legal": [lambda: _execution(outcome="maybe")],
     "execution_ended_with_outcome": [
+        lambda: _execution(outcome="maybe"),
         lambda: _execution(ended_at=None),
         lambda: _execution(outcome=None),
     ],

@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from playwright.sync_api import Page
 
 from scheduling import services
-from scheduling.models import Batch
+from scheduling.models import Batch, JournalEntry, Node
 from tests import factories as make
 from tests.flows.pages import sign_in
 
@@ -26,25 +26,59 @@ pytestmark = pytest.mark.django_db(transaction=True)
 PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "home": lambda ended, running: "/",
     "batch-list": lambda ended, running: "/batches/?state=failed&state=running",
+    "batches-stop": lambda ended, running: f"/batches/stop/?batch={ended.pk}&batch={running.pk}",
+    "batches-rerun": lambda ended, running: f"/batches/rerun/?batch={ended.pk}&batch={running.pk}",
     "batch-detail": lambda ended, running: f"/batches/{ended.pk}/",
     "batch-stop": lambda ended, running: f"/batches/{running.pk}/stop/",
     "batch-rerun": lambda ended, running: f"/batches/{ended.pk}/rerun/",
     "instance-detail": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/",
     "instance-stop": lambda ended, running: f"/instances/{running.instances.earliest('pk').pk}/stop/",
     "instance-rerun": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/rerun/",
+    "instances-stop": lambda ended, running: (
+        f"/batches/{running.pk}/instances/stop/?instance={_first(running)}"
+    ),
+    "instances-rerun": lambda ended, running: f"/batches/{ended.pk}/instances/rerun/?instance={_first(ended)}",
+    "task-list": lambda ended, running: "/tasks/?enabled=yes",
+    "task-detail": lambda ended, running: f"/tasks/{ended.task_id}/",
+    "task-run": lambda ended, running: f"/tasks/{ended.task_id}/run/",
+    "task-enable": lambda ended, running: f"/tasks/{ended.task_id}/enable/",
+    "task-disable": lambda ended, running: f"/tasks/{ended.task_id}/disable/",
+    "node-list": lambda ended, running: "/nodes/",
+    "node-drain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-a').pk}/drain/",
+    "node-undrain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-b').pk}/undrain/",
+    "journal": lambda ended, running: "/journal/?via=shell&window=30d",
+    "journal-entry": lambda ended, running: f"/journal/{JournalEntry.objects.earliest('pk').pk}/",
     "preferences": lambda ended, running: "/preferences/",
     "find": lambda ended, running: "/find/?q=extract_fl",
 }
 # What is no page of its own: fragments, redirects, files, and what only takes a POST.
 NO_PAGES = {
-    "batch-list-changes",
     "batch-changes",
-    "instance-changes",
+    "batch-list-changes",
+    "batch-list-count",
     "healthz",
-    "set_language",
+    "instance-changes",
+    "journal-changes",
     "login",
     "logout",
+    "node-list-changes",
+    "overview-changes",
+    "overview-timeline",
+    "saved-filter-add",
+    "saved-filter-default",
+    "saved-filter-delete",
+    "saved-filter-rename",
+    "set_language",
+    "suggest-people",
+    "suggest-tasks",
+    "task-changes",
+    "task-list-changes",
 }
+
+
+def _first(batch: Batch) -> int:
+    return batch.instances.earliest("pk").pk
+
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 _WIDTHS = (1280, 390)
