@@ -25,7 +25,7 @@ def _set_up(*, using: str, **_kwargs: Any) -> None:
 
 
 def _prepare_statements(*, connection: Any, **_kwargs: Any) -> None:
-    """Let psycopg prepare statements: without a threshold not even those are that ask for it, as the engine's do.
+    """Let psycopg prepare statements: without a threshold not even those are that ask for it, the engine's.
 
     Django sets none, for poolers that hand a session to another client after each transaction; the engine
     cannot work through those anyway.
