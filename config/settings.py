@@ -11,6 +11,7 @@
 | TAILRACE_SQL_<NAME> | URL of the SQL connection <name> that sql tasks may use | – |
 | TAILRACE_SECRET_<NAME> | a secret that shell and http tasks may ask for by name | – |
 | TAILRACE_NODE_TIMEOUT | seconds of silence after which a node is offline | 15 |
+| TAILRACE_RETENTION_DAYS | days that records of finished batches are kept; a task may say otherwise | 7 |
 """
 
 import os
@@ -23,6 +24,7 @@ from django.utils.translation import gettext_lazy as _
 
 from config import database
 
+MOST_DAYS = 3650
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("TAILRACE_VAR") or BASE_DIR / "var").absolute()
 
@@ -63,6 +65,13 @@ def _kept_secret_key(kept: Path) -> str:
             "out, or give the key in TAILRACE_SECRET_KEY."
         )
     return key
+
+
+def _whole_days(name: str, default: str) -> int:
+    given = os.environ.get(name) or default
+    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MOST_DAYS):
+        raise ImproperlyConfigured(f"{name} is {given!r}; give whole days from 1 to {MOST_DAYS}.")
+    return int(given)
 
 
 SECRET_KEY = _secret_key()
@@ -196,6 +205,7 @@ TAILRACE: dict[str, Any] = {
     "CLAIM_SECONDS": float(os.environ.get("TAILRACE_CLAIM_SECONDS", "5")),
     "STOP_GRACE": float(os.environ.get("TAILRACE_STOP_GRACE", "5")),
     "MISFIRE_GRACE": float(os.environ.get("TAILRACE_MISFIRE_GRACE", "60")),
+    "RETENTION_DAYS": _whole_days("TAILRACE_RETENTION_DAYS", "7"),
     "LOG_HEAD_BYTES": 1024 * 1024,
     "LOG_TAIL_BYTES": 256 * 1024,
     # Modules whose @job callables python tasks may name, beside every installed app's jobs.py.

@@ -35,7 +35,9 @@ PLACES: dict[str, Path] = {
     "priority": ("priority",),
 }
 TASK_KEYS = tuple(
-    dict.fromkeys(["name", "group", *(str(place[0]) for place in PLACES.values()), "enabled", "spec"])
+    dict.fromkeys(
+        ["name", "group", *(str(place[0]) for place in PLACES.values()), "retention", "enabled", "spec"]
+    )
 )
 
 _NAME = re.compile(r"[-a-zA-Z0-9_]+")
@@ -58,6 +60,7 @@ class TaskDefinition:
     group: str
     content: dict[str, Any]
     enabled: bool | None = None
+    retention_days: int | None = None
 
 
 @dataclass(frozen=True)
@@ -123,11 +126,26 @@ class _Checking:
         if "enabled" in data and not isinstance(enabled, bool):
             self.mistakes.append(document.mistake((*path, "enabled"), "It is neither true nor false."))
         content = self.content(document, path, data)
+        retention_days = self.retention(document, path, data)
         if team and group:
             self.references.append((document, (*path, "group"), team, group))
         unique = bool(team and name) and self.once(document, (*path, "name"), "task", str(team), str(name))
         if unique and team and name and group and content is not None:
-            self.tasks[team, name] = TaskDefinition(team, name, group, content, enabled)
+            self.tasks[team, name] = TaskDefinition(team, name, group, content, enabled, retention_days)
+
+    def retention(self, document: Document, path: Path, data: dict[str | int, Any]) -> int | None:
+        """The days that the task's records are kept; None, the installation's default, also when wrong."""
+        value = data.get("retention")
+        if "retention" not in data:
+            return None
+        try:
+            # Without its unit a number would be seconds in every other duration of the file.
+            if not isinstance(value, str):
+                raise InvalidDefinition({"retention": validation.not_whole_days(value)})
+            return validation.clean_retention(value)
+        except InvalidDefinition as wrong:
+            self.mistakes.append(document.mistake((*path, "retention"), wrong.errors["retention"]))
+            return None
 
     def content(self, document: Document, path: Path, data: dict[str | int, Any]) -> dict[str, Any] | None:
         """The cleaned content of a task, or None when something is wrong with it."""

@@ -81,18 +81,26 @@ def plan(definitions: Definitions) -> Plan:
 
 
 def _task_step(wanted: TaskDefinition, existing: Task | None) -> Step:
-    after = task_form(name=wanted.name, group=wanted.group, enabled=wanted.enabled, content=wanted.content)
+    after = task_form(
+        name=wanted.name,
+        group=wanted.group,
+        enabled=wanted.enabled,
+        content=wanted.content,
+        retention_days=wanted.retention_days,
+    )
     if existing is None or existing.revision is None:
         return Step("new", "task", wanted.team, wanted.name, _changes({}, after))
     enabled = existing.enabled if wanted.enabled is None else wanted.enabled
     same_content = existing.revision.digest == services.content_digest(wanted.content)
-    if same_content and existing.group.name == wanted.group and existing.enabled == enabled:
+    same_rules = (existing.enabled, existing.retention_days) == (enabled, wanted.retention_days)
+    if same_content and existing.group.name == wanted.group and same_rules:
         return Step("unchanged", "task", wanted.team, wanted.name)
     before = task_form(
         name=existing.name,
         group=existing.group.name,
         enabled=existing.enabled,
         content=existing.revision.content,
+        retention_days=existing.retention_days,
     )
     if wanted.enabled is None:
         before.pop("enabled", None)
@@ -175,6 +183,7 @@ def _save(wanted: TaskDefinition, team: Team, by: journal.By, reason: str) -> Ta
         name=wanted.name,
         content=wanted.content,
         enabled=enabled,
+        retention_days=wanted.retention_days,
         by=by,
         reason=reason,
     )

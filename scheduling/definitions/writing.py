@@ -37,6 +37,7 @@ def _document(team: Team) -> str:
             group=task.group.name,
             enabled=task.enabled,
             content=task.revision.content if task.revision else {},
+            retention_days=task.retention_days,
         )
         # Sorted here: the order must not depend on the server's collation.
         for task in sorted(tasks, key=lambda task: task.name)
@@ -59,7 +60,14 @@ def not_empty(line: str) -> bool:
     return line != "\n"
 
 
-def task_form(*, name: str, group: str, enabled: bool | None, content: Mapping[str, Any]) -> dict[str, Any]:
+def task_form(
+    *,
+    name: str,
+    group: str,
+    enabled: bool | None,
+    content: Mapping[str, Any],
+    retention_days: int | None = None,
+) -> dict[str, Any]:
     """A task as its map in the file: canonical order, defaults left out, durations in their short form."""
     values = {
         field: format_duration(value) if field in _DURATIONS and value is not None else value
@@ -83,6 +91,8 @@ def task_form(*, name: str, group: str, enabled: bool | None, content: Mapping[s
             form.setdefault(str(place[0]), {})[place[1]] = values[field]
     if list(form.get("trigger", ())) == ["type"]:
         form["trigger"] = form["trigger"]["type"]
+    if retention_days is not None:
+        form["retention"] = f"{retention_days}d"
     if enabled is False:
         form["enabled"] = False
     return form

@@ -23,6 +23,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from scheduling.reasons import actor_in_words
+
 register = template.Library()
 
 NOTHING = "–"
@@ -82,8 +84,11 @@ def _choices(model: type[Model], field: str, language: str | None) -> dict[str, 
     return {str(value): str(label) for value, label in described.flatchoices}
 
 
-def _choice(of: Model, field: str) -> str:
+def _choice(of: Any, field: str) -> str:
     """What `of.get_<field>_display()` says, which translates every choice of the field to say one."""
+    if not isinstance(of, Model):
+        # Something that only looks like a row of a table, such as whether a task's schedule is on.
+        return str(getattr(of, f"get_{field}_display")())
     value = getattr(of, field)
     return _choices(type(of), field, get_language()).get(value, value)
 
@@ -220,7 +225,7 @@ def task_of(batch: Any) -> SafeString:
 @register.simple_tag
 def begun_by(batch: Any) -> SafeString:
     """The trigger of a batch and who began it, one above the other."""
-    said, who = words(), escape(batch.actor)
+    said, who = words(), escape(actor_in_words(batch.actor))
     again = f' <span class="tag">{escape(said.rerun)}</span>' if batch.rerun_of_id else ""
     return SafeString(f'{escape(_choice(batch, "trigger"))}{again}<small title="{who}">{who}</small>')
 
