@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from scheduling import kinds
+from scheduling import kinds, services
 from scheduling.definitions.checking import PLACES, TASK_KEYS
 from scheduling.definitions.reading import FLOAT
 from scheduling.models import DeploymentGroup, Task, TaskRevision, Team
@@ -31,12 +31,14 @@ def _document(team: Team) -> str:
     groups = [{"name": name} for name in sorted(_names(DeploymentGroup.objects.filter(team=team)))]
     # A task without a revision was never given a content, so there is nothing to say of it.
     tasks = Task.objects.filter(team=team, revision__isnull=False).select_related("revision", "group")
+    granted = services.granted_on(tasks)
     forms = [
         task_form(
             name=task.name,
             group=task.group.name,
             enabled=task.enabled,
             content=task.revision.content if task.revision else {},
+            grants=granted.get(task.pk),
         )
         # Sorted here: the order must not depend on the server's collation.
         for task in sorted(tasks, key=lambda task: task.name)
@@ -59,7 +61,14 @@ def not_empty(line: str) -> bool:
     return line != "\n"
 
 
-def task_form(*, name: str, group: str, enabled: bool | None, content: Mapping[str, Any]) -> dict[str, Any]:
+def task_form(
+    *,
+    name: str,
+    group: str,
+    enabled: bool | None,
+    content: Mapping[str, Any],
+    grants: Mapping[str, Iterable[str]] | None = None,
+) -> dict[str, Any]:
     """A task as its map in the file: canonical order, defaults left out, durations in their short form."""
     values = {
         field: format_duration(value) if field in _DURATIONS and value is not None else value
@@ -85,6 +94,10 @@ def task_form(*, name: str, group: str, enabled: bool | None, content: Mapping[s
         form["trigger"] = form["trigger"]["type"]
     if enabled is False:
         form["enabled"] = False
+    if grants:
+        form["grants"] = {
+            team: [permission.removesuffix("_task") for permission in grants[team]] for team in sorted(grants)
+        }
     return form
 
 

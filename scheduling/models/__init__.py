@@ -4,7 +4,7 @@ from scheduling.models.batches import Batch, Execution, Instance, LogChunk
 from scheduling.models.journal import JournalEntry
 from scheduling.models.nodes import DeploymentGroup, Node
 from scheduling.models.tasks import Task, TaskRevision
-from scheduling.models.teams import Membership, Team
+from scheduling.models.teams import Membership, TaskGrant, Team
 
 __all__ = [
     "Batch",
@@ -16,6 +16,7 @@ __all__ = [
     "Membership",
     "Node",
     "Task",
+    "TaskGrant",
     "TaskRevision",
     "Team",
 ]

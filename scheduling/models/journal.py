@@ -5,6 +5,8 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from scheduling.queries import JournalQuerySet
+
 
 class Via(models.TextChoices):
     """From where something was done."""
@@ -31,6 +33,15 @@ class JournalEntry(models.Model):
         db_index=False,
         db_constraint=False,
     )
+    # The task it is about, be it through a batch or an instance: those it is granted to read of it too.
+    task = models.ForeignKey(
+        "scheduling.Task",
+        models.DO_NOTHING,
+        null=True,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+    )
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
     )
@@ -38,6 +49,8 @@ class JournalEntry(models.Model):
     via = models.CharField(_("from"), max_length=6, choices=Via)
     reason = models.TextField(_("reason"), blank=True)
     details = models.JSONField(_("details"), default=dict)
+
+    objects = JournalQuerySet.as_manager()
 
     class Meta:
         ordering = ["-at", "-id"]
@@ -48,7 +61,7 @@ class JournalEntry(models.Model):
             models.Index(fields=["object_type", "object_id", "-at"], name="journal_of_object"),
             models.Index(fields=["-at", "-id"], name="journal_newest"),
         ]
-        triggers = [pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "user"])]
+        triggers = [pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "task", "user"])]
 
     def __str__(self) -> str:
         return f"{self.actor} {self.action} {self.object_type} {self.object_id}"

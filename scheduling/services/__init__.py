@@ -10,23 +10,47 @@ from scheduling.services.batches import BatchRequest, Slot, create_batches, sett
 from scheduling.services.nodes import drain, give_up_waiting, undrain
 from scheduling.services.operations import rerun, rerun_instance, stop, stop_instance
 from scheduling.services.tasks import SCHEDULE_CHANNEL, content_digest, save_task, set_enabled
+from scheduling.services.teams import (
+    canonical,
+    create_group,
+    create_team,
+    delete,
+    grant,
+    granted_on,
+    remove_member,
+    revoke,
+    set_grants,
+    set_member,
+    use_of,
+)
 
 __all__ = [
     "SCHEDULE_CHANNEL",
     "BatchRequest",
     "Slot",
+    "canonical",
     "content_digest",
     "create_batches",
+    "create_group",
+    "create_team",
+    "delete",
     "drain",
     "give_up_waiting",
+    "grant",
+    "granted_on",
+    "remove_member",
     "rerun",
     "rerun_instance",
+    "revoke",
     "save_task",
     "set_enabled",
+    "set_grants",
+    "set_member",
     "settle_overlap",
     "slots_of",
     "stop",
     "stop_instance",
     "trigger",
     "undrain",
+    "use_of",
 ]
