@@ -17,7 +17,6 @@ from django.conf import settings
 from django.contrib.auth import logout, views
 from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.forms import AuthenticationForm
-from django.contrib.auth.models import AbstractBaseUser
 from django.contrib.auth.signals import user_logged_in
 from django.dispatch import receiver
 from django.http import HttpRequest, HttpResponse
@@ -38,7 +37,7 @@ class AccountBackend(ModelBackend):
     The form refuses it then and can say why; no session of it is ever loaded.
     """
 
-    def user_can_authenticate(self, user: AbstractBaseUser | None) -> bool:
+    def user_can_authenticate(self, user: Any) -> bool:
         return user is not None
 
     def get_user(self, user_id: Any) -> Any:

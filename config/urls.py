@@ -1,11 +1,11 @@
 """Every address of the product; each app brings its own."""
 
-from django.contrib import admin
 from django.contrib.auth.views import LogoutView, PasswordChangeDoneView, PasswordChangeView
 from django.urls import URLPattern, URLResolver, include, path, reverse_lazy
 from django.views.generic import RedirectView
 
 from config import accounts, http
+from scheduling.admin import site
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("", RedirectView.as_view(pattern_name="batch-list"), name="home"),
@@ -24,7 +24,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="password-changed",
     ),
     path("healthz", http.healthz, name="healthz"),
-    path("admin/", admin.site.urls),
+    path("admin/", site.urls),
     path("", include("scheduling.urls")),
 ]
 

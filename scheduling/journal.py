@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Model
 from django.utils import timezone
 
@@ -30,7 +30,7 @@ class Actor:
 SCHEDULE = Actor("schedule", Via.ENGINE)
 ENGINE = Actor("engine", Via.ENGINE)
 
-type By = AbstractBaseUser | Actor | str | None
+type By = AbstractBaseUser | AnonymousUser | Actor | str | None
 
 _via: ContextVar[str] = ContextVar("via", default=Via.SHELL)
 

@@ -186,7 +186,7 @@ class _Checking:
                     continue
             given[name] = flat[place]
         if "shards" in given:
-            given["shards"] = _as_written(document, (*path, "shards"), given["shards"])
+            given["shards"] = as_written(document, (*path, "shards"), given["shards"])
         return given, refused
 
     def flattened(
@@ -299,7 +299,7 @@ class _Checking:
     ) -> str | None:
         """The name under `key`, as written (`007` is a name), or None when it is none."""
         place = (*path, key)
-        value = _as_written(document, place, data.get(key))
+        value = as_written(document, place, data.get(key))
         if value is None:
             self.mistakes.append(document.mistake(place, "It is missing."))
             return None
@@ -315,12 +315,12 @@ class _Checking:
         return None
 
 
-def _as_written(document: Document, path: Path, value: Any) -> Any:
+def as_written(document: Document, path: Path, value: Any) -> Any:
     """`value` with the numbers and booleans in it as the text that stands in the file."""
     if isinstance(value, dict):
-        return {key: _as_written(document, (*path, key), inner) for key, inner in value.items()}
+        return {key: as_written(document, (*path, key), inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_as_written(document, (*path, index), inner) for index, inner in enumerate(value)]
+        return [as_written(document, (*path, index), inner) for index, inner in enumerate(value)]
     return value if value is None else document.written.get(path, value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from django.db import connection, transaction
 
 from scheduling import journal, services
 from scheduling.definitions.checking import Definitions, TaskDefinition
-from scheduling.definitions.writing import task_form
+from scheduling.definitions.writing import task_form, written
 from scheduling.errors import SchedulingError
 from scheduling.models import DeploymentGroup, Task, Team
 
@@ -30,6 +31,14 @@ class Change:
     field: str
     before: Any
     after: Any
+
+    @property
+    def difference(self) -> list[str]:
+        """The lines of a unified diff, each with its mark; empty when both values fit on a line."""
+        before, after = ("" if value is None else written(value) for value in (self.before, self.after))
+        if "\n" not in before + after:
+            return []
+        return list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[2:]
 
 
 @dataclass(frozen=True)

@@ -160,6 +160,15 @@ _Dumper.add_representer(str, _text)
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
 
 
+def written(value: Any) -> str:
+    """A value as the file writes it; what the file leaves out is a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, str) and "\n" in value and all(c.isprintable() or c == "\n" for c in value):
+        return value
+    return dump(value).removesuffix("\n").removesuffix("\n...")
+
+
 def dump(data: Any) -> str:
     """`data` as YAML in block style."""
     # No line is ever folded: where to break one is the writer's choice.

@@ -21,6 +21,7 @@ from scheduling.services.teams import (
     revoke,
     set_grants,
     set_member,
+    settle_staff,
     use_of,
 )
 
@@ -47,6 +48,7 @@ __all__ = [
     "set_grants",
     "set_member",
     "settle_overlap",
+    "settle_staff",
     "slots_of",
     "stop",
     "stop_instance",

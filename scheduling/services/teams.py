@@ -38,7 +38,7 @@ def set_member(*, team: Team, user: Any, role: str, by: journal.By = None, reaso
         membership.role = role
         membership.save(update_fields=["role"])
         action = "role_changed"
-    _settle_staff(user)
+    settle_staff(user)
     journal.record(action, team, by, reason=reason, details={"user": user.get_username(), "role": role})
     return membership
 
@@ -51,7 +51,7 @@ def remove_member(membership: Membership, *, by: journal.By = None, reason: str 
     _keep_an_owner(membership)
     team, user, role = membership.team, membership.user, membership.role
     membership.delete()
-    _settle_staff(user)
+    settle_staff(user)
     journal.record("left", team, by, reason=reason, details={"user": user.get_username(), "role": role})
 
 
@@ -64,7 +64,7 @@ def _keep_an_owner(leaving: Membership) -> None:
         )
 
 
-def _settle_staff(user: Any) -> None:
+def settle_staff(user: Any) -> None:
     """Django's own mark of who may enter the administration follows from the roles."""
     staff = user.is_superuser or Membership.objects.filter(user=user, role__in=STAFF_ROLES).exists()
     if user.is_staff != staff:
