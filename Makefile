@@ -16,8 +16,12 @@ run: install ## Run everything on http://127.0.0.1:8000/ (PORT, DEMO_PASSWORD); 
 	@exec $(PY) manage.py up
 
 .PHONY: test
-test: install ## Run the tests but for those of `make faults` (ARGS="-k word" for some of them)
-	@$(PY) -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ops $(ARGS)
+test: install ## Run the tests but for the two below (ARGS="-k word" for some of them)
+	@$(PY) -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ops --ignore tests/flows $(ARGS)
+
+.PHONY: stories
+stories: install ## Tell the operators' stories in a real browser
+	@$(PY) -m pytest -n 2 --dist load tests/flows $(ARGS)
 
 .PHONY: faults
 faults: install ## Kill every real process of the product, and run the whole of it: slow, and apart
@@ -42,6 +46,10 @@ bench: install ## Measure, each figure against its peer
 docs: install ## Write docs/states.md from the tables of states
 	@$(PY) manage.py states > docs/states.md.new
 	@mv docs/states.md.new docs/states.md
+
+.PHONY: messages
+messages: install ## Write config/locale from the texts of code and templates; says what is not translated
+	@$(PY) -m tests.messages
 
 .PHONY: lock
 lock: install ## Write requirements.lock from pyproject.toml (asks the package index)

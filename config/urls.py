@@ -1,14 +1,14 @@
 """Every address of the product; each app brings its own."""
 
+from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import LogoutView, PasswordChangeDoneView, PasswordChangeView
 from django.urls import URLPattern, URLResolver, include, path, reverse_lazy
-from django.views.generic import RedirectView
+from django.views.i18n import set_language
 
 from config import accounts, http
 from scheduling.admin import site
 
 urlpatterns: list[URLPattern | URLResolver] = [
-    path("", RedirectView.as_view(pattern_name="batch-list"), name="home"),
     path("accounts/login/", accounts.SignInView.as_view(), name="login"),
     path("accounts/logout/", LogoutView.as_view(), name="logout"),
     path(
@@ -23,6 +23,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
         PasswordChangeDoneView.as_view(template_name="registration/password_changed.html"),
         name="password-changed",
     ),
+    path("language/", login_not_required(set_language), name="set_language"),
     path("healthz", http.healthz, name="healthz"),
     path("admin/", site.urls),
     path("", include("scheduling.urls")),

@@ -107,6 +107,11 @@ def data_date(schedule: Schedule, scheduled_for: datetime) -> date:
     ).date()
 
 
+def offset(zone: str, at: datetime) -> timedelta:
+    """How far the clocks of `zone` are ahead of UTC at `at`."""
+    return at.astimezone(ZoneInfo(zone)).utcoffset() or timedelta(0)
+
+
 # --- cron over a change of the clocks --------------------------------------------------------------
 
 

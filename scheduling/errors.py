@@ -31,3 +31,11 @@ class InvalidDefinition(SchedulingError):
     def __init__(self, errors: Mapping[str, str]) -> None:
         self.errors = dict(errors)
         super().__init__("; ".join(f"{field}: {message}" for field, message in self.errors.items()))
+
+
+class TooMany(SchedulingError):
+    """More things at once than one action takes; nothing was done."""
+
+
+class NotSaved(SchedulingError):
+    """A filter cannot be kept under that name."""

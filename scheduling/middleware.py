@@ -29,7 +29,7 @@ class NeedsTeam:
     """Who is in no team sees nothing anywhere, so every page tells them what to do instead."""
 
     # What concerns the account alone.
-    OPEN = frozenset({"logout", "password-change", "password-changed", "set_language", "set-language"})
+    OPEN = frozenset({"logout", "password-change", "password-changed", "preferences", "set_language"})
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]) -> None:
         self.get_response = get_response

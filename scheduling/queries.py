@@ -7,15 +7,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
+from django.contrib.auth import get_user_model
+from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
-from django.db.models import Count, Q
-from django.db.models.functions import Now
+from django.db.models import Count, F, Func, Max, OuterRef, Q, Subquery, Value
+from django.db.models.functions import Extract, JSONObject, Now
 
 from scheduling.standing import standing_of
-from scheduling.states import BATCH, InstanceState, NodeState
+from scheduling.states import BATCH, BatchState, InstanceState, NodeState
 
 if TYPE_CHECKING:
     from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
+
+
+_MOMENT: models.Field[datetime, datetime] = models.DateTimeField()
 
 
 def _within_reach(
@@ -50,10 +55,41 @@ class NodeQuerySet(models.QuerySet[Any]):
         """Nodes thought alive that have not been heard of for `seconds`."""
         return self.exclude(state=NodeState.OFFLINE).filter(heartbeat_at__lt=Now() - timedelta(seconds=seconds))
 
+    def for_rows(self) -> Self:
+        """With what a row shows, group by group."""
+        return self.select_related("group__team").order_by("group__team__name", "group__name", "name", "pk")
+
 
 class TaskQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
         return _within_reach(self, user, team="team", task="pk")
+
+    def suggested(self, typed: str, number: int | None) -> Self:
+        """What somebody who typed `typed` may mean: part of a name, or the id `number`."""
+        meant = Q(name__icontains=typed) if number is None else Q(name__icontains=typed) | Q(pk=number)
+        return self.filter(meant).select_related("group").order_by("name", "pk")
+
+    def late(self, before: datetime) -> Self:
+        """Enabled tasks whose due time passed before `before` and that nobody fired, the latest first."""
+        return self.filter(enabled=True, next_due_at__lt=before).order_by("next_due_at", "pk")
+
+    def with_last_state(self, batches: models.QuerySet[Any]) -> Self:
+        """With `last_state`, the state of the newest of `batches` of the task; None when there is none."""
+        newest = batches.filter(task=OuterRef("pk")).order_by("-created_at", "-pk")
+        return self.annotate(last_state=Subquery(newest.values("state")[:1]))
+
+    def for_rows(self) -> Self:
+        """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
+        return (
+            self.select_related("team", "group", "revision")
+            .defer("revision__spec", "revision__parameters", "revision__shards")
+            .order_by("name", "pk")
+            .fetch_mode(models.FETCH_RAISE)
+        )
+
+    def for_page(self) -> Self:
+        """With what the page of one task shows."""
+        return self.select_related("team", "group", "revision__created_by")
 
 
 class BatchQuerySet(models.QuerySet[Any]):
@@ -71,9 +107,67 @@ class BatchQuerySet(models.QuerySet[Any]):
             .fetch_mode(models.FETCH_RAISE)
         )
 
+    def created_between(self, since: datetime | None, until: datetime | None) -> Self:
+        """What was begun at or after `since` and before `until`; None is no bound."""
+        bounds = {"created_at__gte": since, "created_at__lt": until}
+        return self.filter(**{name: moment for name, moment in bounds.items() if moment is not None})
+
+    def failed_between(self, since: datetime, until: datetime) -> Self:
+        """What ended failed at or after `since` and before `until`, the oldest first."""
+        failed = self.filter(state=BatchState.FAILED, ended_at__gte=since, ended_at__lt=until)
+        return failed.order_by("ended_at", "pk")
+
+    def for_rerun(self) -> Self:
+        """With what a rerun takes over, down to the nodes that ran the instances."""
+        return self.select_related("task__revision", "revision", "group").prefetch_related("instances__node")
+
+    def rerun_before(self) -> int:
+        """How many of these have been rerun already."""
+        again = self.model._default_manager.filter(rerun_of__in=self.order_by().values("pk"))
+        return again.values("rerun_of").distinct().count()
+
     def for_page(self) -> Self:
         """With what the page of one batch shows."""
         return self.select_related("task", "group", "revision", "rerun_of")
+
+    def executing(self) -> Self:
+        """What runs or is being ended, the longest first."""
+        states = [BatchState.RUNNING, BatchState.TERMINATING]
+        return self.filter(state__in=states).order_by(F("started_at").asc(nulls_last=True), "pk")
+
+    def waiting_since(self, before: datetime) -> Self:
+        """What was begun before `before` and has not started yet, the oldest first."""
+        return self.filter(state=BatchState.WAITING, created_at__lt=before).order_by("created_at", "pk")
+
+    def with_ahead(self) -> Self:
+        """With `ahead`: the oldest unfinished batch of the same task that came before; None without one."""
+        of_task = self.model._default_manager.unfinished().filter(task=OuterRef("task"))
+        earlier = of_task.filter(pk__lt=OuterRef("pk"))
+        return self.annotate(ahead=Subquery(earlier.order_by("pk").values("pk")[:1]))
+
+    def failures_by_task(self, since: datetime) -> Self:
+        """For each task that failed: `task`, `count`, `last` (its newest failed batch), `at`; newest first."""
+        failed = self.filter(state=BatchState.FAILED, ended_at__gte=since)
+        return (
+            failed.order_by().values("task").annotate(count=Count("pk"), last=Max("pk"), at=Max("ended_at"))
+        ).order_by("-at", "task")
+
+    def with_failure(self, instances: models.QuerySet[Any]) -> Self:
+        """With `failure`: why the first of the `instances` of each batch that did not succeed failed."""
+        bad = [InstanceState.FAILED, InstanceState.TIMED_OUT]
+        of_batch = instances.filter(batch=OuterRef("pk"), state__in=bad).order_by("number")
+        return self.annotate(failure=Subquery(of_batch.values("reason")[:1]))
+
+    def count_by_slot(self, since: datetime, slot: timedelta) -> dict[tuple[int, str], int]:
+        """How many batches were begun in each `slot` of time from `since` on, by (number of slot, state)."""
+        begins = Func(Value(slot), F("created_at"), Value(since), function="date_bin", output_field=_MOMENT)
+        counted = self.filter(created_at__gte=since).order_by().annotate(begins=begins)
+        found = counted.values_list("begins", "state").annotate(count=Count("*"))
+        return {((begins - since) // slot, state): count for begins, state, count in found}
+
+    def count_up_to(self, most: int) -> int:
+        """How many there are, but no more than `most` and one: whoever shows it says "more than"."""
+        return self.order_by()[: most + 1].count()
 
 
 class InstanceQuerySet(models.QuerySet[Any]):
@@ -86,6 +180,19 @@ class InstanceQuerySet(models.QuerySet[Any]):
         executing = [InstanceState.RUNNING, InstanceState.TERMINATING]
         counted = self.filter(batch__in=unfinished, state__in=executing).order_by().values_list("batch")
         return dict(counted.annotate(Count("pk")))
+
+    def executing(self) -> Self:
+        """What runs or is being ended on a node (`claimed` lets the index of what a node holds serve it)."""
+        return self.filter(claimed=True, state__in=[InstanceState.RUNNING, InstanceState.TERMINATING])
+
+    def count_by_node(self, nodes: Iterable[Any]) -> dict[int, int]:
+        """How many instances each of `nodes` executes."""
+        counted = self.executing().filter(node__in=list(nodes)).order_by().values_list("node")
+        return dict(counted.annotate(Count("pk")))
+
+    def only_for(self, node: Any) -> Self:
+        """What waits for this one node and can run nowhere else."""
+        return self.filter(node=node, pinned=True, state=InstanceState.WAITING)
 
     def count_by_state(self) -> dict[str, int]:
         return dict(self.order_by().values_list("state").annotate(Count("pk")))
@@ -109,9 +216,42 @@ class LogQuerySet(models.QuerySet[Any]):
         return _within_reach(self, user, team=f"{path}__team", task=f"{path}__task")
 
 
-class JournalQuerySet(models.QuerySet[Any]):
-    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_reach(self, user, team="team", task="task")
+def colleagues_of(user: AbstractBaseUser | AnonymousUser, typed: str) -> models.QuerySet[Any]:
+    """The usernames with `typed` in them of those who share a team with `user`, in order."""
+    people = get_user_model()._default_manager.filter(is_active=True, username__icontains=typed)
+    if not getattr(user, "is_superuser", False):
+        people = people.filter(memberships__team__memberships__user=user.pk).distinct()
+    return people.order_by("username").values_list("username", flat=True)
+
+
+# --- the newest of each ------------------------------------------------------------------------------
+
+
+def newest_runs(
+    tasks: models.QuerySet[Any], batches: models.QuerySet[Any], *, size: int
+) -> dict[int, list[dict[str, Any]]]:
+    """The `size` newest of `batches` of each of `tasks`, newest first, in one query however many there are.
+
+    Each is a map of `pk`, `state`, `created` (seconds of the epoch) and `took` (seconds, or None).
+    """
+    newest = batches.filter(task=OuterRef("pk")).order_by("-created_at", "-pk")
+    as_map = JSONObject(
+        pk="pk",
+        state="state",
+        created=Extract("created_at", "epoch"),
+        took=Extract(F("ended_at") - F("started_at"), "epoch"),
+    )
+    found = tasks.order_by().annotate(runs=ArraySubquery(newest.values_list(as_map)[:size]))
+    return dict(found.values_list("pk", "runs"))
+
+
+def executing_on(
+    nodes: models.QuerySet[Any], instances: InstanceQuerySet, *, size: int
+) -> dict[int, list[int]]:
+    """The ids of up to `size` instances that each of `nodes` executes, the longest running first."""
+    longest = instances.executing().filter(node=OuterRef("pk")).order_by("started_at", "pk")
+    found = nodes.order_by().annotate(executing=ArraySubquery(longest.values("pk")[:size]))
+    return dict(found.values_list("pk", "executing"))
 
 
 # --- pages -----------------------------------------------------------------------------------------
@@ -131,6 +271,10 @@ class Cursor:
     @classmethod
     def of(cls, row: Any) -> Cursor:
         return cls(row.created_at, row.pk)
+
+    @classmethod
+    def at_entry(cls, entry: Any) -> Cursor:
+        return cls(entry.at, entry.pk)
 
     @classmethod
     def parse(cls, text: str) -> Cursor:
@@ -181,6 +325,65 @@ def newest_first(
         newer=Cursor.of(shown[0]) if older is not None and shown else None,
         older=Cursor.of(shown[-1]) if len(rows) > size else None,
     )
+
+
+# --- the journal -----------------------------------------------------------------------------------
+
+# Of an object's many entries these are the most, and all by the engine; what people do is rare beside them.
+ROUTINE = ("ended", "started", "triggered")
+
+
+class JournalQuerySet(models.QuerySet[Any]):
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
+        return _within_reach(self, user, team="team", task="task")
+
+    def about(self, thing: models.Model) -> Self:
+        """What was done to `thing`, and to the instances of a batch, the newest first."""
+        name = thing._meta.model_name
+        entries = Q(object_type=name, object_id=thing.pk)
+        if name == "batch":
+            instances = list(thing.instances.values_list("pk", flat=True))  # type: ignore[attr-defined]
+            entries |= Q(object_type="instance", object_id__in=instances)
+        return self.filter(entries).order_by("-at", "-pk")
+
+    def by_people(self) -> Self:
+        return self.exclude(via="engine")
+
+    def newest_of(
+        self, parts: Iterable[Q], *, size: int, older: Cursor | None = None, newer: Cursor | None = None
+    ) -> Page[Any]:
+        """A page as of `newest_first`, by (at, id), of entries that lie in one of the disjoint `parts`.
+
+        Each part is read on its own and the newest of all are taken: an index on (part, at, id) then serves
+        every page, where a condition that spans parts would be read along the whole journal.
+        """
+        beyond, order = Q(), ("-at", "-pk")
+        if newer is not None:
+            beyond = Q(at__gte=newer.at) & (Q(at__gt=newer.at) | Q(pk__gt=newer.pk))
+            order = ("at", "pk")
+        elif older is not None:
+            beyond = Q(at__lte=older.at) & (Q(at__lt=older.at) | Q(pk__lt=older.pk))
+        of_parts = [self.filter(part, beyond).order_by(*order)[: size + 1] for part in parts]
+        if not of_parts:
+            return Page([])
+        first, *others = of_parts
+        found = list(first.union(*others, all=True).order_by(*order)[: size + 1] if others else first)
+        if newer is not None:
+            if len(found) <= size:
+                return self.newest_of(parts, size=size)
+            rows = found[::-1][1:]
+            return Page(rows, newer=Cursor.at_entry(rows[0]), older=Cursor.at_entry(rows[-1]))
+        rows = found[:size]
+        return Page(
+            rows,
+            newer=Cursor.at_entry(rows[0]) if older is not None and rows else None,
+            older=Cursor.at_entry(rows[-1]) if len(found) > size else None,
+        )
+
+
+def capped_count(queryset: models.QuerySet[Any], most: int) -> int:
+    """How many rows there are, counting no further than `most` + 1."""
+    return queryset.order_by()[: most + 1].count()
 
 
 # --- logs ------------------------------------------------------------------------------------------

@@ -95,6 +95,8 @@ BATCH = Machine(
         (_B.TERMINATING, _B.FAILED): "all instances ended, success ratio missed",
         (_B.SUCCESS, _B.RUNNING): "one of its instances is rerun",
         (_B.FAILED, _B.RUNNING): "one of its instances is rerun",
+        (_B.SUCCESS, _B.FAILED): "judged anew with another success ratio, or marked by an operator",
+        (_B.FAILED, _B.SUCCESS): "judged anew with another success ratio, or marked by an operator",
     },
 )
 

@@ -24,10 +24,11 @@ from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
 from psycopg.types.json import Jsonb
 
-from scheduling import journal, signals
+from scheduling import journal, reasons, signals
 from scheduling.errors import TransitionRefused
 from scheduling.models import Batch, Instance, Node
 from scheduling.models.batches import Cause
+from scheduling.reasons import said
 from scheduling.states import BATCH, BatchState, InstanceState, NodeState, Outcome
 
 STOP_CHANNEL = "tailrace_stop"
@@ -233,6 +234,10 @@ def _begin_terminating(batch: Batch, reason: str) -> None:
     batch.save(update_fields=["state", "reason"])
 
 
+def _stopped(by: journal.By, reason: str) -> str:
+    return reasons.said_with(reasons.STOPPED, reasons.STOPPED_WHY, reason, who=journal.actor(by).name)
+
+
 @transaction.atomic
 def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
     """Ask a batch to end: what waits never starts, what runs is told to end.
@@ -245,7 +250,7 @@ def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
             _("Batch %(id)s is %(state)s; only an unfinished batch that was not stopped yet can be stopped.")
             % {"id": batch.pk, "state": batch.get_state_display().lower()}
         )
-    text = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (f": {reason}" if reason else "")
+    text = _stopped(by, reason)
     _begin_terminating(batch, text)
     journal.record("stopped", batch, by, reason=reason)
     of_batch = Instance.objects.filter(batch_id=batch.pk)
@@ -271,7 +276,7 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     batch = _lock(Instance.objects.values_list("batch_id", flat=True).get(pk=instance_id))
     of_batch = Instance.objects.filter(batch_id=batch.pk)
     stopped = {"pk": instance_id}
-    text = _("Stopped by %(who)s") % {"who": journal.actor(by).name} + (f": {reason}" if reason else "")
+    text = _stopped(by, reason)
     never = of_batch.filter(**stopped, state=InstanceState.WAITING).update(
         state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=text
     )
@@ -350,6 +355,80 @@ def rerun_instance(
     journal.record("rerun", instance, by, reason=reason)
     notify(WORK_CHANNEL, instance.group_id)
     return instance
+
+
+# --- judge anew ------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def judge_anew(batch_id: int, *, success_ratio: int, by: journal.By, reason: str) -> Batch:
+    """Judge an ended batch by another success ratio (in per cent), whichever way that turns out.
+
+    Raises TransitionRefused when the batch has not ended, or has nothing to judge by.
+    """
+    batch = _lock_judged(batch_id)
+    if not batch.total:
+        raise TransitionRefused(
+            _("Batch %(id)s has no instances, so there is nothing to judge it by; mark it instead.")
+            % {"id": batch.pk}
+        )
+    reached = batch.succeeded * 100 >= success_ratio * batch.total
+    ratios = {"ratio_before": batch.success_ratio, "ratio_after": success_ratio}
+    counts = {"succeeded": batch.succeeded, "total": batch.total}
+    batch.success_ratio = success_ratio
+    batch.reason = reasons.said_with(
+        reasons.JUDGED_ANEW,
+        reasons.JUDGED_ANEW_WHY,
+        reason,
+        who=journal.actor(by).name,
+        ratio=success_ratio,
+    )
+    return _decide(
+        batch,
+        BatchState.SUCCESS if reached else BatchState.FAILED,
+        action="judged",
+        by=by,
+        reason=reason,
+        details=ratios | counts,
+    )
+
+
+@transaction.atomic
+def mark(batch_id: int, state: BatchState, *, by: journal.By, reason: str) -> Batch:
+    """Call an ended batch a success or failed, whatever its instances say.
+
+    Raises TransitionRefused when the batch has not ended, or is in that state already.
+    """
+    batch = _lock_judged(batch_id)
+    if batch.state == state:
+        raise TransitionRefused(
+            _("Batch %(id)s is %(state)s already.")
+            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+        )
+    batch.reason = said(reasons.MARKED, state=state.value, who=journal.actor(by).name, why=reason)
+    return _decide(batch, state, action="marked", by=by, reason=reason, details={})
+
+
+def _lock_judged(batch_id: int) -> Batch:
+    batch = _lock(batch_id)
+    if batch.state not in {BatchState.SUCCESS, BatchState.FAILED}:
+        raise TransitionRefused(
+            _("Batch %(id)s is %(state)s; only one that ended as a success or failed can be judged anew.")
+            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+        )
+    return batch
+
+
+def _decide(
+    batch: Batch, state: BatchState, *, action: str, by: journal.By, reason: str, details: dict[str, Any]
+) -> Batch:
+    before, batch.state = batch.state, state
+    batch.save(update_fields=["state", "success_ratio", "reason"])
+    moved = {"state_before": before, "state_after": state.value}
+    journal.record(action, batch, by, reason=reason, details=moved | details)
+    if before != state:
+        signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
+    return batch
 
 
 # --- never run -------------------------------------------------------------------------------------
@@ -454,7 +533,7 @@ def heartbeat(node_id: int, boot_id: UUID) -> bool:
         return False
     if row.state == NodeState.OFFLINE:
         node = Node.objects.select_related("group").get(pk=node_id)
-        set_node_state(node, _present(node), by=journal.ENGINE, reason="heard again")
+        set_node_state(node, _present(node), by=journal.ENGINE, reason=said(reasons.NODE_HEARD_AGAIN))
         notify(WORK_CHANNEL, node.group_id)
     return True
 

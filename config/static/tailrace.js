@@ -1,5 +1,13 @@
 // What HTML and htmx do not do by themselves: dialogs that open, clocks that run, logs that follow.
 
+// --- the server writes every time as a clock here would ---
+
+const zone = Intl.DateTimeFormat().resolvedOptions().timeZone;
+if (zone && !document.cookie.split("; ").includes(`tz=${zone}`)) {
+  const secure = location.protocol === "https:" ? "; secure" : "";
+  document.cookie = `tz=${zone}; path=/; max-age=31536000; samesite=lax${secure}`;
+}
+
 const place = document.getElementById("dialog");
 
 // --- the confirm step ---
@@ -40,17 +48,19 @@ document.body.addEventListener("keydown", (event) => {
 
 const begun = new WeakMap();
 
-function words(seconds) {
-  const two = (number) => String(number).padStart(2, "0");
-  if (seconds < 60) return `${seconds} s`;
-  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${two(seconds % 60)} s`;
-  return `${Math.floor(seconds / 3600)} h ${two(Math.floor(seconds / 60) % 60)} min`;
+// `forms` are the server's, in the reader's language: under a minute, under an hour, beyond.
+function words(total, forms) {
+  const parts = { seconds: total, minutes: Math.floor(total / 60), hours: Math.floor(total / 3600) };
+  if (parts.minutes) parts.seconds %= 60;
+  if (parts.hours) parts.minutes %= 60;
+  const form = forms.split("|")[parts.hours ? 2 : parts.minutes ? 1 : 0];
+  return form.replace(/%\((\w+)\)(0?)\d?d/g, (_, name, zero) => String(parts[name]).padStart(zero ? 2 : 1, "0"));
 }
 
 setInterval(() => {
   for (const clock of document.querySelectorAll("[data-running-for]")) {
     if (!begun.has(clock)) begun.set(clock, performance.now() - 1000 * clock.dataset.runningFor);
-    clock.textContent = words(Math.floor((performance.now() - begun.get(clock)) / 1000));
+    clock.textContent = words(Math.floor((performance.now() - begun.get(clock)) / 1000), clock.dataset.words);
   }
 }, 1000);
 

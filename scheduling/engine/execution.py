@@ -22,13 +22,14 @@ from django.conf import settings
 from django.db import DataError, InterfaceError, InternalError, OperationalError, connection
 from django_q.exceptions import TimeoutException
 
-from scheduling import calendars, kinds, parameters, transitions
+from scheduling import calendars, kinds, parameters, reasons, transitions
 from scheduling.engine import logs
 from scheduling.engine.watcher import Watcher
 from scheduling.jobs import JobContext, JobFailed, JobStopped
 from scheduling.kinds.process import no_descendant_left
 from scheduling.models import TaskRevision
 from scheduling.models.tasks import Overlap
+from scheduling.reasons import said
 from scheduling.services import settle_overlap
 from scheduling.states import Outcome
 
@@ -136,7 +137,7 @@ def _execute(
             ending = _run_job(claim, started, revision, watched, sink)
         except TimeoutException as error:
             timed_out = error
-            ending = Ending(Outcome.TIMED_OUT, error=f"ended after its time-out of {claim.timeout} s")
+            ending = Ending(Outcome.TIMED_OUT, error=said(reasons.TIMED_OUT, seconds=claim.timeout))
     _leave_no_transaction()
     _with_patience(lambda: sink.flush(final=True))
     following = None if timed_out else worker.next_claim()
@@ -162,7 +163,7 @@ def _run_job(
     except TimeoutException:
         raise
     except JobStopped:
-        return Ending(Outcome.TERMINATED, error="stopped on request")
+        return Ending(Outcome.TERMINATED, error=said(reasons.STOPPED_ON_REQUEST))
     except JobFailed as failure:
         return Ending(
             Outcome.FAILED,
@@ -177,7 +178,7 @@ def _run_job(
         return Ending(Outcome.FAILED, error=sink.redacted(text))
     if claim.timeout and time.monotonic() - began > claim.timeout + 1:
         # It swallowed the alarm and went on.
-        return Ending(Outcome.TIMED_OUT, error=f"went on after its time-out of {claim.timeout} s")
+        return Ending(Outcome.TIMED_OUT, error=said(reasons.TIMED_OUT_LATE, seconds=claim.timeout))
     return Ending(Outcome.SUCCESS, result=result)
 
 
@@ -296,7 +297,7 @@ def _report(
         ended, begun = _with_patience(tell)
     except (DataError, ValueError) as refusal:
         # It cannot be stored (a NUL in a result's text, say): tell so instead of losing the execution.
-        text = _storable(f"the result cannot be stored: {refusal}")
+        text = _storable(said(reasons.RESULT_REFUSED, error=refusal))
         told |= {"outcome": Outcome.FAILED, "result": None, "error": text, "reason": text}
         ended, begun = _with_patience(tell)
     if ended is None:

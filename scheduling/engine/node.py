@@ -36,7 +36,7 @@ from django_q.pusher import pusher
 from django_q.signals import post_spawn
 from django_q.worker import worker
 
-from scheduling import journal, transitions
+from scheduling import journal, reasons, transitions
 from scheduling.engine import execution, recovery
 from scheduling.engine.broker import Identity, InstanceBroker
 from scheduling.engine.channels import Counter, Flag, MessageQueue, ResultQueue, Timer
@@ -44,6 +44,7 @@ from scheduling.errors import NotAvailable
 from scheduling.kinds.process import become_subreaper, end_descendants
 from scheduling.models import DeploymentGroup, Node
 from scheduling.models.journal import Via
+from scheduling.reasons import said
 from scheduling.states import InstanceState
 
 logger = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         workers = {process.pid for process in self.pool}
         recovery.lose(
             (one for one in live if one.worker not in workers),
-            reason=f"worker_lost: the worker process on {self.identity.name} died",
+            reason=said(reasons.WORKER_DIED, node=self.identity.name),
         )
         now, grace = time.monotonic(), settings.TAILRACE["STOP_GRACE"]
         stopping = {one.pk for one in live if one.instance.state == InstanceState.TERMINATING}
@@ -259,7 +260,7 @@ class NodeCluster(Cluster):  # type: ignore[misc]  # django-q2 ships no types
         end_descendants(_ORPHAN_GRACE)
         while not self.stopping.is_set():
             try:
-                recovery.take_over(self.node, reason=f"worker_lost: the workers of {self.node.name} died")
+                recovery.take_over(self.node, reason=said(reasons.WORKERS_DIED, node=self.node.name))
                 self.start()
             except DatabaseError as error:
                 logger.warning("node %s waits for the database: %s", self.node.name, error)
@@ -307,7 +308,7 @@ def register(*, name: str, group: DeploymentGroup, workers: int) -> Node:
     _end_leftovers(name)
     node.group, node.slots = group, workers
     node.save(update_fields=["group", "slots"])
-    recovery.take_over(node, reason=f"worker_lost: node {name} was started anew", confirmed=here)
+    recovery.take_over(node, reason=said(reasons.NODE_STARTED_ANEW, node=name), confirmed=here)
     return node
 
 

@@ -15,10 +15,10 @@ from uuid import UUID
 from django.conf import settings
 from django.db.models import QuerySet
 from django.db.models.functions import Now
-from django.utils.translation import gettext as _
 
-from scheduling import journal, transitions
+from scheduling import journal, reasons, transitions
 from scheduling.models import Execution, Instance, Node
+from scheduling.reasons import said
 from scheduling.services import give_up_waiting, settle_overlap
 from scheduling.states import INSTANCE, InstanceState, NodeState, Outcome
 
@@ -44,7 +44,7 @@ def lose(
     for execution in executions:
         instance = execution.instance
         late = overdue(execution, grace=0)
-        why = _("ended after its time-out, which the job did not obey") if late else reason
+        why = said(reasons.TIMED_OUT_DEAF) if late else reason
         done = transitions.end(
             batch=instance.batch_id,
             instance=instance.pk,
@@ -95,16 +95,16 @@ def take_over(node: Node, *, reason: str, confirmed: bool = True) -> None:
     lose(live_executions(node.pk), reason=reason, confirmed=confirmed)
 
 
-def node_gone(node: Node, *, reason: str, confirmed: bool = False) -> None:
+def node_gone(node: Node, *, reason: str, confirmed: bool = False, by: journal.By = journal.ENGINE) -> None:
     """Mark a node offline and give its work to others, or end what only it could have done.
 
     `confirmed`: all its processes are known to have ended. A crash on the way is made good by
     `finish_absent_nodes`.
     """
-    if not transitions.set_node_state(node, NodeState.OFFLINE, by=journal.ENGINE, reason=reason):
+    if not transitions.set_node_state(node, NodeState.OFFLINE, by=by, reason=reason):
         return
     logger.warning("node %s is offline: %s", node.name, reason)
-    _hand_on(node, reason=f"node_lost: {reason}", confirmed=confirmed)
+    _hand_on(node, reason=said(reasons.NODE_LOST, why=reason), confirmed=confirmed)
 
 
 def _hand_on(node: Node, *, reason: str, confirmed: bool) -> None:
@@ -125,7 +125,11 @@ def finish_absent_nodes() -> int:
     absent = set(waiting.exclude(node__state=NodeState.ONLINE).values_list("node_id", flat=True).distinct())
     for node in Node.objects.filter(pk__in=offline | absent).select_related("group"):
         if node.pk in offline and node.state == NodeState.OFFLINE:
-            _hand_on(node, reason=f"node_lost: {node.name} is offline", confirmed=False)
+            _hand_on(
+                node,
+                reason=said(reasons.NODE_LOST, why=said(reasons.NODE_OFFLINE, node=node.name)),
+                confirmed=False,
+            )
         elif node.state != NodeState.ONLINE:
             give_up_waiting(node)
     return len(offline | absent)
@@ -135,7 +139,7 @@ def node_stopped(node: Node, boot_id: UUID) -> None:
     """Sign a node off that has ended all its processes, unless another life of it has begun already."""
     current = Node.objects.select_related("group").filter(pk=node.pk, boot_id=boot_id).first()
     if current is not None:
-        node_gone(current, reason=f"{node.name} was stopped", confirmed=True)
+        node_gone(current, reason=said(reasons.NODE_STOPPED, node=node.name), confirmed=True)
 
 
 class SilenceWatch:
@@ -158,7 +162,7 @@ class SilenceWatch:
             return 0
         silent = list(Node.objects.silent_for(patience).select_related("group"))
         for node in silent:
-            node_gone(node, reason=_("not heard of for %d s") % patience)
+            node_gone(node, reason=said(reasons.NODE_SILENT, seconds=round(patience)))
         return len(silent)
 
 

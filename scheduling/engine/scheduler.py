@@ -187,5 +187,17 @@ class Scheduler:
                 pass
 
 
+def is_led() -> bool:
+    """Whether some scheduler leads now, as PostgreSQL knows it by the lock that the leader holds."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1"
+            " AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"
+            " AND (classid::bigint << 32 | objid::bigint) = %s)",
+            [LEAD_KEY],
+        )
+        return bool(cursor.fetchone()[0])
+
+
 def _line(error: Exception) -> str:
     return " ".join(str(error).split())

@@ -18,11 +18,11 @@ from django.conf import settings
 from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
-from django.utils.translation import gettext as _
 
-from scheduling import calendars, journal, services
+from scheduling import calendars, journal, reasons, services
 from scheduling.models import Batch, JournalEntry, Node, Task, TaskRevision
 from scheduling.models.tasks import Misfire, Mode, Overlap
+from scheduling.reasons import said
 from scheduling.services import BatchRequest
 from scheduling.states import BATCH, BatchState
 
@@ -113,14 +113,14 @@ class _Firing:
             self._add(task)
         except Exception as error:
             logger.exception("The schedule of task %s (%d) cannot be reckoned", task.name, task.pk)
-            reason = _("Its schedule cannot be reckoned: %s. Save the task with a correct one.") % error
+            reason = said(reasons.UNSCHEDULED, error=error)
             self.entries.append(journal.entry("unscheduled", task, journal.SCHEDULE, reason=reason))
             self.following[task.pk] = None
 
     def _add(self, task: Task) -> None:
         revision, due = task.revision, task.next_due_at
         if revision is None or due is None:
-            raise ValueError(_("the task has no content"))
+            raise ValueError(said(reasons.NO_CONTENT))
         runs, last = _answer(revision, due, self.now)
         following = calendars.next_due(revision, last)
         if due < _grace_begins(self.now):
@@ -151,11 +151,7 @@ class _Firing:
 
     def _record_skip(self, task: Task, due: datetime) -> None:
         earlier = self.unfinished[task.pk]
-        reason = (
-            _("Batch %(id)s of the task is unfinished, and its overlap policy is to skip.") % {"id": earlier}
-            if earlier
-            else _("An earlier batch of the task is unfinished, and its overlap policy is to skip.")
-        )
+        reason = said(reasons.SKIPPED_FOR, batch=earlier) if earlier else said(reasons.SKIPPED)
         details = {"due": due.isoformat(), "unfinished_batch": earlier}
         self.entries.append(
             journal.entry("trigger_skipped", task, journal.SCHEDULE, reason=reason, details=details)
@@ -170,9 +166,7 @@ class _Firing:
             "first_due": due.isoformat(),
             "last_due": last.isoformat(),
         }
-        reason = _("No scheduler fired it within %(seconds)g s of its due time.") % {
-            "seconds": settings.TAILRACE["MISFIRE_GRACE"]
-        }
+        reason = said(reasons.MISFIRED, seconds=f"{settings.TAILRACE['MISFIRE_GRACE']:g}")
         self.entries.append(journal.entry("misfired", task, journal.SCHEDULE, reason=reason, details=details))
 
 
@@ -238,7 +232,7 @@ def _create_alone(request: BatchRequest, firing: _Firing) -> None:
                 "trigger_failed",
                 request.task,
                 journal.SCHEDULE,
-                reason=_("The database refused the batch: %s") % error,
+                reason=said(reasons.BATCH_REFUSED, error=error),
                 details={"due": due},
             )
         )

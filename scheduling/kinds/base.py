@@ -15,7 +15,9 @@ from typing import Any, ClassVar
 
 from django.utils.translation import gettext as _
 
+from scheduling import reasons
 from scheduling.jobs import JobContext, JobFailed
+from scheduling.reasons import said
 
 RESULT_BYTES = 64 * 1024
 """The most that a job's result may take as JSON."""
@@ -141,13 +143,11 @@ def checked_result(result: Any) -> Any:
         text = json.dumps(result, ensure_ascii=False, allow_nan=False)
         size = len(text.encode())
     except (TypeError, ValueError, RecursionError) as error:
-        raise JobFailed(f"the job's result is not JSON: {error}") from error
+        raise JobFailed(said(reasons.RESULT_NOT_JSON, error=error)) from error
     if size > RESULT_BYTES:
-        raise JobFailed(f"the job's result is {size:,} bytes as JSON, and at most {RESULT_BYTES:,} are kept")
+        raise JobFailed(said(reasons.RESULT_TOO_LONG, size=f"{size:,}", most=f"{RESULT_BYTES:,}"))
     if "\\u0000" in text:
-        raise JobFailed(
-            "the job's result is not JSON that PostgreSQL keeps: a text in it holds a NUL character"
-        )
+        raise JobFailed(said(reasons.RESULT_WITH_NUL))
     # As it will be read back: tuples are lists and keys are texts.
     return json.loads(text)
 
@@ -160,8 +160,6 @@ def secret(name: str, context: JobContext) -> str:
     variable = f"TAILRACE_SECRET_{name.upper()}"
     value = os.environ.get(variable)
     if value is None:
-        raise JobFailed(
-            f"the secret {name!r} is not set on this node: start it with {variable} in its environment"
-        )
+        raise JobFailed(said(reasons.SECRET_MISSING, name=repr(name), variable=variable))
     context.log.redact(value)
     return value

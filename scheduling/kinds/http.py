@@ -18,9 +18,10 @@ from urllib.parse import quote
 import httpx
 from django.utils.translation import gettext as _
 
-from scheduling import parameters
+from scheduling import parameters, reasons
 from scheduling.jobs import JobContext, JobFailed, JobStopped
 from scheduling.kinds.base import Kind, SpecReader, secret
+from scheduling.reasons import said
 
 LOGGED_BYTES = 64 * 1024
 """The most of a response's body that the log shows."""
@@ -62,22 +63,22 @@ class HttpKind(Kind):
         try:
             request = _request(spec, context)
         except (parameters.ParameterError, httpx.InvalidURL, ValueError) as error:
-            raise JobFailed(context.log.redacted(f"the request cannot be made: {error}")) from error
+            raise JobFailed(context.log.redacted(said(reasons.REQUEST_IMPOSSIBLE, error=error))) from error
         wait = float(spec.get("connect_timeout", CONNECT_TIMEOUT))
         # A loop of our own, not asyncio.run: that one waits at its end for a name look-up that hangs.
         loop = asyncio.new_event_loop()
         try:
             status, size = loop.run_until_complete(_until_stopped(_exchange(request, wait, context), context))
         except httpx.HTTPError as error:
-            said = str(error) or type(error).__name__
-            raise JobFailed(context.log.redacted(f"no answer from {request.url.host}: {said}")) from error
+            problem = said(reasons.NO_ANSWER, host=request.url.host, error=str(error) or type(error).__name__)
+            raise JobFailed(context.log.redacted(problem)) from error
         finally:
             _close(loop)
         result = {"status": status, "bytes": size}
         expected = spec.get("expect")
         if not (status in expected if expected else 200 <= status < 300):
             wanted = ", ".join(map(str, expected)) if expected else "2xx"
-            raise JobFailed(f"the answer was status {status}, and {wanted} was expected", result=result)
+            raise JobFailed(said(reasons.WRONG_STATUS, status=status, expected=wanted), result=result)
         return result
 
 

@@ -17,8 +17,9 @@ from typing import Any
 
 import django
 
-from scheduling import jobs
+from scheduling import jobs, reasons
 from scheduling.jobs import JobContext, JobFailed, JobStopped
+from scheduling.reasons import said
 
 
 class _StandardOutput:
@@ -55,7 +56,7 @@ def main(reply: int) -> int:
         answer, status = _run(request, stop)
     except JobStopped:
         answer, status = (
-            {"failed": "the job's process was ended by SIGTERM", "exit_code": 143, "result": None},
+            {"failed": said(reasons.JOB_TERMINATED), "exit_code": 143, "result": None},
             143,
         )
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -74,7 +75,7 @@ def _run(request: dict[str, Any], stop: threading.Event) -> tuple[dict[str, Any]
     context = JobContext.from_message(request["context"], log=_StandardOutput(), stop=stop)
     try:
         if job is None:
-            raise JobFailed(f"no job is registered as {request['job']!r} in a process of its own")
+            raise JobFailed(said(reasons.JOB_UNKNOWN_ISOLATED, call=repr(request["job"])))
         return {"result": call(job, context)}, 0
     except JobFailed as failure:
         return {"failed": failure.message, "exit_code": failure.exit_code, "result": failure.result}, 1

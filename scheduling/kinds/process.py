@@ -27,8 +27,10 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import FrameType
 from typing import Any
 
+from scheduling import reasons
 from scheduling.jobs import JobFailed, JobStopped, Log
 from scheduling.kinds import reaper
+from scheduling.reasons import said
 
 _PIPE_BYTES = 1024 * 1024
 _POLL = 0.05
@@ -118,10 +120,7 @@ def run_command(
                 process.stdout.close()
             reaper.remove(scratch)
     if status < 0:
-        raise JobFailed(
-            f"the process that watched over the job was {describe_status(128 - status)}; "
-            "everything that the job had started was ended"
-        )
+        raise JobFailed(said(reasons.KEEPER_DIED, why=describe_status(128 - status)))
     return status
 
 
@@ -129,8 +128,8 @@ def describe_status(status: int) -> str:
     """An exit status of `run_command` in words: `exit code 3`, `killed by SIGKILL`."""
     if status > 128:
         with contextlib.suppress(ValueError):
-            return f"killed by {signal.Signals(status - 128).name}"
-    return f"exit code {status}"
+            return said(reasons.KILLED_BY, signal=signal.Signals(status - 128).name)
+    return said(reasons.EXIT_CODE, code=status)
 
 
 def _start(
@@ -159,14 +158,12 @@ def _start(
         )
     except OSError as error:
         if error.filename == cwd:
-            raise JobFailed(f"cannot run in the directory {cwd!r}: {error.strerror}") from error
+            raise JobFailed(said(reasons.NO_DIRECTORY, directory=repr(cwd), error=error.strerror)) from error
         if error.errno == errno.E2BIG:
-            raise JobFailed(
-                "the command and its environment are too long for a process; pass large values in a file"
-            ) from error
-        raise JobFailed(f"cannot start a process: {error.strerror}") from error
+            raise JobFailed(said(reasons.COMMAND_TOO_LONG)) from error
+        raise JobFailed(said(reasons.NO_PROCESS, error=error.strerror)) from error
     except ValueError as error:
-        raise JobFailed(f"cannot start the command: {error}") from error
+        raise JobFailed(said(reasons.NO_COMMAND, error=error)) from error
     return process
 
 

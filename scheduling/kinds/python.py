@@ -16,10 +16,11 @@ from typing import Any, ClassVar, cast
 
 from django.utils.translation import gettext as _
 
-from scheduling import jobs
+from scheduling import jobs, reasons
 from scheduling.jobs import Job, JobContext, JobFailed, Log
 from scheduling.kinds.base import Kind, SpecReader, checked_result
 from scheduling.kinds.process import describe_status, no_descendant_left, run_command
+from scheduling.reasons import said
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
 _REPLY_BYTES = 1024 * 1024
@@ -47,9 +48,7 @@ class PythonKind(Kind):
             jobs.load_job_modules()
             job = jobs.find(spec["call"])
         if job is None:
-            raise JobFailed(
-                f"no job is registered as {spec['call']!r} on this node; is its code older than the task?"
-            )
+            raise JobFailed(said(reasons.JOB_UNKNOWN, call=repr(spec["call"])))
         if job.isolated:
             return _run_isolated(job, context)
         with no_descendant_left(context.stop_grace), _output_to(context.log):
@@ -78,7 +77,7 @@ def call(job: Job, context: JobContext) -> Any:
             return None
         code = leaving.code if isinstance(leaving.code, int) else 1
         raise JobFailed(
-            context.log.redacted(f"the job called sys.exit({leaving.code!r})"), exit_code=code
+            context.log.redacted(said(reasons.JOB_EXITED, argument=repr(leaving.code))), exit_code=code
         ) from leaving
     return checked_result(result)
 
@@ -102,17 +101,17 @@ def _run_isolated(job: Job, context: JobContext) -> Any:
         reply.seek(0)
         answer = reply.read(_REPLY_BYTES)
     try:
-        said = json.loads(answer)
+        told = json.loads(answer)
     except ValueError:
         # It ended before it could answer: by os._exit, a signal, or the lack of memory.
         raise JobFailed(
-            f"the job's process ended without a result: {describe_status(status)}", exit_code=status
+            said(reasons.JOB_WITHOUT_RESULT, why=describe_status(status)), exit_code=status
         ) from None
-    if "failed" in said:
+    if "failed" in told:
         raise JobFailed(
-            context.log.redacted(said["failed"]), exit_code=said["exit_code"], result=said["result"]
+            context.log.redacted(told["failed"]), exit_code=told["exit_code"], result=told["result"]
         )
-    return said["result"]
+    return told["result"]
 
 
 def _not_registered(call: str) -> str:

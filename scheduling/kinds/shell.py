@@ -26,9 +26,11 @@ from typing import Any, ClassVar
 
 from django.utils.translation import gettext as _
 
+from scheduling import reasons
 from scheduling.jobs import JobContext, JobFailed
 from scheduling.kinds.base import SECRET_NAME, Kind, SpecReader, secret
 from scheduling.kinds.process import describe_status, run_command
+from scheduling.reasons import said
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "TMPDIR")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -98,7 +100,7 @@ def _as_text(name: str, value: Any) -> str:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     if "\0" in text:
-        raise JobFailed(f"the parameter {name!r} holds a NUL character, which no process can be given")
+        raise JobFailed(said(reasons.NUL_IN_PARAMETER, name=repr(name)))
     return text
 
 

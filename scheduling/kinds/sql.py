@@ -26,9 +26,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.generators import fetch
 from psycopg.types.json import Jsonb
 
+from scheduling import reasons
 from scheduling.jobs import JobContext, JobFailed, JobStopped
 from scheduling.kinds.base import Kind, SpecReader
 from scheduling.kinds.statements import Statement, StatementError, split
+from scheduling.reasons import in_words, said
 
 SHOWN_ROWS = 50
 _SHOWN_WIDTH = 60
@@ -54,7 +56,7 @@ class SqlKind(Kind):
         reader = SpecReader(self, spec)
         connection = reader.text("connection")
         if connection is not None and (problem := _connection_problem(connection)):
-            reader.errors["connection"] = problem
+            reader.errors["connection"] = in_words(problem)
         sql = reader.text("sql")
         autocommit = reader.flag("autocommit")
         if sql is not None and (problem := _script_problem(sql, autocommit=bool(autocommit))):
@@ -129,7 +131,7 @@ class _Script:
     def _commit(self) -> None:
         """Commit; a server that answers ROLLBACK had refused something that the script caught itself."""
         if (done := self._send("COMMIT")) != "COMMIT":
-            raise JobFailed(f"the transaction was not committed: the server answered {done}")
+            raise JobFailed(said(reasons.NOT_COMMITTED, answer=done))
 
     def _send(self, query: str) -> str:
         """Run one statement and return its status; of its rows the first few go to the log as they come.
@@ -148,9 +150,7 @@ class _Script:
             if result.status in {pq.ExecStatus.COPY_IN, pq.ExecStatus.COPY_OUT, pq.ExecStatus.COPY_BOTH}:
                 # Nothing else ends a copy that nobody feeds.
                 self.connection.close()
-                raise JobFailed(
-                    "COPY from STDIN or to STDOUT has no place in an sql job; use a python or a shell job"
-                )
+                raise JobFailed(said(reasons.COPY_REFUSED))
             if result.status == pq.ExecStatus.FATAL_ERROR:
                 failure = psycopg.errors.error_from_result(result, self.connection.info.encoding)
                 continue
@@ -209,9 +209,8 @@ def _connected(name: str, url: str, context: JobContext) -> Iterator[psycopg.Con
             make_conninfo("", **{**defaults, **conninfo_to_dict(url)}), autocommit=True
         )
     except psycopg.Error as error:
-        raise JobFailed(
-            context.log.redacted(f"the connection {name!r} does not answer: {str(error).strip()}")
-        ) from error
+        problem = said(reasons.CONNECTION_SILENT, name=repr(name), error=str(error).strip())
+        raise JobFailed(context.log.redacted(problem)) from error
     connection.add_notice_handler(
         lambda notice: context.log.write(f"{notice.severity}: {notice.message_primary}\n")
     )
@@ -266,14 +265,19 @@ def _values(statements: Sequence[Statement], context: JobContext) -> dict[str, A
     for statement in statements:
         for name in sorted(statement.names - set(known)):
             raise JobFailed(
-                f"line {statement.line}: there is no parameter {name!r}; there are {', '.join(sorted(known))}"
+                said(
+                    reasons.NO_SUCH_PARAMETER,
+                    line=statement.line,
+                    name=repr(name),
+                    known=", ".join(sorted(known)),
+                )
             )
     return {name: Jsonb(value) if isinstance(value, dict | list) else value for name, value in known.items()}
 
 
 def _described(error: psycopg.Error, context: JobContext) -> str:
-    said = error.diag.message_primary or str(error).strip() or type(error).__name__
-    parts = [f"{type(error).__name__}: {said}"]
+    primary = error.diag.message_primary or str(error).strip() or type(error).__name__
+    parts = [f"{type(error).__name__}: {primary}"]
     if error.diag.message_detail:
         parts.append(f"({error.diag.message_detail})")
     if error.diag.message_hint:
@@ -286,26 +290,21 @@ def _variable(name: str) -> str:
 
 
 def _connection_problem(name: str) -> str | None:
-    """What is wrong with the connection `name`; never shows any of its URL."""
+    """What is wrong with the connection `name`, as it is stored; never shows any of its URL."""
     url = os.environ.get(_variable(name)) if _CONNECTION_NAME.fullmatch(name) else None
     if url is None:
         known = sorted(key.removeprefix(_PREFIX).lower() for key in os.environ if key.startswith(_PREFIX))
-        return _(
-            "There is no connection “%(name)s” here; there are: %(known)s. Set %(variable)s to its URL."
-        ) % {
-            "name": name,
-            "known": ", ".join(known) or _("none"),
-            "variable": _PREFIX + "<NAME>",
-        }
+        variable = _PREFIX + "<NAME>"
+        if not known:
+            return said(reasons.NO_CONNECTIONS, name=name, variable=variable)
+        return said(reasons.NO_CONNECTION, name=name, known=", ".join(known), variable=variable)
     try:
         conninfo_to_dict(url)
         valid = urlsplit(url).scheme in {"postgres", "postgresql"}
     except (psycopg.ProgrammingError, ValueError):
         valid = False
     if not valid:
-        return _("%(variable)s is not a URL like postgresql://user:password@host:5432/name.") % {
-            "variable": _variable(name)
-        }
+        return said(reasons.CONNECTION_NOT_URL, variable=_variable(name))
     return None
 
 

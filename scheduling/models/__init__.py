@@ -3,6 +3,7 @@
 from scheduling.models.batches import Batch, Execution, Instance, LogChunk
 from scheduling.models.journal import JournalEntry
 from scheduling.models.nodes import DeploymentGroup, Node
+from scheduling.models.saved import SavedFilter
 from scheduling.models.tasks import Task, TaskRevision
 from scheduling.models.teams import Membership, TaskGrant, Team
 
@@ -15,6 +16,7 @@ __all__ = [
     "LogChunk",
     "Membership",
     "Node",
+    "SavedFilter",
     "Task",
     "TaskGrant",
     "TaskRevision",

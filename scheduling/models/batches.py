@@ -75,6 +75,10 @@ class Batch(models.Model):
                 name="batch_unfinished",
                 condition=models.Q(state__in=sorted(BATCH.unfinished)),
             ),
+            # What failed lately, whatever became of the rest.
+            models.Index(
+                fields=["-ended_at"], name="batch_failed", condition=models.Q(state=BatchState.FAILED)
+            ),
             models.Index(
                 fields=["task"],
                 name="batch_held",

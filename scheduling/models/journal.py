@@ -5,7 +5,7 @@ from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
-from scheduling.queries import JournalQuerySet
+from scheduling.queries import ROUTINE, JournalQuerySet
 
 
 class Via(models.TextChoices):
@@ -60,8 +60,24 @@ class JournalEntry(models.Model):
         indexes = [
             models.Index(fields=["object_type", "object_id", "-at"], name="journal_of_object"),
             models.Index(fields=["-at", "-id"], name="journal_newest"),
+            models.Index(fields=["team", "-at", "-id"], name="journal_of_team"),
+            models.Index(fields=["task", "-at", "-id"], name="journal_of_task"),
+            models.Index(fields=["object_name", "-at", "-id"], name="journal_of_name"),
+            # What the engine does all day is left out, so these cost next to nothing to keep.
+            models.Index(
+                fields=["team", "-at", "-id"], name="journal_of_people", condition=~models.Q(via=Via.ENGINE)
+            ),
+            models.Index(
+                fields=["actor", "-at", "-id"], name="journal_of_person", condition=~models.Q(via=Via.ENGINE)
+            ),
+            models.Index(
+                fields=["action", "-at", "-id"],
+                name="journal_of_rare_action",
+                condition=~models.Q(action__in=ROUTINE),
+            ),
         ]
         triggers = [pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "task", "user"])]
 
     def __str__(self) -> str:
-        return f"{self.actor} {self.action} {self.object_type} {self.object_id}"
+        said = f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} ({self.via}) {self.action}"
+        return f"{said} {self.object_type} {self.object_id}" + (f": {self.reason}" if self.reason else "")

@@ -4,6 +4,7 @@ import pgtrigger
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from scheduling.models.checks import legal_values
 from scheduling.queries import TaskQuerySet
@@ -22,7 +23,7 @@ class Trigger(models.TextChoices):
 
     CRON = "cron", _("Cron")
     FIXED_RATE = "fixed_rate", _("Fixed rate")
-    WORKFLOW = "workflow", _("Workflow")
+    WORKFLOW = "workflow", pgettext_lazy("trigger", "Workflow")
     MANUAL = "manual", _("Manual")
 
 

@@ -7,8 +7,12 @@ the journal, and is usable as it stands from `manage.py shell`:
 """
 
 from scheduling.services.batches import BatchRequest, Slot, create_batches, settle_overlap, slots_of, trigger
+from scheduling.services.bulk import MOST_AT_ONCE, BulkResult, Refused, rerun_all, stop_all
+from scheduling.services.incidents import disable_group, enable_group
+from scheduling.services.judgement import mark, rejudge
 from scheduling.services.nodes import drain, give_up_waiting, undrain
 from scheduling.services.operations import rerun, rerun_instance, stop, stop_instance
+from scheduling.services.saved import make_default, rename_filter, save_filter
 from scheduling.services.tasks import SCHEDULE_CHANNEL, content_digest, save_task, set_enabled
 from scheduling.services.teams import (
     canonical,
@@ -26,8 +30,11 @@ from scheduling.services.teams import (
 )
 
 __all__ = [
+    "MOST_AT_ONCE",
     "SCHEDULE_CHANNEL",
     "BatchRequest",
+    "BulkResult",
+    "Refused",
     "Slot",
     "canonical",
     "content_digest",
@@ -35,14 +42,22 @@ __all__ = [
     "create_group",
     "create_team",
     "delete",
+    "disable_group",
     "drain",
+    "enable_group",
     "give_up_waiting",
     "grant",
     "granted_on",
+    "make_default",
+    "mark",
+    "rejudge",
     "remove_member",
+    "rename_filter",
     "rerun",
+    "rerun_all",
     "rerun_instance",
     "revoke",
+    "save_filter",
     "save_task",
     "set_enabled",
     "set_grants",
@@ -51,6 +66,7 @@ __all__ = [
     "settle_staff",
     "slots_of",
     "stop",
+    "stop_all",
     "stop_instance",
     "trigger",
     "undrain",

@@ -12,11 +12,12 @@ from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from scheduling import bulk, journal, transitions, validation
+from scheduling import bulk, journal, reasons, transitions, validation
 from scheduling.errors import TransitionRefused
 from scheduling.models import Batch, Instance, Node, Task, TaskRevision
 from scheduling.models.batches import Cause
 from scheduling.models.tasks import Mode, Overlap, Trigger
+from scheduling.reasons import said
 from scheduling.states import BatchState
 
 # How long a rerun waits for the node that ran it last before any other may take it, in seconds.
@@ -103,7 +104,7 @@ def _new_batch(request: BatchRequest, now: datetime) -> Batch:
         trigger=request.trigger,
         scheduled_for=request.scheduled_for,
         state=BatchState.FAILED if empty else BatchState.WAITING,
-        reason=_("No node of the deployment group is online") if empty else "",
+        reason=said(reasons.NO_NODE_ONLINE) if empty else "",
         parameters=dict(request.parameters),
         success_ratio=request.revision.success_ratio,
         held=request.held,
@@ -219,7 +220,7 @@ def settle_overlap(task_id: int) -> None:
             # It may end by itself at this very moment, which is as good.
             with suppress(TransitionRefused):
                 transitions.stop_batch(
-                    batch.pk, by=journal.SCHEDULE, reason=_("replaced by batch %d") % held[-1].pk
+                    batch.pk, by=journal.SCHEDULE, reason=said(reasons.REPLACED, batch=held[-1].pk)
                 )
         still = Batch.objects.unfinished().filter(task=task).order_by("held", "id").first()
         if still is not None and still.held:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from scheduling import journal, transitions
+from scheduling import journal, reasons, transitions
 from scheduling.errors import TransitionRefused
 from scheduling.models import Node
+from scheduling.reasons import said
 from scheduling.services.batches import settle_overlap
 from scheduling.states import NodeState
 
@@ -56,6 +57,6 @@ def _lock_node(node: Node) -> Node:
 
 def give_up_waiting(node: Node) -> None:
     """End what waits for a node that does not claim and can run nowhere else; settle what was held by it."""
-    reason = _("Node %(node)s is %(state)s") % node_words(node)
+    reason = said(reasons.NODE_IS, node=node.name, state=node.state)
     for task_id in {batch.task_id for batch in transitions.give_up_waiting(node, reason=reason)}:
         settle_overlap(task_id)

@@ -46,13 +46,33 @@ def rerun(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
     reason, and if none is online nothing is begun (NotAvailable). Other modes prefer the nodes of the
     source and fall back. Raises TransitionRefused when the source has not ended or never ran.
     """
-    source = Batch.objects.select_related("task__revision", "revision", "group").get(pk=batch.pk)
+    source = Batch.objects.for_rerun().get(pk=batch.pk)
+    slots, absent = slots_of_rerun(source)
+    with transaction.atomic():
+        lock_task(source.task)
+        held = held_by_overlap(source.task)
+        [again] = create_batches([rerun_request(source, slots, held=held, by=by, reason=reason)])
+    for node in absent:
+        give_up_waiting(node)
+    if held:
+        settle_overlap(source.task_id)
+    again.refresh_from_db()
+    return again
+
+
+def slots_of_rerun(source: Batch) -> tuple[list[Slot], list[Node]]:
+    """Where the instances of a rerun of `source` go, and which of their own nodes are not online.
+
+    `source` is one of `Batch.objects.for_rerun()`. Raises TransitionRefused or NotAvailable as `rerun` does.
+    """
     if not source.can_rerun:
         raise TransitionRefused(
             _("Batch %(id)s is %(state)s; only a finished batch can be rerun.")
             % {"id": source.pk, "state": source.get_state_display().lower()}
         )
-    instances = list(source.instances.select_related("node").order_by("number"))
+    instances = list(source.instances.all())
+    if not instances:
+        return slots_of(source.revision, Node.objects.online().filter(group_id=source.group_id)), []
     slots = [
         Slot(
             number=instance.number,
@@ -68,35 +88,28 @@ def rerun(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
         for instance in instances
         if instance.pinned and instance.node is not None and instance.node.state != NodeState.ONLINE
     ]
-    if instances and len(absent) == len(instances):
+    if len(absent) == len(instances):
         raise NotAvailable(
             _("A broadcast reruns on its own nodes, and none of them is online: %(nodes)s.")
             % {"nodes": ", ".join(node.name for node in absent)}
         )
-    if not instances:
-        slots = slots_of(source.revision, Node.objects.online().filter(group_id=source.group_id))
-    with transaction.atomic():
-        lock_task(source.task)
-        held = held_by_overlap(source.task)
-        request = BatchRequest(
-            task=source.task,
-            revision=source.revision,
-            trigger=Trigger.MANUAL,
-            scheduled_for=source.scheduled_for,
-            slots=slots,
-            parameters=source.parameters,
-            held=held,
-            rerun_of=source,
-            reason=reason,
-            by=by,
-        )
-        [again] = create_batches([request])
-    for node in {node.pk: node for node in absent}.values():
-        give_up_waiting(node)
-    if held:
-        settle_overlap(source.task_id)
-    again.refresh_from_db()
-    return again
+    return slots, list({node.pk: node for node in absent}.values())
+
+
+def rerun_request(source: Batch, slots: list[Slot], *, held: bool, by: journal.By, reason: str) -> BatchRequest:
+    """The batch that reruns `source`."""
+    return BatchRequest(
+        task=source.task,
+        revision=source.revision,
+        trigger=Trigger.MANUAL,
+        scheduled_for=source.scheduled_for,
+        slots=slots,
+        parameters=source.parameters,
+        held=held,
+        rerun_of=source,
+        reason=reason,
+        by=by,
+    )
 
 
 def rerun_instance(instance: Instance, *, by: journal.By = None, reason: str = "") -> Instance:

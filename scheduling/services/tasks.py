@@ -74,13 +74,21 @@ def content_digest(content: Mapping[str, Any]) -> str:
 
 
 @transaction.atomic
-def set_enabled(task: Task, enabled: bool, *, by: journal.By = None, reason: str = "") -> Task:
+def set_enabled(
+    task: Task,
+    enabled: bool,
+    *,
+    by: journal.By = None,
+    reason: str = "",
+    details: Mapping[str, Any] | None = None,
+) -> Task:
     """Switch a task's schedule on or off; what runs goes on. Its due times begin anew from now."""
     task = Task.objects.select_for_update(of=("self",)).select_related("revision").get(pk=task.pk)
     if task.enabled != enabled and task.revision is not None:
         task.enabled = enabled
         task.next_due_at = calendars.next_due(task.revision, timezone.now()) if enabled else None
         task.save(update_fields=["enabled", "next_due_at"])
-        journal.record("enabled" if enabled else "disabled", task, by, reason=reason)
+        action = "enabled" if enabled else "disabled"
+        journal.record(action, task, by, reason=reason, details=dict(details or {}))
         transitions.notify(SCHEDULE_CHANNEL)
     return task

@@ -1,16 +1,26 @@
-"""How pages write times, durations, counters and output."""
+"""How pages write states, counters, actions, times, durations and output.
+
+A list page shows each of these fifty times or more and is asked for every two seconds, so tags build their
+markup themselves, from words that are translated once a language: a template within a template, or a
+`gettext` for each word, would be most of what a page costs. Whatever is not our own is escaped here.
+"""
 
 from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import cache
+from html import escape
 from typing import Any
 
 from django import template
+from django.db.models import Model
+from django.forms import BoundField
+from django.templatetags.static import static
+from django.urls import get_script_prefix, get_urlconf, reverse
 from django.utils import timezone
-from django.utils.formats import date_format
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
+from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
 register = template.Library()
@@ -20,18 +30,255 @@ NOTHING = "–"
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
+class Words:
+    """The words of one language that rows are made of."""
+
+    def __init__(self) -> None:
+        self.running = _("Running")
+        self.succeeded = _("%(done)d of %(total)d succeeded")
+        self.counts = {
+            "failed": _("%d failed"),
+            "timed_out": _("%d timed out"),
+            "terminated": _("%d terminated"),
+            "running": _("%d running"),
+            "waiting": _("%d waiting"),
+        }
+        self.verbs = {"stop": _("Stop"), "rerun": _("Rerun")}
+        self.actions = {
+            ("batch", "stop"): _("Stop batch %d"),
+            ("batch", "rerun"): _("Rerun batch %d"),
+            ("instance", "stop"): _("Stop instance %d"),
+            ("instance", "rerun"): _("Rerun instance %d"),
+        }
+        self.labels = {"due": _("due"), "started": _("started"), "took": _("took")}
+        self.tick = _("Tick batch %d")
+        self.copy = _("Copy the ID %d")
+        self.rerun = _("rerun")
+        self.held = _("held")
+        self.why_held = _("Waits for an earlier batch of its task")
+        self.late = _("%s late")
+        self.milliseconds = _("%(milliseconds)d ms")
+        self.seconds = _("%(seconds)d s")
+        self.tenths = _("%(seconds).1f s")
+        self.minutes = _("%(minutes)d min %(seconds)02d s")
+        self.hours = _("%(hours)d h %(minutes)02d min")
+        # For the clock that runs on in the browser.
+        self.clock = f"{self.seconds}|{self.minutes}|{self.hours}"
+
+
+@cache
+def _words_in(language: str | None) -> Words:
+    return Words()
+
+
+def words() -> Words:
+    """The words of the language that is active."""
+    return _words_in(get_language())
+
+
+@cache
+def _choices(model: type[Model], field: str, language: str | None) -> dict[str, str]:
+    described: Any = model._meta.get_field(field)
+    return {str(value): str(label) for value, label in described.flatchoices}
+
+
+def _choice(of: Model, field: str) -> str:
+    """What `of.get_<field>_display()` says, which translates every choice of the field to say one."""
+    value = getattr(of, field)
+    return _choices(type(of), field, get_language()).get(value, value)
+
+
+# --- addresses and icons ---------------------------------------------------------------------------
+
+_ANY_ID = 7_777_777_777
+
+
+@register.simple_tag
+def address(name: str, pk: int) -> str:
+    """What `{% url name pk %}` says, without resolving it anew for every row."""
+    before, after = _around_id(name, get_script_prefix(), get_urlconf())
+    return f"{before}{int(pk)}{after}"
+
+
+@cache
+def _around_id(name: str, prefix: str, urlconf: str | None) -> tuple[str, str]:
+    before, _mark, after = reverse(name, args=[_ANY_ID]).partition(str(_ANY_ID))
+    return before, after
+
+
+@register.simple_tag
+def icon(name: str) -> SafeString:
+    """A drawing of the sprite; what it means is said beside it."""
+    return _icon(name, get_script_prefix())
+
+
+@cache
+def _icon(name: str, prefix: str) -> SafeString:
+    return SafeString(
+        f'<svg aria-hidden="true"><use href="{escape(static("icons.svg"))}#{escape(name)}"/></svg>'
+    )
+
+
+# --- states and counters ---------------------------------------------------------------------------
+
+
+@register.simple_tag
+def state(of: Any) -> SafeString:
+    """The chip of the state of a batch, an instance or a node: its glyph and its word."""
+    return _chip(of.state, _choice(of, "state"))
+
+
+@register.simple_tag
+def outcome(of: Any) -> SafeString:
+    """The chip of how an execution ended, or that it runs."""
+    return _chip(of.outcome, _choice(of, "outcome")) if of.outcome else _chip("running", words().running)
+
+
+def _chip(identifier: str, word: str) -> SafeString:
+    known = escape(identifier)
+    return SafeString(f'<span class="state" data-state="{known}">{icon(identifier)}{escape(word)}</span>')
+
+
+@register.simple_tag
+def held(batch: Any) -> SafeString | str:
+    """A tag on what waits for an earlier batch of its task."""
+    if not batch.held:
+        return ""
+    said = words()
+    return SafeString(f' <span class="tag" title="{escape(said.why_held)}">{escape(said.held)}</span>')
+
+
+@register.simple_tag
+def counters(row: Any) -> SafeString:
+    """How the instances of a BatchRow stand, as a bar and in words that leave out what is none."""
+    batch, said = row.batch, words()
+    total = batch.total
+    counts = {
+        "success": batch.succeeded,
+        "failed": batch.failed,
+        "timed_out": batch.timed_out,
+        "terminated": batch.terminated,
+        "running": row.running,
+        "waiting": 0 if batch.is_finished else row.waiting,
+    }
+    spoken = [said.succeeded % {"done": batch.succeeded, "total": total}]
+    bar, text, at = "", "", 0.0
+    for identifier, count in counts.items():
+        if not count:
+            continue
+        if identifier != "success":
+            phrase = said.counts[identifier] % count
+            spoken.append(phrase)
+            # A count and its word stay on one line.
+            phrase = phrase.replace(" ", "\N{NO-BREAK SPACE}")
+            bad = identifier in {"failed", "timed_out"}
+            text += f' · <span data-tone="failed">{escape(phrase)}</span>' if bad else f" · {escape(phrase)}"
+        if identifier != "waiting" and total:
+            width = min(100 * count / total, 100 - at)
+            bar += f'<rect data-state="{identifier}" x="{at:.2f}" width="{width:.2f}" height="6"/>'
+            at += width
+    return SafeString(
+        '<div class="counters"><svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" '
+        f'aria-label="{escape(", ".join(spoken))}">{bar}</svg>'
+        f'<small aria-hidden="true">{batch.succeeded} / {total}{text}</small></div>'
+    )
+
+
+# --- what names a batch, and what is done to it ----------------------------------------------------
+
+
+@register.simple_tag
+def tick(row: Any) -> SafeString | str:
+    """The box that ticks a BatchRow for what is done to many, if its user may do anything to it."""
+    if not row.may_act:
+        return ""
+    pk = row.batch.pk
+    return SafeString(
+        f'<input type="checkbox" class="tick" id="tick-batch-{pk}" name="batch" value="{pk}" form="bulk" '
+        f'aria-label="{escape(words().tick % pk)}">'
+    )
+
+
+@register.simple_tag
+def batch_id(pk: int) -> SafeString:
+    """The id `pk` as a link to its batch, and a button that copies it."""
+    return SafeString(
+        f'<a class="id" id="open-batch-{pk}" href="{address("batch-detail", pk)}">{pk}</a>'
+        f'<button type="button" class="copy" id="copy-{pk}" data-copy="{pk}" '
+        f'aria-label="{escape(words().copy % pk)}">{icon("copy")}</button>'
+    )
+
+
+@register.simple_tag
+def task_of(batch: Any) -> SafeString:
+    """The task and the group of a batch, one above the other."""
+    name = escape(batch.task.name)
+    return SafeString(f'<span title="{name}">{name}</span><small>{escape(batch.group.name)}</small>')
+
+
+@register.simple_tag
+def begun_by(batch: Any) -> SafeString:
+    """The trigger of a batch and who began it, one above the other."""
+    said, who = words(), escape(batch.actor)
+    again = f' <span class="tag">{escape(said.rerun)}</span>' if batch.rerun_of_id else ""
+    return SafeString(f'{escape(_choice(batch, "trigger"))}{again}<small title="{who}">{who}</small>')
+
+
+@register.simple_tag
+def actions(row: Any, *, icons: bool = False) -> SafeString:
+    """The stop or rerun button of a BatchRow or InstanceRow, as far as its user may; `icons`: without words."""
+    mark: str = row.mark
+    may = {"stop": row.may_stop, "rerun": row.may_rerun}
+    return SafeString("".join(_button(mark, verb, icons) for verb, is_so in may.items() if is_so))
+
+
+def _button(mark: str, verb: str, icons: bool) -> str:
+    kind, _dash, pk = mark.partition("-")
+    said, where = words(), address(f"{kind}-{verb}", int(pk))
+    word = escape(said.verbs[verb])
+    look = ("button danger" if verb == "stop" else "button") + (" glyph" if icons else "")
+    tip = f' title="{word}"' if icons else ""
+    return (
+        f'<a class="{look}" id="{verb}-{mark}" href="{where}" data-action="{verb}" '
+        f'aria-label="{escape(said.actions[kind, verb] % int(pk))}"{tip} hx-get="{where}" hx-target="#dialog">'
+        f"{icon(verb)}{'' if icons else word}</a>"
+    )
+
+
+# --- filters ---------------------------------------------------------------------------------------
+
+
+@register.simple_tag
+def boxes(field: BoundField) -> SafeString:
+    """The boxes of a field of several choices, as its widget says them in twenty templates."""
+    name, chosen = field.html_name, {str(value) for value in field.value() or []}
+    described: Any = field.field
+    return SafeString(
+        "".join(
+            f'<label><input type="checkbox" name="{name}" value="{escape(str(value))}" id="id_{name}_{number}"'
+            f"{' checked' if str(value) in chosen else ''}> {escape(str(text))}</label>"
+            for number, (value, text) in enumerate(described.choices)
+        )
+    )
+
+
+# --- times -----------------------------------------------------------------------------------------
+
+
 @register.filter
 def when(moment: datetime | None) -> SafeString | str:
     """A `<time>`: the clock, and the day when that is not today; its title says all."""
     if moment is None:
         return NOTHING
-    local, now = timezone.localtime(moment), timezone.localtime()
-    clock, day = date_format(local, "H:i:s"), ""
-    if local.date() != now.date():
-        day = date_format(local, "m-d" if local.year == now.year else "Y-m-d")
-    whole = f"{local:%Y-%m-%d %H:%M:%S}.{local.microsecond // 1000:03d} {local.tzname()}"
-    dated = format_html(" <small>{}</small>", day) if day else ""
-    return format_html('<time datetime="{}" title="{}">{}{}</time>', local.isoformat(), whole, clock, dated)
+    zone = timezone.get_current_timezone()
+    local, today = moment.astimezone(zone), datetime.now(zone)
+    clock = f"{local.hour:02d}:{local.minute:02d}:{local.second:02d}"
+    day = f"{local.month:02d}-{local.day:02d}"
+    dated = ""
+    if (local.year, local.month, local.day) != (today.year, today.month, today.day):
+        dated = f" <small>{day if local.year == today.year else f'{local.year}-{day}'}</small>"
+    whole = f"{local.year:04d}-{day} {clock}.{local.microsecond // 1000:03d} {escape(local.tzname() or '')}"
+    return SafeString(f'<time datetime="{local.isoformat()}" title="{whole}">{clock}{dated}</time>')
 
 
 @register.simple_tag
@@ -42,46 +289,44 @@ def took(started: datetime | None, ended: datetime | None) -> SafeString | str:
     passed = (ended or timezone.now()) - started
     if ended is None:
         seconds = max(0, int(passed.total_seconds()))
-        return format_html('<span data-running-for="{}">{}</span>', seconds, duration(passed))
+        shown = f'data-running-for="{seconds}" data-words="{escape(words().clock)}"'
+        return SafeString(f"<span {shown}>{escape(duration(passed))}</span>")
     return duration(passed)
+
+
+@register.simple_tag
+def label(name: str) -> SafeString:
+    """What a cell is about, where a narrow screen has no head above it."""
+    return SafeString(f' data-label="{escape(words().labels[name])}"')
+
+
+@register.simple_tag
+def late(row: Any) -> SafeString | str:
+    """By how much a BatchRow started, or is, later than due; nothing when it is not late."""
+    passed: timedelta | None = row.late_by
+    if passed is None:
+        return ""
+    return SafeString(f'<small data-tone="late">{escape(words().late % duration(passed))}</small>')
 
 
 @register.filter
 def duration(passed: timedelta) -> str:
     """A length of time in the two units that matter."""
-    seconds = max(0.0, passed.total_seconds())
+    said, seconds = words(), max(0.0, passed.total_seconds())
     if seconds < 1:
-        return _("%d ms") % (seconds * 1000)
+        return said.milliseconds % {"milliseconds": seconds * 1000}
     if seconds < 10:
-        return _("%.1f s") % seconds
+        return said.tenths % {"seconds": seconds}
     if seconds < 60:
-        return _("%d s") % seconds
+        return said.seconds % {"seconds": seconds}
     minutes, rest = divmod(int(seconds), 60)
     if minutes < 60:
-        return _("%(minutes)d min %(seconds)02d s") % {"minutes": minutes, "seconds": rest}
+        return said.minutes % {"minutes": minutes, "seconds": rest}
     hours, minutes = divmod(minutes, 60)
-    return _("%(hours)d h %(minutes)02d min") % {"hours": hours, "minutes": minutes}
+    return said.hours % {"hours": hours, "minutes": minutes}
 
 
 @register.filter
 def printable(text: str) -> str:
     """Output as a page can show it: without a terminal's escape sequences."""
     return _ESCAPES.sub("", text) if "\x1b" in text else text
-
-
-@register.filter
-def segments(row: Any) -> list[dict[str, str]]:
-    """The parts of a batch's counters bar, as positions and widths in per cent."""
-    total = row.batch.total
-    parts, at = [], 0.0
-    for state, count in (
-        ("success", row.batch.succeeded),
-        ("failed", row.not_succeeded),
-        ("terminated", row.batch.terminated),
-        ("running", row.running),
-    ):
-        if count and total:
-            width = min(100 * count / total, 100 - at)
-            parts.append({"state": state, "x": f"{at:.2f}", "width": f"{width:.2f}"})
-            at += width
-    return parts

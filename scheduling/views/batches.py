@@ -1,37 +1,47 @@
-"""The execution records and the page of one batch, each with the live view that keeps it fresh."""
+"""The execution records, and the live view, the count and the suggestions that keep the list useful."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from django.conf import settings
 from django.http import Http404, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest, NotFoundMessage
-from scheduling.filters import BASIC, WORKFLOW, BatchFilter
-from scheduling.models import Batch, Instance
-from scheduling.permissions import visible
-from scheduling.queries import BadCursor, Cursor, Page, newest_first
-from scheduling.views.rows import BatchRow, InstanceRow, difference, shown_by
+from scheduling.filters import BatchFilter
+from scheduling.models import Batch, SavedFilter
+from scheduling.queries import BadCursor, Cursor, Page, capped_count, newest_first
+from scheduling.services import MOST_AT_ONCE
+from scheduling.views.live import NOTHING_NEW, STOP_POLLING
+from scheduling.views.rows import BatchRow, difference, shown_by
 
-NOTHING_NEW = 204
-STOP_POLLING = 286
+# The name of this list among the saved filters.
+PAGE = "batches"
 PAGE_SIZE = 50
-INSTANCES_SIZE = 100
-RERUNS_SHOWN = 20
-
-
-# --- the list --------------------------------------------------------------------------------------
+# Nobody reads further, and counting does not get slower.
+MOST_COUNTED = 10_000
 
 
 @require_safe
 def batch_list(request: HtmxRequest) -> HttpResponse:
-    """Execution records: one tab, filtered, newest first, in keyset pages."""
+    """Execution records: one tab, filtered, newest first, in keyset pages.
+
+    Opened bare, the page applies the filter that its reader made the default.
+    """
+    if not request.GET and (query := _default_query(request)):
+        return redirect(f"{request.path}?{query}")
     context = _list(request)
+    context |= {
+        "saved": list(SavedFilter.objects.filter(user=request.user.pk, page=PAGE)),
+        "count": _known_count(context),
+        "most_at_once": MOST_AT_ONCE,
+    }
+    if not context["rows"]:
+        context |= _emptiness(request, context["filters"])
     return render(request, "scheduling/batch_list.html", context, status=context["status"])
 
 
@@ -55,29 +65,42 @@ def batch_list_changes(request: HtmxRequest) -> HttpResponse:
     )
 
 
+@require_safe
+def batch_list_count(request: HtmxRequest) -> HttpResponse:
+    """How many batches match, asked apart so that the page need not wait for it."""
+    filters = BatchFilter(request.GET, user=request.user)
+    count = capped_count(filters.rows_of(), MOST_COUNTED)
+    return render(request, "scheduling/batch_list.html#count", {"count": _said_count(count)})
+
+
+def _default_query(request: HtmxRequest) -> str | None:
+    defaults = SavedFilter.objects.filter(user=request.user.pk, page=PAGE, is_default=True)
+    return defaults.values_list("query", flat=True).first()
+
+
 def _list(request: HtmxRequest) -> dict[str, Any]:
-    tab = WORKFLOW if request.GET.get("tab") == WORKFLOW else BASIC
-    filters = BatchFilter(request.GET, tab=tab, request=request)
+    filters = BatchFilter(request.GET, user=request.user)
+    valid = filters.is_valid()
     page = _page_of(request, filters.rows_of().for_rows())
     rows = BatchRow.of(page.rows, request.user)
-    valid = filters.is_valid()
-    exact = valid and bool(filters.form.cleaned_data["batch"])
-    grows = valid and not exact and page.newer is None
-    query = request.GET.copy()
-    for name in ("older", "newer"):
-        query.pop(name, None)
     return {
-        "tab": tab,
+        "tab": filters.tab,
         "filters": filters,
         "page": page,
         "rows": rows,
         "shown": shown_by(rows),
-        "at_rest": not grows and all(row.batch.is_finished for row in rows),
-        "query": query.urlencode(),
+        "at_rest": not (valid and _grows(filters, page)) and all(row.batch.is_finished for row in rows),
+        "query": filters.query,
         "asked": request.GET.urlencode(),
         "time_zone": timezone.get_current_timezone_name(),
         "status": 200 if valid else 422,
     }
+
+
+def _grows(filters: BatchFilter, page: Page[Batch]) -> bool:
+    """Whether a batch that begins from now on may come in on this page."""
+    until = filters.bounds[1]
+    return page.newer is None and not filters.names_batches and (until is None or until > timezone.now())
 
 
 def _page_of(request: HtmxRequest, batches: Any) -> Page[Batch]:
@@ -93,78 +116,23 @@ def _page_of(request: HtmxRequest, batches: Any) -> Page[Batch]:
     return newest_first(batches, size=PAGE_SIZE, **cursors)
 
 
-# --- one batch -------------------------------------------------------------------------------------
+def _known_count(context: dict[str, Any]) -> str | None:
+    """The count when the page itself tells it: it holds all there is."""
+    page = context["page"]
+    return _said_count(len(page.rows)) if page.older is None and page.newer is None else None
 
 
-@require_safe
-def batch_detail(request: HtmxRequest, pk: int) -> HttpResponse:
-    """A batch: its facts and its instances by number, a hundred a page."""
-    batch = visible(Batch.objects.for_page(), request.user, pk=pk)
-    context = batch_context(request, batch)
-    context["reruns"] = list(
-        batch.reruns.visible_to(request.user).order_by("pk").only("pk", "state")[:RERUNS_SHOWN]
-    )
-    return render(request, "scheduling/batch_detail.html", context)
+def _said_count(count: int) -> str:
+    return f"{MOST_COUNTED:,}+" if count > MOST_COUNTED else f"{count:,}"
 
 
-@require_safe
-def batch_changes(request: HtmxRequest, pk: int) -> HttpResponse:
-    """What differs on a batch's page since it last asked."""
-    batch = visible(Batch.objects.for_page(), request.user, pk=pk)
-    context = batch_context(request, batch)
-    changes = difference(request, [context["row"], *context["instances"].rows])
-    at_rest = context["at_rest"]
-    if not changes and not at_rest:
-        return HttpResponse(status=NOTHING_NEW)
-    context |= {
-        "changes": changes,
-        "head_changed": context["row"] in changes.changed,
-        "changed_rows": [row for row in changes.changed if row is not context["row"]],
-    }
-    return render(
-        request, "scheduling/batch_detail.html#changes", context, status=STOP_POLLING if at_rest else 200
-    )
-
-
-@dataclass(frozen=True)
-class InstancePage:
-    """A page of a batch's instances by number; `after` and `before` are the numbers its neighbours begin at."""
-
-    rows: list[InstanceRow]
-    first: int
-    following: int | None
-    preceding: int | None
-
-
-def batch_context(request: HtmxRequest, batch: Batch) -> dict[str, Any]:
-    """What the page of `batch` (from `for_page`) and its fragments show."""
-    [row] = BatchRow.of([batch], request.user)
-    instances = _instances_of(request, batch)
+def _emptiness(request: HtmxRequest, filters: BatchFilter) -> dict[str, Any]:
+    """Why there are no rows, as far as it can be told: no batch at all, or older than is kept."""
+    days = settings.TAILRACE.get("RETENTION_DAYS")
+    until = filters.bounds[1] if filters.is_valid() else None
     return {
-        "batch": batch,
-        "row": row,
-        "instances": instances,
-        "shown": shown_by([row, *instances.rows]),
-        "at_rest": batch.is_finished and all(each.instance.is_finished for each in instances.rows),
-        "time_zone": timezone.get_current_timezone_name(),
+        "none_at_all": not Batch.objects.visible_to(request.user).exists(),
+        "removed_after": days
+        if days and until and (timezone.now() - until).total_seconds() > 86400 * days
+        else None,
     }
-
-
-def _instances_of(request: HtmxRequest, batch: Batch) -> InstancePage:
-    given = request.GET.get("from", "0")
-    first = int(given) if given.isascii() and given.isdigit() and len(given) < 10 else 0
-    # Numbers are dense from 0, so a page is a range of them.
-    found = list(
-        Instance.objects.filter(batch=batch, number__gte=first)
-        .select_related("node")
-        .order_by("number")[:INSTANCES_SIZE]
-    )
-    for instance in found:
-        instance.batch = batch
-    end = first + INSTANCES_SIZE
-    return InstancePage(
-        rows=InstanceRow.of(found, request.user),
-        first=first,
-        following=end if end < batch.total else None,
-        preceding=max(0, first - INSTANCES_SIZE) if first else None,
-    )

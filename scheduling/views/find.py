@@ -49,4 +49,4 @@ def _address(thing: Task | Batch | Instance) -> str:
         case Instance():
             return reverse("instance-detail", args=[thing.pk])
         case _:
-            return f"{reverse('batch-list')}?task={thing.pk}"
+            return reverse("task-detail", args=[thing.pk])

@@ -14,7 +14,7 @@ from config.http import HtmxRequest, NotFoundMessage
 from scheduling.models import Execution, Instance, LogChunk
 from scheduling.permissions import visible
 from scheduling.queries import log_after
-from scheduling.views.batches import NOTHING_NEW, STOP_POLLING
+from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.rows import ExecutionRow, InstanceRow, difference, shown_by
 
 # What is kept of one log is bounded in bytes (about 1.3 MB), not in chunks: a slow job writes many small ones.

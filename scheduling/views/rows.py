@@ -9,13 +9,19 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Protocol
 
 from django.http import HttpRequest
+from django.utils import timezone
 
 from scheduling.models import Batch, Execution, Instance
+from scheduling.models.tasks import SCHEDULED
 from scheduling.permissions import RERUN, STOP, User
 from scheduling.states import BatchState
+
+# From when on a start is called late: a scheduler is not, a busy group is.
+LATE = timedelta(seconds=5)
 
 SHOWN_HEADER = "X-Shown"
 
@@ -30,7 +36,8 @@ class Row(Protocol):
     def digest(self) -> str: ...
 
 
-def _digest(*shown: Any) -> str:
+def digest_of(*shown: Any) -> str:
+    """A short digest of the `repr` of what is shown."""
     return f"{zlib.crc32(repr(shown).encode()):08x}"
 
 
@@ -42,20 +49,31 @@ class BatchRow:
     running: int
     may_stop: bool
     may_rerun: bool
+    # Whatever its state: it may be one of many that something is done to.
+    may_act: bool
 
     @classmethod
     def of(cls, batches: Sequence[Batch], user: User) -> list[BatchRow]:
         """One row a batch, in two queries however many there are (one of them for the user's roles)."""
         executing = Instance.objects.executing_by_batch(batches)
-        return [
-            cls(
-                batch=batch,
-                running=executing.get(batch.pk, 0),
-                may_stop=batch.can_stop and user.has_perm(STOP, batch),
-                may_rerun=batch.can_rerun and user.has_perm(RERUN, batch),
+        allowed: dict[tuple[int, int], tuple[bool, bool]] = {}
+        rows = []
+        for batch in batches:
+            # A page shows many batches of few tasks, and it is teams and tasks that permissions are about.
+            owner = (batch.team_id, batch.task_id)
+            if owner not in allowed:
+                allowed[owner] = (user.has_perm(STOP, batch), user.has_perm(RERUN, batch))
+            stop, rerun = allowed[owner]
+            rows.append(
+                cls(
+                    batch=batch,
+                    running=executing.get(batch.pk, 0),
+                    may_stop=stop and batch.can_stop,
+                    may_rerun=rerun and batch.can_rerun,
+                    may_act=stop or rerun,
+                )
             )
-            for batch in batches
-        ]
+        return rows
 
     @property
     def mark(self) -> str:
@@ -66,11 +84,19 @@ class BatchRow:
         batch = self.batch
         counters = (batch.succeeded, batch.failed, batch.timed_out, batch.terminated, self.running)
         times = (batch.started_at, batch.ended_at)
-        return _digest(batch.state, counters, times, batch.reason, batch.held, self.may_stop, self.may_rerun)
+        return digest_of(batch.state, counters, times, batch.reason, batch.held, self.may_stop, self.may_rerun)
 
     @property
-    def not_succeeded(self) -> int:
-        return self.batch.failed + self.batch.timed_out
+    def late_by(self) -> timedelta | None:
+        """By how much it started, or if it waits is, later than it was due; None when that is next to nothing.
+
+        Only what a schedule began was due: a rerun keeps the due time of what it reruns.
+        """
+        batch = self.batch
+        if batch.trigger not in SCHEDULED or batch.rerun_of_id or (batch.is_finished and not batch.started_at):
+            return None
+        late: timedelta = (batch.started_at or timezone.now()) - batch.scheduled_for
+        return late if late >= LATE else None
 
     @property
     def waiting(self) -> int:
@@ -106,7 +132,7 @@ class InstanceRow:
     def digest(self) -> str:
         it = self.instance
         times = (it.started_at, it.ended_at)
-        return _digest(
+        return digest_of(
             it.state, it.node_id, it.executions_count, times, it.reason, self.may_stop, self.may_rerun
         )
 
@@ -130,7 +156,7 @@ class ExecutionRow:
 
     @property
     def digest(self) -> str:
-        return _digest(self.execution.outcome, self.execution.ended_at)
+        return digest_of(self.execution.outcome, self.execution.ended_at)
 
 
 def shown_by(rows: Iterable[Row]) -> str:

@@ -32,6 +32,8 @@ LEGAL_BATCH = {
     ("terminating", "failed"),
     ("success", "running"),
     ("failed", "running"),
+    ("success", "failed"),
+    ("failed", "success"),
 }
 LEGAL_INSTANCE = {
     ("waiting", "running"),
@@ -122,7 +124,7 @@ def move(thing: Batch | Instance, machine: Machine, new: str) -> None:
     with transaction.atomic(), connection.cursor() as cursor:
         cursor.execute(
             f"UPDATE {thing._meta.db_table} SET state = %s, ended_at = %s WHERE id = %s",
-            [new, timezone.now() if new in machine.final else None, thing.pk],
+            [new, (thing.ended_at or timezone.now()) if new in machine.final else None, thing.pk],
         )
 
 
@@ -369,6 +371,57 @@ def test_only_a_waiting_batch_is_passed_over(state: str):
         assert set(batch.instances.values_list("state", flat=True)) == {"terminated"}
     else:
         refused_without_a_trace(batch, pass_over, "only a waiting batch can be passed over")
+
+
+@pytest.mark.parametrize("state", BatchState.values)
+@pytest.mark.parametrize("ratio", [0, 100])
+def test_only_what_ended_by_its_instances_is_judged_anew(state: str, ratio: int):
+    batch = batch_in(state)
+    before = row(batch)
+
+    def judge() -> Batch:
+        return transitions.judge_anew(batch.pk, success_ratio=ratio, by="ann", reason="late data")
+
+    if state not in {"success", "failed"}:
+        refused_without_a_trace(batch, judge, "only one that ended as a success or failed")
+        return
+    expected = "failed" if state == "failed" and ratio == 100 else "success"
+    assert judge().state == expected
+    assert changed(before, batch) == {"reason"} | ({"state"} if expected != state else set()) | (
+        {"success_ratio"} if ratio != 100 else set()
+    )
+    assert row(batch)["reason"] == f"Judged anew by ann, needing {ratio} %: late data"
+    assert JournalEntry.objects.get(action="judged").details == {
+        "state_before": state,
+        "state_after": expected,
+        "ratio_before": 100,
+        "ratio_after": ratio,
+        "succeeded": 2 if state == "success" else 0,
+        "total": 2,
+    }
+
+
+@pytest.mark.parametrize("state", BatchState.values)
+@pytest.mark.parametrize("wanted", [BatchState.SUCCESS, BatchState.FAILED])
+def test_only_what_ended_otherwise_is_marked(state: str, wanted: BatchState):
+    batch = batch_in(state)
+    before = row(batch)
+
+    def mark() -> Batch:
+        return transitions.mark(batch.pk, wanted, by="ann", reason="seen by eye")
+
+    if state not in {"success", "failed"} - {wanted.value}:
+        says = "already" if state == wanted else "only one that ended as a success or failed"
+        refused_without_a_trace(batch, mark, says)
+        return
+    assert mark().state == wanted
+    assert changed(before, batch) == {"state", "reason"}
+    assert row(batch)["reason"] == f"Marked as {wanted.value} by ann: seen by eye"
+    entry = JournalEntry.objects.get(action="marked")
+    assert (entry.reason, entry.details) == (
+        "seen by eye",
+        {"state_before": state, "state_after": wanted.value},
+    )
 
 
 @pytest.mark.parametrize("state", ["terminating", "condition_not_met"])

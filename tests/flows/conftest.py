@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from django.db import connections
@@ -13,9 +14,9 @@ from pytest_django.live_server_helper import LiveServer
 
 
 @pytest.fixture(autouse=True)
-def quick_passwords(settings: pytest.FixtureRequest) -> None:
+def quick_passwords(settings: Any) -> None:
     """Hashing that is as slow as it should be would be most of what signing in takes."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]  # type: ignore[attr-defined]
+    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 
 
 @pytest.fixture(scope="module")

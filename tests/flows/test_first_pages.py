@@ -56,6 +56,21 @@ def test_an_operator_signs_in_opens_a_batch_and_stops_it(page: Page) -> None:
     assert JournalEntry.objects.filter(action="stopped", actor="mei", via="web").count() == 1
 
 
+def test_a_viewer_finds_no_button_and_is_told_why_when_trying_the_address(page: Page) -> None:
+    batch = running_batch()
+    make.user("lena", team=batch.team, role="viewer")
+    sign_in(page, "/batches/", name="lena")
+    expect(page.locator(f"#batch-{batch.pk} .state")).to_have_attribute("data-state", "running")
+    expect(page.locator("[data-action]")).to_have_count(0)
+    page.get_by_role("link", name=str(batch.pk), exact=True).click()
+    expect(page.locator("#instances .state")).to_have_count(2)
+    expect(page.locator("[data-action]")).to_have_count(0)
+
+    page.goto(f"/batches/{batch.pk}/stop/")
+    expect(page.get_by_role("main")).to_contain_text("scheduling.stop_task")
+    assert not Batch.objects.filter(state="terminating").exists()
+
+
 def test_a_stop_that_comes_too_late_is_refused_beside_the_row(page: Page) -> None:
     batch = running_batch()
     sign_in(page, "/batches/")

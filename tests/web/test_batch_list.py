@@ -1,9 +1,12 @@
-from datetime import timedelta
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from django.test import Client
 from django.utils import timezone
 
+from scheduling import services
 from scheduling.models import Batch
 from tests import factories as make
 from tests.web.conftest import Desk
@@ -16,9 +19,7 @@ def test_batches_are_listed_newest_first_with_their_state_and_counters(desk: Des
     page = operator.get("/batches/")
     assert marks(page, "batch") == [second.pk, first.pk]
     assert state_of(page, f"batch-{first.pk}") == "success"
-    assert "0 of 3 succeeded, 0 failed, 0 terminated, 3 running, 0 waiting" in element(
-        page, f"batch-{second.pk}"
-    )
+    assert 'aria-label="0 of 3 succeeded, 3 running"' in element(page, f"batch-{second.pk}")
 
 
 def test_batches_of_other_teams_are_not_listed(desk: Desk, outsider: Client) -> None:
@@ -56,11 +57,11 @@ def test_a_viewer_sees_no_buttons(desk: Desk, viewer: Client) -> None:
 def test_the_list_takes_the_same_number_of_queries_however_long_it_is(
     desk: Desk, operator: Client, django_assert_num_queries
 ) -> None:
-    # Session, user, the form's groups, the page, what executes, and the roles of the user.
+    # Session, user, the form's groups, the page, what executes, the roles of the user, and saved filters.
     make.start_batch(make.batch(desk.task))
     for _ in range(2):
-        with django_assert_num_queries(6):
-            operator.get("/batches/")
+        with django_assert_num_queries(7):
+            operator.get("/batches/?tab=basic")
         for _ in range(15):
             make.start_batch(make.batch(desk.task))
 
@@ -93,6 +94,9 @@ def test_batches_are_filtered_by_state_trigger_and_group(desk: Desk, operator: C
         ("group=nonesuch", "nonesuch is not one of the available choices"),
         ("window=1y", "1y is not one of the available choices"),
         ("batch=" + ",".join(map(str, range(1, 202))), "201 values are too many"),
+        ("window=range", "Say from when or until when"),
+        ("since=yesterday", "Not a moment"),
+        ("since=2026-01-02&until=2026-01-01", "The end is not after the beginning"),
     ],
 )
 def test_an_invalid_filter_shows_its_mistake_and_no_rows(
@@ -156,4 +160,131 @@ def test_the_page_links_keep_the_filter(desk: Desk, operator: Client, monkeypatc
     monkeypatch.setattr("scheduling.views.batches.PAGE_SIZE", 1)
     make.batch(desk.task)
     make.batch(desk.task)
-    assert 'rel="next" href="?state=waiting&amp;older=' in text_of(operator.get("/batches/?state=waiting"))
+    page = operator.get("/batches/?state=waiting")
+    assert 'rel="next" href="?tab=basic&amp;state=waiting&amp;older=' in text_of(page)
+
+
+def test_batches_are_filtered_by_who_began_them(desk: Desk, operator: Client) -> None:
+    mine, theirs = make.batch(desk.task, by="mei"), make.batch(desk.task, by="ravi")
+    make.batch(desk.task)
+    assert marks(operator.get("/batches/?by=mei"), "batch") == [mine.pk]
+    assert marks(operator.get("/batches/?by=mei,ravi"), "batch") == [theirs.pk, mine.pk]
+
+
+def test_a_range_of_time_includes_its_beginning_and_not_its_end(desk: Desk, operator: Client) -> None:
+    batches = [make.batch(desk.task) for _ in range(3)]
+    noon = datetime(2026, 1, 31, 12, tzinfo=UTC)
+    for hours, batch in enumerate(batches):
+        Batch.objects.filter(pk=batch.pk).update(created_at=noon + timedelta(hours=hours))
+    page = operator.get("/batches/?since=2026-01-31T12:00&until=2026-01-31T13:00")
+    assert marks(page, "batch") == [batches[0].pk]
+    # An address that was shared carries its offset.
+    page = operator.get("/batches/?since=2026-01-31T21:00:00%2B08:00")
+    assert marks(page, "batch") == [batches[2].pk, batches[1].pk]
+    assert 'name="since" value="2026-01-31T13:00:00"' in text_of(page)
+
+
+def test_each_value_that_narrows_the_list_can_be_taken_away(desk: Desk, operator: Client) -> None:
+    page = operator.get(f"/batches/?task=extract&task={desk.task.pk}&state=failed&window=30d")
+    chips = {(chip.label, chip.value): chip.without for chip in page.context["filters"].chips()}
+    assert chips == {
+        ("Task", "extract"): f"tab=basic&task={desk.task.pk}&state=failed&window=30d",
+        ("Task", f"extract ({desk.task.pk})"): "tab=basic&task=extract&state=failed&window=30d",
+        ("State", "Failed"): f"tab=basic&task=extract&task={desk.task.pk}&window=30d",
+        ("Begun", "Last 30 days"): f"tab=basic&task=extract&task={desk.task.pk}&state=failed",
+    }
+
+
+def test_a_wrong_value_can_be_taken_away_and_a_long_list_is_one_chip(desk: Desk, operator: Client) -> None:
+    page = operator.get("/batches/?state=asleep&batch=1,2,3,4,5,6,7")
+    chips = [(chip.value, chip.without) for chip in page.context["filters"].chips()]
+    assert chips == [
+        ("7 values", "tab=basic&state=asleep"),
+        ("asleep", "tab=basic&batch=1&batch=2&batch=3&batch=4&batch=5&batch=6&batch=7"),
+    ]
+
+
+def test_a_timed_out_instance_is_called_timed_out_and_not_failed(desk: Desk, operator: Client) -> None:
+    batch = make.batch(desk.task)
+    first, second, _ = make.start_batch(batch)
+    make.end(first, "timed_out", may_retry=False)
+    make.end(second, "failed", may_retry=False)
+    row = element(operator.get("/batches/"), f"batch-{batch.pk}")
+    assert 'aria-label="0 of 3 succeeded, 1 failed, 1 timed out, 1 running"' in row
+
+
+def test_what_a_schedule_began_late_is_said_to_be_late_and_a_rerun_is_not(desk: Desk, operator: Client) -> None:
+    hour_ago = timezone.now() - timedelta(hours=1, minutes=1)
+    late = make.batch(desk.task, kind="cron", scheduled_for=hour_ago)
+    prompt = make.batch(desk.task, kind="cron")
+    make.start_batch(late)
+    again = services.rerun(make.end_batch(late), by="mei")
+    page = operator.get("/batches/")
+    assert "1 h 01 min late" in element(page, f"batch-{late.pk}")
+    for other in (prompt, again):
+        assert "data-tone" not in element(page, f"batch-{other.pk}")
+
+
+def test_a_viewer_has_nothing_to_tick(desk: Desk, viewer: Client, operator: Client) -> None:
+    batch = make.batch(desk.task)
+    tick = f'class="tick" id="tick-batch-{batch.pk}" name="batch"'
+    assert tick in text_of(operator.get("/batches/"))
+    assert tick not in text_of(viewer.get("/batches/"))
+
+
+# --- counts, suggestions, nothing ------------------------------------------------------------------
+
+
+def test_the_count_stands_in_the_page_when_it_is_known_and_is_asked_for_else(
+    desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make.batch(desk.task)
+    make.batch(desk.task)
+    assert "<b>2</b> batches match" in text_of(operator.get("/batches/?state=waiting"))
+    monkeypatch.setattr("scheduling.views.batches.PAGE_SIZE", 1)
+    address = "/batches/count/?tab=basic&amp;state=waiting"
+    assert address in text_of(operator.get("/batches/?state=waiting"))
+    assert "<b>2</b> batches match" in text_of(operator.get(address.replace("&amp;", "&")))
+    monkeypatch.setattr("scheduling.views.batches.MOST_COUNTED", 1)
+    assert "<b>1+</b> batches match" in text_of(operator.get("/batches/count/?tab=basic"))
+    assert "<b>0</b> batches match" in text_of(operator.get("/batches/count/?state=asleep"))
+
+
+def test_tasks_are_suggested_by_part_of_their_name_or_by_their_id(desk: Desk, operator: Client) -> None:
+    make.task("clean_extracts", group=desk.group)
+    make.task("load", group=desk.group)
+    make.task("extract_of_others")
+    suggested = offers(operator.get("/suggest/tasks/?task=EXTRACT"))
+    assert suggested == ["clean_extracts", "extract"]
+    assert offers(operator.get(f"/suggest/tasks/?task={desk.task.pk}"))[-1] == "extract"
+    assert "Nothing has that in its name" in text_of(operator.get("/suggest/tasks/?task=nonesuch"))
+
+
+def test_tasks_of_one_name_in_two_teams_are_suggested_by_id(desk: Desk) -> None:
+    elsewhere = make.group()
+    other = make.task("extract", group=elsewhere)
+    client = desk.sign_in()
+    elsewhere.team.memberships.create(user=client.user, role="viewer")
+    assert offers(client.get("/suggest/tasks/?task=extract")) == [str(desk.task.pk), str(other.pk)]
+
+
+def test_people_of_ones_teams_are_suggested_and_no_others(desk: Desk) -> None:
+    client = desk.sign_in(username="mei")
+    make.user("meili", team=make.team())
+    desk.sign_in(username="ameil")
+    assert offers(client.get("/suggest/people/?by=mei")) == ["ameil", "mei"]
+    assert offers(client.get("/suggest/people/?by=sched")) == ["schedule"]
+
+
+def offers(response: Any) -> list[str]:
+    return re.findall(r'role="option"[^>]* data-value="([^"]*)"', text_of(response))
+
+
+def test_an_empty_list_says_what_to_do(desk: Desk, operator: Client, settings: Any) -> None:
+    assert "No batch has begun yet" in text_of(operator.get("/batches/"))
+    make.batch(desk.task)
+    nothing = text_of(operator.get("/batches/?state=failed"))
+    assert "Clear the filter" in nothing
+    assert 'href="?tab=basic&amp;state=failed&amp;window=30d"' in nothing
+    settings.TAILRACE = settings.TAILRACE | {"RETENTION_DAYS": 7}
+    assert "kept for 7 days" in text_of(operator.get("/batches/?until=2026-01-01"))

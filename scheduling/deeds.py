@@ -1,0 +1,124 @@
+"""What the journal's actions, objects and details are called on a page."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from django.utils.dateparse import parse_datetime
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from scheduling.models.tasks import Misfire, Trigger
+from scheduling.models.teams import Role
+from scheduling.states import BatchState
+
+ACTIONS: dict[str, Any] = {
+    "triggered": pgettext_lazy("journal", "Triggered"),
+    "started": pgettext_lazy("journal", "Started"),
+    "ended": pgettext_lazy("journal", "Ended"),
+    "stopped": pgettext_lazy("journal", "Stopped"),
+    "rerun": pgettext_lazy("journal", "Rerun"),
+    "judged": pgettext_lazy("journal", "Judged anew"),
+    "marked": pgettext_lazy("journal", "Marked"),
+    "given_up": pgettext_lazy("journal", "Given up"),
+    "condition_not_met": pgettext_lazy("journal", "Passed over"),
+    "trigger_skipped": pgettext_lazy("journal", "Skipped a run"),
+    "trigger_failed": pgettext_lazy("journal", "Failed to trigger"),
+    "misfired": pgettext_lazy("journal", "Missed due times"),
+    "unscheduled": pgettext_lazy("journal", "Lost its schedule"),
+    "created": pgettext_lazy("journal", "Created"),
+    "edited": pgettext_lazy("journal", "Edited"),
+    "deleted": pgettext_lazy("journal", "Deleted"),
+    "enabled": pgettext_lazy("journal", "Enabled"),
+    "disabled": pgettext_lazy("journal", "Disabled"),
+    "granted": pgettext_lazy("journal", "Granted"),
+    "revoked": pgettext_lazy("journal", "Revoked"),
+    "joined": pgettext_lazy("journal", "Joined"),
+    "role_changed": pgettext_lazy("journal", "Role changed"),
+    "left": pgettext_lazy("journal", "Left"),
+    "node_online": pgettext_lazy("journal", "Came online"),
+    "node_draining": pgettext_lazy("journal", "Began to drain"),
+    "node_offline": pgettext_lazy("journal", "Went offline"),
+}
+
+OBJECTS: dict[str, Any] = {
+    "batch": _("Batch"),
+    "instance": _("Instance"),
+    "task": _("Task"),
+    "node": _("Node"),
+    "deploymentgroup": _("Deployment group"),
+    "team": _("Team"),
+}
+
+DETAILS: dict[str, Any] = {
+    "trigger": _("Trigger"),
+    "instances": _("Instances"),
+    "rerun_of": _("Rerun of"),
+    "state": _("State"),
+    "revision": _("Revision"),
+    "digest": _("Content hash"),
+    "due": _("Due"),
+    "unfinished_batch": _("Unfinished batch"),
+    "policy": _("Misfire policy"),
+    "count": _("Due times missed"),
+    "count_is_exact": _("Counted to the end"),
+    "first_due": _("First due"),
+    "last_due": _("Last due"),
+    "state_before": _("State before"),
+    "state_after": _("State after"),
+    "ratio_before": _("Success ratio before"),
+    "ratio_after": _("Success ratio after"),
+    "succeeded": _("Succeeded"),
+    "total": _("Of"),
+    "confirmed": _("Seen to be dead"),
+    "task": _("Task"),
+    "user": _("User"),
+    "role": _("Role"),
+    "role_before": _("Role before"),
+    "team": _("Team"),
+    "group": _("Deployment group"),
+    "permission": _("Permission"),
+}
+
+BATCHES = frozenset({"rerun_of", "unfinished_batch"})
+"""Details that are ids of batches."""
+
+_MOMENTS = frozenset({"due", "first_due", "last_due"})
+_CHOICES: dict[str, Any] = {
+    "trigger": Trigger,
+    "policy": Misfire,
+    "role": Role,
+    "role_before": Role,
+    "state": BatchState,
+    "state_before": BatchState,
+    "state_after": BatchState,
+}
+
+
+def action_in_words(action: str) -> str:
+    """What an action is called; one that is not known here goes by its own name."""
+    return str(ACTIONS.get(action, action.replace("_", " ")))
+
+
+def object_in_words(object_type: str) -> str:
+    """What a type of object is called."""
+    return str(OBJECTS.get(object_type, object_type))
+
+
+def detail_in_words(key: str) -> str:
+    """What a detail is called."""
+    return str(DETAILS.get(key, key.replace("_", " ")))
+
+
+def value_of_detail(key: str, value: Any) -> Any:
+    """A detail as a page writes it: a moment as such, a choice by its label, anything else as it is."""
+    if key in _MOMENTS and isinstance(value, str):
+        moment: datetime | None = parse_datetime(value)
+        return moment or value
+    choices = _CHOICES.get(key)
+    if choices is not None and value in choices.values:
+        return choices(value).label
+    if isinstance(value, bool):
+        return _("yes") if value else _("no")
+    return value

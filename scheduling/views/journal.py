@@ -1,0 +1,208 @@
+"""The journal: who did what to which object, when, why and from where."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from django.db.models import Q
+from django.http import Http404, HttpResponse
+from django.shortcuts import render
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.views.decorators.http import require_safe
+
+from config.http import HtmxRequest, NotFoundMessage
+from scheduling import deeds
+from scheduling.definitions.writing import dump, task_form
+from scheduling.journal_filters import JournalFilter
+from scheduling.models import Batch, Instance, JournalEntry, TaskRevision
+from scheduling.permissions import visible
+from scheduling.queries import BadCursor, Cursor, Page
+from scheduling.standing import standing_of
+from scheduling.states import BatchState
+from scheduling.views.rows import difference, shown_by
+
+NOTHING_NEW = 204
+PAGE_SIZE = 50
+
+_PAGES: dict[str, tuple[Any, str]] = {
+    "batch": (Batch, "batch-detail"),
+    "instance": (Instance, "instance-detail"),
+}
+
+
+@dataclass(frozen=True)
+class Detail:
+    """One thing that an entry tells beside what was done: its name, its value, and the batch it names."""
+
+    label: str
+    value: Any
+    address: str = ""
+
+
+@dataclass(frozen=True)
+class EntryRow:
+    """An entry as the list shows it; `address` leads to its object, if that still has a page."""
+
+    entry: JournalEntry
+    address: str = ""
+
+    # An entry never changes, so its mark says all of it.
+    digest: str = field(default="0", init=False)
+
+    @property
+    def mark(self) -> str:
+        return f"entry-{self.entry.pk}"
+
+    @property
+    def action(self) -> str:
+        return deeds.action_in_words(self.entry.action)
+
+    @property
+    def object_type(self) -> str:
+        return deeds.object_in_words(self.entry.object_type)
+
+    @property
+    def state(self) -> BatchState | None:
+        """The state that the object came to, when the entry tells."""
+        told = self.entry.details.get("state_after") or self.entry.details.get("state")
+        return BatchState(told) if told in BatchState.values else None
+
+    @property
+    def details(self) -> list[Detail]:
+        return [
+            self._detail(key, value) for key, value in self.entry.details.items() if value not in (None, "")
+        ]
+
+    def _detail(self, key: str, value: Any) -> Detail:
+        address = reverse("batch-detail", args=[value]) if key in deeds.BATCHES else ""
+        return Detail(deeds.detail_in_words(key), deeds.value_of_detail(key, value), address)
+
+
+def rows_of(entries: Iterable[JournalEntry]) -> list[EntryRow]:
+    """One row an entry, in one query for each kind of object that is among them."""
+    entries = list(entries)
+    there: dict[str, set[int]] = {}
+    for object_type, (model, _name) in _PAGES.items():
+        if ids := {entry.object_id for entry in entries if entry.object_type == object_type}:
+            there[object_type] = set(model.objects.filter(pk__in=ids).values_list("pk", flat=True))
+    return [EntryRow(entry, _address(entry, there)) for entry in entries]
+
+
+def _address(entry: JournalEntry, there: dict[str, set[int]]) -> str:
+    if entry.object_id not in there.get(entry.object_type, ()):
+        return ""
+    return reverse(_PAGES[entry.object_type][1], args=[entry.object_id])
+
+
+# --- the list --------------------------------------------------------------------------------------
+
+
+@require_safe
+def journal(request: HtmxRequest) -> HttpResponse:
+    """The entries that the user may see, filtered, newest first, in keyset pages."""
+    context = _list(request)
+    status = 200 if context["filters"].is_valid() else 422
+    return render(request, "scheduling/journal.html", context, status=status)
+
+
+@require_safe
+def journal_changes(request: HtmxRequest) -> HttpResponse:
+    """What the newest page shows now that it did not when it last asked."""
+    context = _list(request)
+    changes = difference(request, context["rows"])
+    if not changes:
+        return HttpResponse(status=NOTHING_NEW)
+    return render(request, "scheduling/journal.html#changes", context | {"changes": changes})
+
+
+def _list(request: HtmxRequest) -> dict[str, Any]:
+    filters = JournalFilter(request.GET, request=request)
+    page = _page_of(request, filters.rows_of())
+    rows = rows_of(page.rows)
+    query = request.GET.copy()
+    for name in ("older", "newer"):
+        query.pop(name, None)
+    return {
+        "filters": filters,
+        "page": page,
+        "rows": rows,
+        "shown": shown_by(rows),
+        "grows": filters.is_valid() and page.newer is None and not filters.form.cleaned_data["until"],
+        "query": query.urlencode(),
+        "time_zone": timezone.get_current_timezone_name(),
+    }
+
+
+def _page_of(request: HtmxRequest, entries: Any) -> Page[JournalEntry]:
+    cursors: dict[str, Cursor] = {}
+    for name in ("older", "newer"):
+        if text := request.GET.get(name):
+            try:
+                cursors[name] = Cursor.parse(text)
+            except BadCursor as error:
+                raise Http404(
+                    NotFoundMessage(_("The address names no page of the list. Open the list anew."))
+                ) from error
+    page: Page[JournalEntry] = entries.newest_of(_parts_of(request.user), size=PAGE_SIZE, **cursors)
+    return page
+
+
+def _parts_of(user: Any) -> list[Q]:
+    """What of the journal `user` may see, as conditions that exclude each other."""
+    if user.is_superuser and user.is_active:
+        return [Q()]
+    standing = standing_of(user)
+    teams = sorted(standing.roles)
+    # What was granted is another team's, which the user may be a member of as well.
+    granted = [Q(task=task) & ~Q(team__in=teams) for task in sorted(standing.grants)]
+    return [*(Q(team=team) for team in teams), *granted]
+
+
+# --- one entry -------------------------------------------------------------------------------------
+
+
+@require_safe
+def journal_entry(request: HtmxRequest, pk: int) -> HttpResponse:
+    """One entry with all that it tells; an edit of a task with what it changed."""
+    entry = visible(JournalEntry.objects.all(), request.user, pk=pk)
+    [row] = rows_of([entry])
+    return render(
+        request,
+        "scheduling/journal_entry.html",
+        {"row": row, "entry": entry, "lines": list(_changed(entry)), "time_zone": _zone()},
+    )
+
+
+def _zone() -> str:
+    return timezone.get_current_timezone_name()
+
+
+@dataclass(frozen=True)
+class Line:
+    """A line of a comparison; `sign` is `+`, `-`, a blank for what both have, or `@` for a leap."""
+
+    sign: str
+    text: str
+
+
+def _changed(entry: JournalEntry) -> Iterator[Line]:
+    """What the edit of a task changed in its definition; nothing for any other entry."""
+    number = entry.details.get("revision")
+    if entry.object_type != "task" or not isinstance(number, int):
+        return
+    revisions = TaskRevision.objects.filter(task=entry.object_id, number__in=[number - 1, number])
+    texts = {each.number: _text(each) for each in revisions.select_related("task__group")}
+    if number in texts:
+        before = texts.get(number - 1, "").splitlines()
+        for line in list(difflib.unified_diff(before, texts[number].splitlines(), lineterm=""))[2:]:
+            yield Line(line[0], line[1:])
+
+
+def _text(revision: TaskRevision) -> str:
+    task = revision.task
+    return dump(task_form(name=task.name, group=task.group.name, enabled=None, content=revision.content))

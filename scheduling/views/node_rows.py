@@ -1,0 +1,88 @@
+"""What pages show of nodes: their load, how long ago they were heard of, and what they run now."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from scheduling.charts import percent
+from scheduling.models import Instance, Node
+from scheduling.permissions import DRAIN, User
+from scheduling.states import NodeState
+from scheduling.views.rows import digest_of
+
+# A node reports every second or two; up to here it was heard of "just now", and its row stays as it is.
+FRESH = timedelta(seconds=10)
+# After this nobody waits for a node any more; the page folds it away.
+LONG_GONE = timedelta(days=7)
+
+
+def load_of(taken: int, slots: int) -> str:
+    """The share of `slots` that is taken, as the width of a bar."""
+    return percent(taken / slots if slots else 0.0)
+
+
+@dataclass(frozen=True)
+class NodeRow:
+    """A node, how many of its slots are taken and by what, and what this user may do to it."""
+
+    node: Node
+    taken: int
+    fresh: bool
+    long_gone: bool
+    may_drain: bool
+    may_undrain: bool
+    instances: list[Any] = field(default_factory=list)
+
+    @classmethod
+    def of(
+        cls,
+        nodes: Sequence[Node],
+        user: User,
+        now: datetime,
+        instances: dict[int, list[Any]] | None = None,
+    ) -> list[NodeRow]:
+        """One row a node, in two queries however many there are (one of them for the user's roles).
+
+        `instances` are those to list with each node.
+        """
+        taken = Instance.objects.count_by_node(nodes)
+        return [
+            cls(
+                node=node,
+                taken=taken.get(node.pk, 0),
+                fresh=node.heartbeat_at is not None and now - node.heartbeat_at < FRESH,
+                long_gone=node.state == NodeState.OFFLINE
+                and (node.heartbeat_at is None or now - node.heartbeat_at > LONG_GONE),
+                may_drain=node.state == NodeState.ONLINE and user.has_perm(DRAIN, node),
+                may_undrain=node.drained and user.has_perm(DRAIN, node),
+                instances=(instances or {}).get(node.pk, []),
+            )
+            for node in nodes
+        ]
+
+    @property
+    def mark(self) -> str:
+        return f"node-{self.node.pk}"
+
+    @property
+    def digest(self) -> str:
+        node = self.node
+        return digest_of(
+            (node.name, node.state, node.slots, node.drained, node.boot_id, node.host),
+            (self.taken, self.fresh, self.long_gone, self.may_drain, self.may_undrain),
+            # Heard of long ago: when, so that the clock on the page begins anew if that changes.
+            None if self.fresh else node.heartbeat_at,
+            [(each.pk, each.state) for each in self.instances],
+        )
+
+    @property
+    def load(self) -> str:
+        return load_of(self.taken, self.node.slots)
+
+    @property
+    def more(self) -> int:
+        """How many instances it executes beside those listed."""
+        return max(0, self.taken - len(self.instances))

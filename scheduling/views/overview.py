@@ -1,0 +1,348 @@
+"""The overview: what failed, what is late, what runs and where, and how the last day went.
+
+Each part is bounded, by an index and by how much it shows, so the page costs the same at a million batches.
+The parts that move are looked at every few seconds and only those that differ are sent; the timeline, which
+counts a whole day, asks for itself once a minute.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+
+from django.conf import settings
+from django.http import HttpResponse
+from django.shortcuts import render
+from django.utils import timezone
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+from django.views.decorators.http import require_safe
+
+from config.http import HtmxRequest
+from scheduling import charts
+from scheduling.engine import scheduler
+from scheduling.models import Batch, Instance, Node, Task
+from scheduling.permissions import User
+from scheduling.states import BATCH, BatchState, NodeState
+from scheduling.views.links import records, tab_of
+from scheduling.views.node_rows import NodeRow, load_of
+from scheduling.views.rows import BatchRow
+from scheduling.views.sections import Section, changes, context_of
+
+TEMPLATE = "scheduling/overview.html"
+DAY = timedelta(days=1)
+HOUR = timedelta(hours=1)
+HOURS = 24
+# How many rows a part shows, and how far its figures count.
+SHOWN = 8
+NODES_SHOWN = 12
+MOST_COUNTED = 1000
+MOST_TASKS = 100
+MOST_NODES = 500
+# The states of the timeline from the bottom upward; what has not ended, or was not taken, is the third.
+OTHER = "waiting"
+LAYERS = (BatchState.SUCCESS.value, BatchState.FAILED.value, OTHER)
+
+
+@require_safe
+def overview(request: HtmxRequest) -> HttpResponse:
+    """The whole page."""
+    now = timezone.now()
+    context = context_of(_sections(request.user, now)) | _timeline(request.user, now)
+    return render(request, TEMPLATE, context | {"time_zone": timezone.get_current_timezone_name()})
+
+
+@require_safe
+def overview_changes(request: HtmxRequest) -> HttpResponse:
+    """The parts that differ from what the page shows."""
+    return changes(request, f"{TEMPLATE}#changes", _sections(request.user, timezone.now()))
+
+
+@require_safe
+def overview_timeline(request: HtmxRequest) -> HttpResponse:
+    """The timeline as it is now."""
+    return render(request, f"{TEMPLATE}#timeline", _timeline(request.user, timezone.now()))
+
+
+def _sections(user: User, now: datetime) -> list[Section]:
+    batches = Batch.objects.visible_to(user)
+    failures = _failures(batches, now)
+    late = _late(user, batches, now)
+    running = _running(user, batches)
+    nodes = _nodes(user, now)
+    sections = [failures, late, running, nodes]
+    return [_figures(sections), _steps(user, nodes), *sections]
+
+
+def _figures(sections: Sequence[Section]) -> Section:
+    figures: dict[str, Any] = {}
+    for section in sections:
+        figures |= section.context.pop("figures")
+    return Section("figures", figures, {"figures": figures})
+
+
+# --- what failed -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class FailedTask:
+    """A task that failed in the last day: how often, its newest failed batch, and why that failed."""
+
+    batch: Any
+    count: int
+    at: datetime
+    why: str
+    address: str
+
+
+def _failures(batches: Any, now: datetime) -> Section:
+    tasks = list(batches.failures_by_task(now - DAY)[: MOST_TASKS + 1])
+    newest = batches.filter(pk__in=[each["last"] for each in tasks[:SHOWN]])
+    by_pk = {batch.pk: batch for batch in newest.for_rows().with_failure(Instance.objects.all())}
+    rows = [
+        FailedTask(
+            batch=by_pk[each["last"]],
+            count=each["count"],
+            at=each["at"],
+            why=_why_failed(by_pk[each["last"]]),
+            address=records(
+                tab=tab_of(by_pk[each["last"]].trigger), window="1d", state="failed", task=each["task"]
+            ),
+        )
+        for each in tasks[:SHOWN]
+        # It may be rerun, and so failed no more, between the two queries.
+        if each["last"] in by_pk
+    ]
+    counted = tasks[:MOST_TASKS]
+    figures = {
+        "failed": sum(each["count"] for each in counted),
+        "failed_tasks": len(counted),
+        "failed_capped": len(tasks) > MOST_TASKS,
+        "failed_address": records(window="1d", state="failed"),
+    }
+    return Section(
+        "failures",
+        [(row.batch.pk, row.count, row.why) for row in rows] + [len(tasks)],
+        {"failures": rows, "more_failures": max(0, len(counted) - len(rows)), "figures": figures},
+    )
+
+
+def _why_failed(batch: Any) -> str:
+    """The reason of a failed batch in words: its own, or its first failed instance's."""
+    missed = batch.failed + batch.timed_out
+    share = ""
+    if batch.total > 1 and missed:
+        share = ngettext(
+            "%(count)d of %(total)d instances did not succeed",
+            "%(count)d of %(total)d instances did not succeed",
+            missed,
+        ) % {"count": missed, "total": batch.total}
+    why = batch.reason or batch.failure or ""
+    return ": ".join(filter(None, [share, why])) or _("Too few of its instances succeeded.")
+
+
+# --- what is late ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Late:
+    """A task that nobody fired (`batch` None), or a batch that was begun and does not start."""
+
+    task: Any
+    batch: Any
+    since: datetime
+    why: str
+
+
+def _late(user: User, batches: Any, now: datetime) -> Section:
+    before = now - timedelta(seconds=cast("float", settings.TAILRACE["MISFIRE_GRACE"]))
+    overdue = list(
+        Task.objects.visible_to(user).late(before).select_related("group", "team")[: MOST_COUNTED + 1]
+    )
+    waiting = batches.waiting_since(before)
+    found = list(waiting.for_rows().with_ahead()[:SHOWN])
+    count = waiting.count_up_to(MOST_COUNTED) if len(found) == SHOWN else len(found)
+    why_not_fired = _why_not_fired() if overdue else ""
+    places = _places(found)
+    rows = [Late(task, None, task.next_due_at, why_not_fired) for task in overdue[:SHOWN]]
+    rows += [Late(batch.task, batch, batch.created_at, _why_waiting(batch, places)) for batch in found]
+    figures = {"late": len(overdue) + count, "late_capped": len(overdue) + count > MOST_COUNTED}
+    return Section(
+        "late",
+        [(row.task.pk, row.batch and row.batch.pk, row.since, row.why) for row in rows] + [figures["late"]],
+        {
+            "late": rows,
+            "more_late": len(overdue) + count - len(rows),
+            "waiting_address": records(state="waiting"),
+            "figures": figures,
+        },
+    )
+
+
+def _why_not_fired() -> str:
+    if not scheduler.is_led():
+        return _("No scheduler leads, so nothing is fired. Start one: manage.py scheduler")
+    return _("A scheduler leads but has not fired it. Its log says why.")
+
+
+@dataclass(frozen=True)
+class Place:
+    """How many slots the nodes of a group that claim have, and how many of them are taken."""
+
+    slots: int
+    taken: int
+    draining: int
+
+
+def _places(batches: Sequence[Any]) -> dict[int, Place]:
+    groups = {batch.group_id for batch in batches}
+    nodes = list(Node.objects.filter(group__in=groups).exclude(state=NodeState.OFFLINE)[:MOST_NODES])
+    taken = Instance.objects.count_by_node(nodes)
+    places = {}
+    for group in groups:
+        online = [node for node in nodes if node.group_id == group and node.state == NodeState.ONLINE]
+        places[group] = Place(
+            slots=sum(node.slots for node in online),
+            taken=sum(taken.get(node.pk, 0) for node in online),
+            draining=sum(node.group_id == group and node.state == NodeState.DRAINING for node in nodes),
+        )
+    return places
+
+
+def _why_waiting(batch: Any, places: dict[int, Place]) -> str:
+    place, group = places[batch.group_id], batch.group.name
+    if batch.held and batch.ahead:
+        return _("Held until batch %(id)d of the task has ended, as its overlap policy says.") % {
+            "id": batch.ahead
+        }
+    if not place.slots and place.draining:
+        return _("Every node of group %s that is there is draining. Take one back.") % group
+    if not place.slots:
+        return _("No node of group %s is online. Start one.") % group
+    if place.taken >= place.slots:
+        return ngettext(
+            "The %(count)d slot of group %(group)s is taken.",
+            "All %(count)d slots of group %(group)s are taken.",
+            place.slots,
+        ) % {"count": place.slots, "group": group}
+    return _("Group %s has a free slot; others with a higher priority, or its own node, come first.") % group
+
+
+# --- what runs -------------------------------------------------------------------------------------
+
+
+def _running(user: User, batches: Any) -> Section:
+    executing = batches.executing()
+    rows = BatchRow.of(list(executing.for_rows()[:SHOWN]), user)
+    running = executing.count_up_to(MOST_COUNTED) if len(rows) == SHOWN else len(rows)
+    waiting = batches.filter(state=BatchState.WAITING).count_up_to(MOST_COUNTED)
+    figures = {
+        "running": min(running, MOST_COUNTED),
+        "running_capped": running > MOST_COUNTED,
+        "waiting": min(waiting, MOST_COUNTED),
+        "waiting_capped": waiting > MOST_COUNTED,
+        "waiting_address": records(state="waiting"),
+    }
+    return Section(
+        "running",
+        [(row.mark, row.digest) for row in rows] + [running],
+        {
+            "running": rows,
+            "more_running": running - len(rows),
+            "running_address": records(state=["running", "terminating"]),
+            "figures": figures,
+        },
+    )
+
+
+# --- nodes -----------------------------------------------------------------------------------------
+
+
+def _nodes(user: User, now: datetime) -> Section:
+    nodes = list(Node.objects.visible_to(user).for_rows()[:MOST_NODES])
+    rows = NodeRow.of(nodes, user, now)
+    present = [row for row in rows if row.node.state != NodeState.OFFLINE]
+    online = [row for row in present if row.node.state == NodeState.ONLINE]
+    states = Counter(row.node.state for row in rows if not row.long_gone)
+    taken, slots = sum(row.taken for row in present), sum(row.node.slots for row in online)
+    figures = {
+        "taken": taken,
+        "slots": slots,
+        "load": load_of(taken, slots),
+        "online": states[NodeState.ONLINE],
+        "draining": states[NodeState.DRAINING],
+        "offline": states[NodeState.OFFLINE],
+    }
+    # What needs a look stands first, then what is busiest.
+    order = {NodeState.OFFLINE: 0, NodeState.DRAINING: 1, NodeState.ONLINE: 2}
+    near = [row for row in rows if not row.long_gone]
+    near.sort(key=lambda row: (order[NodeState(row.node.state)], -row.taken / row.node.slots))
+    shown = near[:NODES_SHOWN]
+    return Section(
+        "nodes",
+        [(row.mark, row.digest) for row in shown] + [len(near)],
+        {"nodes": shown, "more_nodes": len(near) - len(shown), "any_node": bool(rows), "figures": figures},
+    )
+
+
+# --- an installation that is new -------------------------------------------------------------------
+
+
+def _steps(user: User, nodes: Section) -> Section:
+    """What is left to do before anything can run; all done, and the part is gone from sight."""
+    tasks = Task.objects.visible_to(user)
+    has_task, has_node = tasks.exists(), nodes.context["any_node"]
+    return Section(
+        "steps",
+        (has_task, has_node),
+        {
+            "new_here": not (has_task and has_node),
+            "has_task": has_task,
+            "has_node": has_node,
+        },
+    )
+
+
+# --- the last day ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Slot:
+    """An hour of the timeline: when it began, its counts, its column, and the list that it stands for."""
+
+    begins: datetime
+    counts: dict[str, int]
+    column: charts.Column
+    address: str
+
+
+def _timeline(user: User, now: datetime) -> dict[str, Any]:
+    local = timezone.localtime(now)
+    # By elapsed time, so that a day on which the clocks change has its 24 hours too.
+    last = now - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
+    first = last - (HOURS - 1) * HOUR
+    counted = Batch.objects.visible_to(user).count_by_slot(first, HOUR)
+    counts: list[dict[str, int]] = [dict.fromkeys(LAYERS, 0) for _hour in range(HOURS)]
+    for (slot, state), count in counted.items():
+        # A batch may have been begun after `now` was read.
+        ended = state in BATCH.final and state in LAYERS
+        counts[min(slot, HOURS - 1)][state if ended else OTHER] += count
+    stack = charts.stack(counts, LAYERS)
+    slots = [
+        Slot(
+            begins=first + hour * HOUR,
+            counts=counts[hour],
+            column=stack.columns[hour],
+            address=records(since=first + hour * HOUR, until=first + (hour + 1) * HOUR),
+        )
+        for hour in range(HOURS)
+    ]
+    return {
+        "slots": slots,
+        "ticks": stack.ticks,
+        "any_batch": bool(counted),
+        "day": {layer: sum(each[layer] for each in counts) for layer in LAYERS},
+    }

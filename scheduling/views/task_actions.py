@@ -1,0 +1,317 @@
+"""Run a task now, with parameters over its own; switch its schedule on and off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from django import forms
+from django.http import HttpResponse
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy, ngettext
+from django.views.decorators.http import require_http_methods
+from django.views.decorators.vary import vary_on_headers
+
+from config.http import HtmxRequest, status_of
+from scheduling import calendars, services, words
+from scheduling.errors import InvalidDefinition, SchedulingError
+from scheduling.models import Batch, Node, Task
+from scheduling.models.tasks import SCHEDULED, Mode, Overlap
+from scheduling.permissions import EDIT_TASK, RUN, authorised
+from scheduling.views.actions import Action, ReasonForm
+from scheduling.views.asking import ask, back_of, confirm, done
+from scheduling.views.task_rows import Switch
+
+RUN_TEMPLATE = "scheduling/task_run.html"
+TEXT, JSON = "text", "json"
+MOST_LINES = 200
+_GONE = object()
+
+
+# --- run now ---------------------------------------------------------------------------------------
+
+
+@dataclass
+class Line:
+    """A parameter on the form: `own` when it is the task's, `error` what is wrong with it."""
+
+    name: str
+    value: str
+    written_as: str = TEXT
+    own: bool = False
+    error: str = ""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether it needs a box of several lines."""
+        return "\n" in self.value
+
+
+class ParameterLines:
+    """The parameters of one run, a line each: the task's own with their values, then those added."""
+
+    def __init__(self, own: Mapping[str, Any]) -> None:
+        self.own = own
+        self.lines = [
+            Line(name, value if isinstance(value, str) else _json(value), _written_as(value), own=True)
+            for name, value in sorted(own.items())
+        ]
+
+    def read(self, data: Any) -> None:
+        """Take over what the form says; lines that say nothing are left out."""
+        columns = (data.getlist(each)[:MOST_LINES] for each in ("name", "value", "as"))
+        by_name = {line.name: line for line in self.lines}
+        for name, value, written_as in zip(*columns, strict=False):
+            given = Line(name.strip(), value.replace("\r\n", "\n"), JSON if written_as == JSON else TEXT)
+            known = by_name.get(given.name)
+            if known is not None and known.own and not known.error:
+                known.value, known.written_as = given.value, given.written_as
+                # A second line of the same name is a mistake, not a change of mind.
+                by_name[given.name] = Line(given.name, "", error="twice")
+            elif given.name or given.value:
+                self.lines.append(given)
+                self._look_at(given, by_name)
+
+    def _look_at(self, line: Line, by_name: dict[str, Line]) -> None:
+        if not line.name:
+            line.error = _("Give it a name, or empty its value.")
+        elif line.name in by_name:
+            line.error = _("This parameter is there twice; keep one of them.")
+        else:
+            by_name[line.name] = line
+
+    def add(self) -> None:
+        """One more line to fill in."""
+        self.lines.append(Line("", ""))
+
+    def overrides(self) -> dict[str, Any]:
+        """The parameters that differ from the task's own; lines that cannot be read get their error."""
+        found = {}
+        for line in self.lines:
+            if line.error:
+                continue
+            try:
+                value = json.loads(line.value) if line.written_as == JSON else line.value
+            except ValueError as error:
+                line.error = _("This is not JSON (%s). Choose “text”, or correct it.") % error
+                continue
+            if self.own.get(line.name, _GONE) != value or type(self.own[line.name]) is not type(value):
+                found[line.name] = value
+        return found
+
+    def refuse(self, errors: Mapping[str, str]) -> str:
+        """Put each error of the validation at its line; returns those that belong to none."""
+        rest = []
+        for name, message in errors.items():
+            top = name.removeprefix("parameters.").partition(".")[0].partition("[")[0]
+            lines = [line for line in self.lines if line.name == top]
+            if lines:
+                lines[0].error = message
+            else:
+                rest.append(f"{name}: {message}")
+        return " ".join(rest)
+
+    @property
+    def wrong(self) -> bool:
+        """Whether some line has an error."""
+        return any(line.error for line in self.lines)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _written_as(value: Any) -> str:
+    return TEXT if isinstance(value, str) else JSON
+
+
+class RunForm(ReasonForm):
+    """Why a task is run now."""
+
+    reason = forms.CharField(
+        label=gettext_lazy("Reason"),
+        max_length=500,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        error_messages={"required": gettext_lazy("Say why; it is kept in the journal.")},
+    )
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_headers("HX-Request")
+def task_run(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Begin a batch of a task now. The parameters on the form that differ from the task's own go over them."""
+    task: Task = authorised(Task.objects.for_page(), request.user, RUN, pk=pk)
+    lines = ParameterLines(task.revision.parameters if task.revision else {})
+    form = RunForm(request.POST if request.method == "POST" and "add" not in request.POST else None)
+    context: dict[str, Any] = {
+        "task": task,
+        "lines": lines,
+        "form": form,
+        "effects": _of_running(task),
+        "back": back_of(request, reverse("task-detail", args=[pk])),
+    }
+    if request.method != "POST":
+        return confirm(request, RUN_TEMPLATE, context, status=200)
+    lines.read(request.POST)
+    if "add" in request.POST:
+        lines.add()
+        context |= {"added": True, "reason": request.POST.get("reason", "")}
+        form.initial["reason"] = context["reason"]
+        return confirm(request, RUN_TEMPLATE, context, status=200)
+    overrides = lines.overrides()
+    if not form.is_valid() or lines.wrong:
+        return confirm(request, RUN_TEMPLATE, context, status=422)
+    return _run(request, task, overrides, context, form.cleaned_data["reason"])
+
+
+def _run(
+    request: HtmxRequest, task: Task, overrides: dict[str, Any], context: dict[str, Any], reason: str
+) -> HttpResponse:
+    who: Any = request.user
+    try:
+        begun = services.trigger(task, parameters=overrides, by=who, reason=reason)
+    except InvalidDefinition as refusal:
+        context["refusal"] = context["lines"].refuse(refusal.errors)
+        return confirm(request, RUN_TEMPLATE, context, status=422)
+    except SchedulingError as refusal:
+        return confirm(
+            request, RUN_TEMPLATE, context | {"refusal": str(refusal)}, status=status_of(refusal) or 409
+        )
+    return done(request, context["back"], begun=begun)
+
+
+def _of_running(task: Task) -> list[str]:
+    revision = task.revision
+    if revision is None:
+        return []
+    online = Node.objects.online().filter(group=task.group_id).count()
+    group = {"group": task.group.name, "count": online}
+    match revision.mode:
+        case Mode.BROADCAST:
+            effects = [
+                ngettext(
+                    "A batch begins with one instance on the online node of group %(group)s.",
+                    "A batch begins with one instance on each of %(count)d online nodes of group %(group)s.",
+                    online,
+                )
+                % group
+                if online
+                else _("No node of group %(group)s is online, so the batch fails at once.") % group
+            ]
+        case Mode.SHARDED:
+            shards = len(revision.shards)
+            effects = [
+                ngettext(
+                    "A batch begins with %d instance.", "A batch begins with %d instances, one a shard.", shards
+                )
+                % shards
+            ]
+        case _:
+            effects = [_("A batch begins with one instance, on whichever node has a slot free.")]
+    if not online and revision.mode != Mode.BROADCAST:
+        effects.append(_("No node of group %(group)s is online, so it waits for one.") % group)
+    return effects + _of_overlap(task)
+
+
+def _of_overlap(task: Task) -> list[str]:
+    if task.revision is None or task.revision.overlap == Overlap.ALLOW:
+        return []
+    unfinished = (
+        Batch.objects.unfinished().filter(task=task).order_by("pk").values_list("pk", flat=True).first()
+    )
+    if unfinished is None:
+        return []
+    return [
+        {
+            Overlap.SKIP: _(
+                "Batch %d of the task is unfinished, and its overlap policy is to skip: this will be refused "
+                "until that has ended."
+            ),
+            Overlap.QUEUE: _("It waits until batch %d of the task has ended, as the overlap policy says."),
+            Overlap.REPLACE: _("Batch %d of the task is stopped first, as the overlap policy says."),
+        }[Overlap(task.revision.overlap)]
+        % unfinished
+    ]
+
+
+# --- the schedule ----------------------------------------------------------------------------------
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_headers("HX-Request")
+def task_enable(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Switch a task's schedule on."""
+    return _switch(request, pk, True)
+
+
+@require_http_methods(["GET", "HEAD", "POST"])
+@vary_on_headers("HX-Request")
+def task_disable(request: HtmxRequest, pk: int) -> HttpResponse:
+    """Switch a task's schedule off; what runs goes on."""
+    return _switch(request, pk, False)
+
+
+def _switch(request: HtmxRequest, pk: int, enabled: bool) -> HttpResponse:
+    task: Task = authorised(Task.objects.for_page(), request.user, EDIT_TASK, pk=pk)
+    named = {"name": task.name}
+    if enabled:
+        title, button = _("Enable task %(name)s") % named, _("Enable the task")
+        not_now = _("Task %(name)s is enabled already.") % named
+    else:
+        title, button = _("Disable task %(name)s") % named, _("Disable the task")
+        not_now = _("Task %(name)s is disabled already.") % named
+    action = Action(
+        verb="enable" if enabled else "disable",
+        title=title,
+        button=button,
+        effects=_of_enabling(task) if enabled else _of_disabling(task),
+        perform=lambda thing, **said: services.set_enabled(thing, enabled, **said),
+        possible=task.enabled != enabled and task.revision_id is not None,
+    )
+    return ask(request, task, action, back_to="task-list", not_now=not_now, shown=Switch.of(task))
+
+
+def _of_enabling(task: Task) -> list[str]:
+    if task.revision is None or task.revision.trigger not in SCHEDULED:
+        return [_("It has no schedule of its own, so it runs when it is asked to.")]
+    due = calendars.next_due(task.revision, timezone.now())
+    effects = [_("It runs %s.") % words.of_trigger(task.revision)]
+    if due is not None:
+        effects.append(
+            _("It is due next %(relative)s, at %(moment)s.")
+            % {"relative": words.relative(due, timezone.now()), "moment": _moment(due)}
+        )
+    return [*effects, _("What was due while it was disabled is not made good.")]
+
+
+def _of_disabling(task: Task) -> list[str]:
+    effects = []
+    if task.next_due_at is not None:
+        effects.append(
+            _("Its schedule stops: what is due %(relative)s, at %(moment)s, does not run, nor what follows.")
+            % {
+                "relative": words.relative(task.next_due_at, timezone.now()),
+                "moment": _moment(task.next_due_at),
+            }
+        )
+    unfinished = Batch.objects.unfinished().filter(task=task).count()
+    if unfinished:
+        effects.append(
+            ngettext(
+                "%d unfinished batch goes on to its end.",
+                "%d unfinished batches go on to their end.",
+                unfinished,
+            )
+            % unfinished
+        )
+    return [*effects, _("It can still be run by hand, and by workflows.")]
+
+
+def _moment(at: Any) -> str:
+    local = timezone.localtime(at)
+    return f"{date_format(local, 'Y-m-d H:i:s')} {local.tzname()}"

@@ -1,0 +1,159 @@
+"""What pages show of tasks: how their recent runs went, when they are due, whether their schedule is on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from scheduling import charts, words
+from scheduling.models import Batch, Task
+from scheduling.permissions import EDIT_TASK, RUN, User
+from scheduling.queries import newest_runs
+from scheduling.states import BATCH, BatchState
+from scheduling.templatetags.tailrace import duration
+from scheduling.views.rows import digest_of
+
+# How many recent runs a row's sparkline and figures are over.
+RECENT = 20
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Whether a task's schedule is on, in the shape in which pages show a state."""
+
+    state: str
+
+    @classmethod
+    def of(cls, task: Task) -> Switch:
+        return cls("enabled" if task.enabled else "disabled")
+
+    def get_state_display(self) -> str:
+        """The state in words."""
+        return _("Enabled") if self.state == "enabled" else _("Disabled")
+
+
+@dataclass(frozen=True)
+class ShownRun(charts.Run):
+    """A run as the charts draw it, with when it was begun and its state in words."""
+
+    created_at: datetime
+
+    address: str
+
+    def get_state_display(self) -> str:
+        """The state in words."""
+        return str(BatchState(self.state).label)
+
+    @property
+    def title(self) -> str:
+        """The run in words."""
+        return _("Batch %(id)d: %(state)s, took %(took)s") % {
+            "id": self.pk,
+            "state": self.get_state_display(),
+            "took": duration(timedelta(seconds=self.took or 0.0)),
+        }
+
+
+def runs_of(tasks: Sequence[Task], *, size: int) -> dict[int, list[ShownRun]]:
+    """The `size` newest runs of each of `tasks` (which the user may see), oldest first, in one query."""
+    # Looked up once: a page has up to a thousand of them.
+    batches = reverse("batch-list")
+    listed = Task.objects.filter(pk__in=[task.pk for task in tasks])
+    return {
+        pk: [_shown(run, batches) for run in reversed(runs)]
+        for pk, runs in newest_runs(listed, Batch.objects.all(), size=size).items()
+    }
+
+
+def _shown(run: dict[str, Any], batches: str) -> ShownRun:
+    # An instance that is rerun brings its batch back to running; what it took so far is no duration.
+    took = run["took"] if run["state"] in BATCH.final else None
+    begun = datetime.fromtimestamp(run["created"], UTC)
+    return ShownRun(run["pk"], run["state"], took, begun, f"{batches}{run['pk']}/")
+
+
+@dataclass(frozen=True)
+class Performance:
+    """How recent runs went: the share that succeeded, and durations in seconds; None without any."""
+
+    count: int
+    rate: float | None
+    median: float | None
+    p95: float | None
+
+    @classmethod
+    def of(cls, runs: Sequence[charts.Run]) -> Performance:
+        took = [run.took for run in runs if run.took is not None]
+        return cls(
+            count=len(runs),
+            rate=charts.success_rate([run.state for run in runs]),
+            median=charts.quantile(took, 0.5),
+            p95=charts.quantile(took, 0.95),
+        )
+
+
+@dataclass(frozen=True)
+class TaskRow:
+    """A task with its recent runs, and what this user may do to it now."""
+
+    task: Task
+    runs: list[ShownRun]
+    may_run: bool
+    may_edit: bool
+
+    @classmethod
+    def of(cls, tasks: Sequence[Task], user: User, *, size: int = RECENT) -> list[TaskRow]:
+        """One row a task, in two queries however many there are (one of them for the user's roles)."""
+        runs = runs_of(tasks, size=size)
+        return [
+            cls(
+                task=task,
+                runs=runs.get(task.pk, []),
+                may_run=task.revision_id is not None and user.has_perm(RUN, task),
+                may_edit=task.revision_id is not None and user.has_perm(EDIT_TASK, task),
+            )
+            for task in tasks
+        ]
+
+    @property
+    def mark(self) -> str:
+        return f"task-{self.task.pk}"
+
+    @property
+    def digest(self) -> str:
+        task = self.task
+        return digest_of(
+            (task.name, task.enabled, task.group_id, task.revision_id),
+            task.next_due_at and words.relative(task.next_due_at, timezone.now()),
+            task.next_due_at,
+            [(run.pk, run.state, run.took) for run in self.runs],
+            (self.may_run, self.may_edit),
+        )
+
+    @property
+    def switch(self) -> Switch:
+        return Switch.of(self.task)
+
+    @property
+    def last(self) -> ShownRun | None:
+        """The newest run."""
+        return self.runs[-1] if self.runs else None
+
+    @property
+    def trigger(self) -> str:
+        """What begins it, in words."""
+        return words.of_trigger(self.task.revision) if self.task.revision else ""
+
+    @property
+    def performance(self) -> Performance:
+        return Performance.of(self.runs)
+
+    @property
+    def sparkline(self) -> dict[str, str]:
+        return charts.sparkline(self.runs, RECENT)

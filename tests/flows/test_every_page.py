@@ -1,0 +1,162 @@
+"""What every page owes everybody: good HTML, no barrier, no sliding sideways, every action by keyboard.
+
+A page that is not in `PAGES` fails `test_every_page_is_looked_at`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import html5lib
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from django.urls import URLPattern, URLResolver, get_resolver
+from playwright.sync_api import Page
+
+from scheduling import services
+from scheduling.models import Batch, JournalEntry, Node
+from tests import factories as make
+from tests.flows.pages import sign_in
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+# Name of the address → the address, given a batch that has run and one that runs.
+PAGES: dict[str, Callable[[Batch, Batch], str]] = {
+    "home": lambda ended, running: "/",
+    "batch-list": lambda ended, running: "/batches/?state=failed&state=running",
+    "batches-stop": lambda ended, running: f"/batches/stop/?batch={ended.pk}&batch={running.pk}",
+    "batches-rerun": lambda ended, running: f"/batches/rerun/?batch={ended.pk}&batch={running.pk}",
+    "batch-detail": lambda ended, running: f"/batches/{ended.pk}/",
+    "batch-stop": lambda ended, running: f"/batches/{running.pk}/stop/",
+    "batch-rerun": lambda ended, running: f"/batches/{ended.pk}/rerun/",
+    "instance-detail": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/",
+    "instance-stop": lambda ended, running: f"/instances/{running.instances.earliest('pk').pk}/stop/",
+    "instance-rerun": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/rerun/",
+    "task-list": lambda ended, running: "/tasks/?enabled=on",
+    "task-detail": lambda ended, running: f"/tasks/{ended.task_id}/",
+    "task-run": lambda ended, running: f"/tasks/{ended.task_id}/run/",
+    "task-enable": lambda ended, running: f"/tasks/{ended.task_id}/enable/",
+    "task-disable": lambda ended, running: f"/tasks/{ended.task_id}/disable/",
+    "node-list": lambda ended, running: "/nodes/",
+    "node-drain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-a').pk}/drain/",
+    "node-undrain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-b').pk}/undrain/",
+    "journal": lambda ended, running: "/journal/?via=shell&window=30d",
+    "journal-entry": lambda ended, running: f"/journal/{JournalEntry.objects.earliest('pk').pk}/",
+    "preferences": lambda ended, running: "/preferences/",
+    "find": lambda ended, running: "/find/?q=extract_fl",
+}
+# What is no page of its own: fragments, redirects, files, and what only takes a POST.
+NO_PAGES = {
+    "batch-changes",
+    "batch-list-changes",
+    "batch-list-count",
+    "healthz",
+    "instance-changes",
+    "journal-changes",
+    "login",
+    "logout",
+    "node-list-changes",
+    "overview-changes",
+    "overview-timeline",
+    "saved-filter-add",
+    "saved-filter-default",
+    "saved-filter-delete",
+    "saved-filter-rename",
+    "set_language",
+    "suggest-people",
+    "suggest-tasks",
+    "task-changes",
+    "task-list-changes",
+}
+
+_AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
+_WIDTHS = (1280, 390)
+
+
+def test_every_page_is_looked_at() -> None:
+    named = {pattern.name for pattern in _patterns(get_resolver()) if pattern.name}
+
+    assert named - set(PAGES) - NO_PAGES == set(), (
+        "say in PAGES how to reach it, or in NO_PAGES that it is none"
+    )
+    assert (set(PAGES) | NO_PAGES) - named == set(), "there is no such address any more"
+
+
+def _patterns(resolver: URLResolver) -> list[URLPattern]:
+    found: list[URLPattern] = []
+    for each in resolver.url_patterns:
+        if isinstance(each, URLPattern):
+            found.append(each)
+        elif each.namespace is None:
+            found += _patterns(each)
+    return found
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_no_page_has_a_barrier_bad_html_or_slides_sideways(page: Page, scheme: Any) -> None:
+    ended, running = records()
+    page.emulate_media(color_scheme=scheme)
+    sign_in(page, "/batches/")
+    # Whoever runs the installation sees every page there is.
+    problems = [
+        f"{name} ({scheme}): {problem}"
+        for name, build in PAGES.items()
+        for problem in look_at(page, build(ended, running))
+    ]
+
+    assert not problems, "\n".join(problems)
+
+
+def look_at(page: Page, address: str) -> list[str]:
+    """Everything that is wrong with the page at `address`, in words."""
+    problems: list[str] = []
+    answer = page.goto(address)
+    if answer is None or answer.status >= 400:
+        return [f"answers {answer and answer.status}"]
+    problems += html_problems(answer.text())
+    deaf = page.evaluate("[...document.querySelectorAll('[data-action]')].filter(e => e.tabIndex < 0).length")
+    if deaf:
+        problems.append(f"{deaf} actions cannot be reached by the keyboard")
+    for width in _WIDTHS:
+        page.set_viewport_size({"width": width, "height": 800})
+        wide = page.evaluate("document.documentElement.scrollWidth")
+        if wide > width:
+            problems.append(f"slides sideways at {width} px: it is {wide} px wide")
+        found = Axe().run(page, options=_AXE).response["violations"]
+        problems += [
+            f"at {width} px, {each['id']} ({each['impact']}): {each['help']}: "
+            + "; ".join(node["html"][:150] for node in each["nodes"][:3])
+            for each in found
+        ]
+    return problems
+
+
+def html_problems(text: str) -> list[str]:
+    """What the HTML standard's parser complains of, and ids that are used twice."""
+    parser = html5lib.HTMLParser(namespaceHTMLElements=False)
+    tree = parser.parse(text)
+    problems = [f"HTML, line {position[0]}: {code} {details}" for position, code, details in parser.errors]
+    ids = Counter(element.get("id") for element in tree.iter() if element.get("id"))
+    problems += [f"HTML: the id {each} is used {count} times" for each, count in ids.items() if count > 1]
+    labels = {element.get("for") for element in tree.iter("label")} - {None}
+    return problems + [f"HTML: a label is for {each}, which is not there" for each in labels - set(ids)]
+
+
+def records() -> tuple[Batch, Batch]:
+    """A batch that ended with a failure and has a history, and one that runs."""
+    team = make.team("warehouse")
+    make.user("mei", team=team, role="owner", is_superuser=True, is_staff=True)
+    group = make.group("etl", team=team)
+    node = make.node("node-a", group=group)
+    ended = make.batch(make.task("extract_flights", group=group, shards=["AA", "UA"]))
+    for number, instance in enumerate(make.start_batch(ended)):
+        make.end(instance, "failed" if number else "success", may_retry=False)
+    services.rerun(ended, by="mei", reason="the feed was corrected")
+    make.task("extract_flights_again", group=group)
+    running = make.batch(make.task("load", group=group, shards=["a", "b"]))
+    make.start_batch(running)
+    make.node("node-b", group=make.group("ml", team=team), state="offline")
+    assert node.pk
+    return ended, running
