@@ -17,6 +17,7 @@
 | TAILRACE_SIGN_IN_FAILURES | failures of one user from one address before sign-in is refused | 5 |
 | TAILRACE_SIGN_IN_COOL_OFF | seconds for which it is then refused | 900 |
 | TAILRACE_NODE_TIMEOUT | seconds of silence after which a node is offline | 15 |
+| TAILRACE_RETENTION_DAYS | days that records of finished batches are kept; a task may say otherwise | 7 |
 """
 
 import os
@@ -30,6 +31,7 @@ from django.utils.translation import gettext_lazy as _
 
 from config import database
 
+MOST_DAYS = 3650
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("TAILRACE_VAR") or BASE_DIR / "var").absolute()
 
@@ -70,6 +72,13 @@ def _kept_secret_key(kept: Path) -> str:
             "out, or give the key in TAILRACE_SECRET_KEY."
         )
     return key
+
+
+def _whole_days(name: str, default: str) -> int:
+    given = os.environ.get(name) or default
+    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MOST_DAYS):
+        raise ImproperlyConfigured(f"{name} is {given!r}; give whole days from 1 to {MOST_DAYS}.")
+    return int(given)
 
 
 SECRET_KEY = _secret_key()
@@ -134,9 +143,12 @@ TEMPLATES = [
     },
 ]
 
+_DATABASE = database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace")
 DATABASES = {
     "default": {
-        **database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace"),
+        **_DATABASE,
+        # Without a threshold psycopg prepares nothing, not even the engine's statements, which ask for it.
+        "OPTIONS": {"prepare_threshold": 5} | _DATABASE["OPTIONS"],
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }
@@ -227,6 +239,7 @@ TAILRACE: dict[str, Any] = {
     "CLAIM_SECONDS": float(os.environ.get("TAILRACE_CLAIM_SECONDS", "5")),
     "STOP_GRACE": float(os.environ.get("TAILRACE_STOP_GRACE", "5")),
     "MISFIRE_GRACE": float(os.environ.get("TAILRACE_MISFIRE_GRACE", "60")),
+    "RETENTION_DAYS": _whole_days("TAILRACE_RETENTION_DAYS", "7"),
     "LOG_HEAD_BYTES": 1024 * 1024,
     "LOG_TAIL_BYTES": 256 * 1024,
     # Modules whose @job callables python tasks may name, beside every installed app's jobs.py.

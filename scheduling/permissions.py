@@ -142,6 +142,17 @@ class TeamBackend(BaseBackend):
         )
 
 
+def places_of(user: User) -> dict[str, list[int]]:
+    """Where the batches are that `user` sees, as `queries.Ranges` takes it: ids of teams and granted tasks."""
+    if not user.is_active:
+        return {"team": []}
+    if user.is_superuser:
+        return {"team": list(Team.objects.values_list("pk", flat=True))}
+    standing = standing_of(user)
+    granted = {"task": list(standing.beyond)} if standing.beyond else {}
+    return {"team": sorted(standing.roles)} | granted
+
+
 def visible(queryset: Any, user: User, **lookup: Any) -> Any:
     """The one object of `queryset` that `lookup` names; Http404 when there is none that `user` may see."""
     return get_object_or_404(queryset.visible_to(user), **lookup)

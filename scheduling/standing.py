@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Standing:
-    """`roles` by team id; `grants` by task id, each a (team id granted to, permission without its prefix)."""
+    """`roles` by team id; `grants` by task id, each a (team id granted to, permission without its prefix).
+
+    `beyond` are the tasks among the granted that no team of the user owns: what the roles do not show already.
+    """
 
     roles: Mapping[int, str]
     grants: Mapping[int, tuple[tuple[int, str], ...]]
+    beyond: tuple[int, ...] = ()
 
 
 def standing_of(user: AbstractBaseUser | AnonymousUser) -> Standing:
@@ -40,12 +44,18 @@ def _read(user: AbstractBaseUser | AnonymousUser) -> Standing:
     memberships: Any = apps.get_model("scheduling", "Membership")._default_manager
     # One question for both: a row a grant, and one without for each team that was granted nothing.
     rows = memberships.filter(user=user.pk).values_list(
-        "team_id", "role", "team__granted__task_id", "team__granted__permission"
+        "team_id",
+        "role",
+        "team__granted__task_id",
+        "team__granted__permission",
+        "team__granted__task__team_id",
     )
     roles: dict[int, str] = {}
     grants: dict[int, tuple[tuple[int, str], ...]] = {}
-    for team, role, task, permission in rows:
+    owners: dict[int, int] = {}
+    for team, role, task, permission, owner in rows:
         roles[team] = role
         if task is not None:
             grants[task] = (*grants.get(task, ()), (team, permission))
-    return Standing(roles, grants)
+            owners[task] = owner
+    return Standing(roles, grants, tuple(sorted(task for task in grants if owners[task] not in roles)))

@@ -63,24 +63,3 @@ setInterval(() => {
     clock.textContent = words(Math.floor((performance.now() - begun.get(clock)) / 1000), clock.dataset.words);
   }
 }, 1000);
-
-// --- a log that is read at its end stays there ---
-
-let following = false;
-
-function atEnd(log) {
-  return log.scrollHeight - log.scrollTop - log.clientHeight < 40;
-}
-
-const log = document.querySelector("#log[data-follow]");
-if (log) log.scrollTop = log.scrollHeight;
-
-document.body.addEventListener("htmx:oobBeforeSwap", () => {
-  const log = document.getElementById("log");
-  following = log !== null && atEnd(log);
-});
-
-document.body.addEventListener("htmx:oobAfterSwap", () => {
-  const log = document.getElementById("log");
-  if (following && log) log.scrollTop = log.scrollHeight;
-});

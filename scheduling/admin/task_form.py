@@ -64,7 +64,13 @@ def _choice(name: str, choices: Any) -> forms.ChoiceField:
 def form_of(task: Task) -> dict[str, Any]:
     """A task as its map in a file; needs `group` and `revision`, and a task without content has none."""
     content = task.revision.content if task.revision else {"kind": "", "spec": {}}
-    return definitions.task_form(name=task.name, group=task.group.name, enabled=task.enabled, content=content)
+    return definitions.task_form(
+        name=task.name,
+        group=task.group.name,
+        enabled=task.enabled,
+        content=content,
+        retention_days=task.retention_days,
+    )
 
 
 def stamp(task: Task | None) -> str:
@@ -93,6 +99,12 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
     overlap = _choice("overlap", Overlap.choices)
     misfire = _choice("misfire", Misfire.choices)
     priority = _whole("priority")
+    retention = forms.CharField(
+        label=gettext_lazy("Records are kept"),
+        required=False,
+        help_text=gettext_lazy("e.g. 30d; empty: as long as the installation keeps them"),
+        widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
+    )
 
     wanted: TaskDefinition
     step: Step
@@ -118,6 +130,8 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
         revision = task.revision if task is not None and task.revision else TaskRevision()
         for name, value in _written(revision).items():
             self.initial.setdefault(name, value)
+        if task is not None and task.retention_days is not None:
+            self.initial["retention"] = f"{task.retention_days}d"
         self.initial["seen"] = stamp(task)
 
     @property
@@ -131,7 +145,7 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
             # As it is stored now, not as the page that was sent has it.
             tasks = Task.objects.select_related("team", "group", "revision")
             self.stored = tasks.get(pk=self.instance.pk)
-        content = self._content()
+        content, retention = self._content(), self._retention()
         name = self.stored.name if self.stored else cleaned.get("name")
         group = cleaned.get("group")
         if self.stored is None and name and group and Task.objects.filter(team=group.team, name=name).exists():
@@ -144,6 +158,7 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
             group=group.name,
             content=content,
             enabled=cleaned["enabled"],
+            retention_days=retention,
         )
         self.step = definitions.task_step(self.wanted, self.stored, {})
         if "_edit" in self.data:
@@ -171,6 +186,13 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
                     )
             return None
         return cleaned if not self.errors else None
+
+    def _retention(self) -> int | None:
+        try:
+            return validation.clean_retention(self.cleaned_data.get("retention") or None)
+        except InvalidDefinition as wrong:
+            self.add_error("retention", wrong.errors["retention"])
+            return None
 
     def _read(self, name: str, text: str) -> Any:
         documents, mistakes = definitions.read("", text.replace("\r\n", "\n").encode())

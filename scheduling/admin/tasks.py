@@ -57,7 +57,7 @@ class TaskPage(TeamPage):
         ),
         (
             gettext_lazy("How it ends"),
-            {"fields": (("timeout", "retry_count", "retry_interval", "success_ratio"),)},
+            {"fields": (("timeout", "retry_count", "retry_interval", "success_ratio"), "retention")},
         ),
     )
 
@@ -151,6 +151,7 @@ class TaskPage(TeamPage):
             name=wanted.name,
             content=wanted.content,
             enabled=wanted.enabled,
+            retention_days=wanted.retention_days,
             by=request.user,
             reason=request.POST["reason"].strip(),
         )

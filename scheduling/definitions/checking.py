@@ -36,7 +36,12 @@ PLACES: dict[str, Path] = {
     "priority": ("priority",),
 }
 TASK_KEYS = tuple(
-    dict.fromkeys(["name", "group", *(str(place[0]) for place in PLACES.values()), "enabled", "grants", "spec"])
+    dict.fromkeys(
+        [
+            *("name", "group", *(str(place[0]) for place in PLACES.values())),
+            *("retention", "enabled", "grants", "spec"),
+        ]
+    )
 )
 
 # What a grant is called in a file, and in the database.
@@ -65,6 +70,7 @@ class TaskDefinition:
     group: str
     content: dict[str, Any]
     enabled: bool | None = None
+    retention_days: int | None = None
     grants: dict[str, list[str]] | None = None
 
 
@@ -134,11 +140,26 @@ class _Checking:
             self.mistakes.append(document.mistake((*path, "enabled"), "It is neither true nor false."))
         content = self.content(document, path, data)
         grants = self.grants(document, path, data, team)
+        retention_days = self.retention(document, path, data)
         if team and group:
             self.references.append((document, (*path, "group"), team, group))
         unique = bool(team and name) and self.once(document, (*path, "name"), "task", str(team), str(name))
         if unique and team and name and group and content is not None:
-            self.tasks[team, name] = TaskDefinition(team, name, group, content, enabled, grants)
+            self.tasks[team, name] = TaskDefinition(team, name, group, content, enabled, retention_days, grants)
+
+    def retention(self, document: Document, path: Path, data: dict[str | int, Any]) -> int | None:
+        """The days that the task's records are kept; None, the installation's default, also when wrong."""
+        value = data.get("retention")
+        if "retention" not in data:
+            return None
+        try:
+            # Without its unit a number would be seconds in every other duration of the file.
+            if not isinstance(value, str):
+                raise InvalidDefinition({"retention": validation.not_whole_days(value)})
+            return validation.clean_retention(value)
+        except InvalidDefinition as wrong:
+            self.mistakes.append(document.mistake((*path, "retention"), wrong.errors["retention"]))
+            return None
 
     def content(self, document: Document, path: Path, data: dict[str | int, Any]) -> dict[str, Any] | None:
         """The cleaned content of a task, or None when something is wrong with it."""

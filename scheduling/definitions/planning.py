@@ -99,6 +99,7 @@ def task_step(
         group=wanted.group,
         enabled=wanted.enabled,
         content=wanted.content,
+        retention_days=wanted.retention_days,
         grants=wanted.grants,
     )
     if existing is None or existing.revision is None:
@@ -109,12 +110,14 @@ def task_step(
         group=existing.group.name,
         enabled=existing.enabled,
         content=existing.revision.content,
+        retention_days=existing.retention_days,
         grants=grants,
     )
     enabled = existing.enabled if wanted.enabled is None else wanted.enabled
     same_content = existing.revision.digest == services.content_digest(wanted.content)
     same_grants = before.get("grants") == after.get("grants")
-    if same_content and same_grants and existing.group.name == wanted.group and existing.enabled == enabled:
+    same_rules = (existing.enabled, existing.retention_days) == (enabled, wanted.retention_days)
+    if same_content and same_grants and same_rules and existing.group.name == wanted.group:
         return Step("unchanged", "task", wanted.team, wanted.name)
     if wanted.enabled is None:
         before.pop("enabled", None)
@@ -195,6 +198,7 @@ def _save(wanted: TaskDefinition, team: Team, by: journal.By, reason: str) -> Ta
         name=wanted.name,
         content=wanted.content,
         enabled=enabled,
+        retention_days=wanted.retention_days,
         by=by,
         reason=reason,
     )

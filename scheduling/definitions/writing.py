@@ -38,6 +38,7 @@ def _document(team: Team) -> str:
             group=task.group.name,
             enabled=task.enabled,
             content=task.revision.content if task.revision else {},
+            retention_days=task.retention_days,
             grants=granted.get(task.pk),
         )
         # Sorted here: the order must not depend on the server's collation.
@@ -67,6 +68,7 @@ def task_form(
     group: str,
     enabled: bool | None,
     content: Mapping[str, Any],
+    retention_days: int | None = None,
     grants: Mapping[str, Iterable[str]] | None = None,
 ) -> dict[str, Any]:
     """A task as its map in the file: canonical order, defaults left out, durations in their short form."""
@@ -92,13 +94,16 @@ def task_form(
             form.setdefault(str(place[0]), {})[place[1]] = values[field]
     if list(form.get("trigger", ())) == ["type"]:
         form["trigger"] = form["trigger"]["type"]
+    if retention_days is not None:
+        form["retention"] = f"{retention_days}d"
     if enabled is False:
         form["enabled"] = False
-    if grants:
-        form["grants"] = {
-            team: [permission.removesuffix("_task") for permission in grants[team]] for team in sorted(grants)
-        }
-    return form
+    return form | _grants_form(grants or {})
+
+
+def _grants_form(grants: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    listed = {team: [each.removesuffix("_task") for each in grants[team]] for team in sorted(grants)}
+    return {"grants": listed} if listed else {}
 
 
 def _spec_form(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:

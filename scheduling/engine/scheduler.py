@@ -22,7 +22,7 @@ from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from scheduling.engine import recovery, triggers
-from scheduling.services import SCHEDULE_CHANNEL
+from scheduling.services import SCHEDULE_CHANNEL, retention
 
 logger = logging.getLogger(__name__)
 
@@ -60,6 +60,8 @@ STEPS: Sequence[Step] = (
     Step("give back expired claims", recovery.expire_claims, 1.0),
     Step("find silent nodes", recovery.SilenceWatch(), 1.0),
     Step("hand on what absent nodes hold", recovery.finish_absent_nodes, 2.0),
+    # A fifth of the time at most, so that triggers and the other steps never wait for it.
+    Step("remove old records", retention.Sweep(), 0.5),
 )
 
 

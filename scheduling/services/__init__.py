@@ -13,6 +13,7 @@ from scheduling.services.judgement import mark, rejudge
 from scheduling.services.nodes import drain, give_up_waiting, undrain
 from scheduling.services.operations import rerun, rerun_instance, stop, stop_instance
 from scheduling.services.saved import make_default, rename_filter, save_filter
+from scheduling.services.several import InstancesResult, rerun_instances, stop_instances
 from scheduling.services.tasks import SCHEDULE_CHANNEL, content_digest, save_task, set_enabled
 from scheduling.services.teams import (
     canonical,
@@ -34,6 +35,7 @@ __all__ = [
     "SCHEDULE_CHANNEL",
     "BatchRequest",
     "BulkResult",
+    "InstancesResult",
     "Refused",
     "Slot",
     "canonical",
@@ -56,6 +58,7 @@ __all__ = [
     "rerun",
     "rerun_all",
     "rerun_instance",
+    "rerun_instances",
     "revoke",
     "save_filter",
     "save_task",
@@ -68,6 +71,7 @@ __all__ = [
     "stop",
     "stop_all",
     "stop_instance",
+    "stop_instances",
     "trigger",
     "undrain",
     "use_of",

@@ -23,6 +23,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from scheduling.reasons import actor_in_words
+
 register = template.Library()
 
 NOTHING = "–"
@@ -219,7 +221,7 @@ def task_of(batch: Any) -> SafeString:
 @register.simple_tag
 def begun_by(batch: Any) -> SafeString:
     """The trigger of a batch and who began it, one above the other."""
-    said, who = words(), escape(batch.actor)
+    said, who = words(), escape(actor_in_words(batch.actor))
     again = f' <span class="tag">{escape(said.rerun)}</span>' if batch.rerun_of_id else ""
     return SafeString(f'{escape(_choice(batch, "trigger"))}{again}<small title="{who}">{who}</small>')
 

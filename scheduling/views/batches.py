@@ -104,7 +104,7 @@ def _grows(filters: BatchFilter, page: Page[Batch]) -> bool:
 
 
 def _page_of(request: HtmxRequest, batches: Any) -> Page[Batch]:
-    cursors: dict[str, Cursor] = {}
+    cursors: dict[str, Any] = {}
     for name in ("older", "newer"):
         if text := request.GET.get(name):
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -10,7 +12,80 @@ from scheduling.models.tasks import Mode
 from scheduling.states import InstanceState, NodeState
 
 
-def of_stopping(batch: Batch) -> list[str]:
+def of(verb: str, thing: Batch | Instance) -> list[str]:
+    """What `verb` (stop, rerun) will do to `thing` and around it."""
+    match verb, thing:
+        case "stop", Batch():
+            return _stopping(thing)
+        case "stop", Instance():
+            return _stopping_instance(thing)
+        case "rerun", Batch():
+            return _rerunning(thing)
+        case _, Instance():
+            return _rerunning_instance(thing)
+    raise ValueError(verb)
+
+
+def of_several(verb: str, instances: Sequence[Instance]) -> list[str]:
+    """What `verb` will do to these instances, of which those it is not possible for are told apart."""
+    possible = [each for each in instances if (each.can_stop if verb == "stop" else each.can_rerun)]
+    sentences = _stopping_several(possible) if verb == "stop" else _rerunning_several(possible)
+    left = len(instances) - len(possible)
+    if left:
+        sentences.append(
+            (
+                ngettext(
+                    "%d has ended or is being stopped, and stays as it is.",
+                    "%d have ended or are being stopped, and stay as they are.",
+                    left,
+                )
+                if verb == "stop"
+                else ngettext(
+                    "%d has not ended, and goes on as it is.", "%d have not ended, and go on as they are.", left
+                )
+            )
+            % left
+        )
+    return sentences
+
+
+def _stopping_several(instances: Sequence[Instance]) -> list[str]:
+    running = sum(each.state == InstanceState.RUNNING for each in instances)
+    waiting = len(instances) - running
+    return [
+        sentence for count, sentence in ((running, _running(running)), (waiting, _waiting(waiting))) if count
+    ]
+
+
+def _rerunning_several(instances: Sequence[Instance]) -> list[str]:
+    if not instances:
+        return []
+    sentences = [
+        ngettext(
+            "%d instance runs again, as a new execution; the earlier ones stay in its history.",
+            "%d instances run again, each as a new execution; the earlier ones stay in their history.",
+            len(instances),
+        )
+        % len(instances)
+    ]
+    away = sorted(
+        {
+            each.node.name
+            for each in instances
+            if each.pinned and each.node is not None and each.node.state != NodeState.ONLINE
+        }
+    )
+    if away:
+        sentences.append(
+            _("Not online, so the instances of a broadcast on them will be refused: %(names)s.")
+            % {"names": ", ".join(away)}
+        )
+    if instances[0].batch.is_finished:
+        sentences.append(_("The batch runs again, and is judged anew when they have ended."))
+    return sentences
+
+
+def _stopping(batch: Batch) -> list[str]:
     """How many instances are told to end, never start, or stay as they ended."""
     counts = batch.instances.all().count_by_state()
     running = counts.get(InstanceState.RUNNING, 0)
@@ -18,11 +93,7 @@ def of_stopping(batch: Batch) -> list[str]:
     ended = batch.total - running - waiting - counts.get(InstanceState.TERMINATING, 0)
     sentences = [
         (running, _running(running)),
-        (
-            waiting,
-            ngettext("%d waiting instance will never start.", "%d waiting instances will never start.", waiting)
-            % waiting,
-        ),
+        (waiting, _waiting(waiting)),
         (
             ended,
             ngettext(
@@ -47,7 +118,14 @@ def _running(count: int) -> str:
     )
 
 
-def of_rerunning(batch: Batch) -> list[str]:
+def _waiting(count: int) -> str:
+    return (
+        ngettext("%d waiting instance will never start.", "%d waiting instances will never start.", count)
+        % count
+    )
+
+
+def _rerunning(batch: Batch) -> list[str]:
     """How many instances begin where, with which content."""
     sentences = [
         ngettext("A new batch begins, with %d instance.", "A new batch begins, with %d instances.", batch.total)
@@ -80,7 +158,7 @@ def of_rerunning(batch: Batch) -> list[str]:
     return sentences
 
 
-def of_stopping_instance(instance: Instance) -> list[str]:
+def _stopping_instance(instance: Instance) -> list[str]:
     """What happens to the instance and to the rest of its batch."""
     if instance.state == InstanceState.WAITING:
         effects = [_("The instance waits; it will never start.")]
@@ -101,7 +179,7 @@ def of_stopping_instance(instance: Instance) -> list[str]:
     return effects
 
 
-def of_rerunning_instance(instance: Instance) -> list[str]:
+def _rerunning_instance(instance: Instance) -> list[str]:
     """Which execution begins, where, and what that means for its batch."""
     effects = [
         _("Execution %(number)d of this instance begins; the earlier ones stay in its history.")

@@ -26,6 +26,7 @@ from scheduling import charts
 from scheduling.engine import scheduler
 from scheduling.models import Batch, Instance, Node, Task
 from scheduling.permissions import User
+from scheduling.reasons import in_words
 from scheduling.states import BATCH, BatchState, NodeState
 from scheduling.views.links import records, tab_of
 from scheduling.views.node_rows import NodeRow, load_of
@@ -140,7 +141,7 @@ def _why_failed(batch: Any) -> str:
             "%(count)d of %(total)d instances did not succeed",
             missed,
         ) % {"count": missed, "total": batch.total}
-    why = batch.reason or batch.failure or ""
+    why = in_words(batch.reason or batch.failure or "")
     return ": ".join(filter(None, [share, why])) or _("Too few of its instances succeeded.")
 
 

@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from scheduling import transitions
 from scheduling.errors import TransitionRefused
-from scheduling.models import Batch, Execution, Instance, JournalEntry
+from scheduling.models import Batch, Execution, Instance, JournalEntry, SavedFilter
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Machine, Outcome
 from tests import factories
 from tests.engine.support import row
@@ -560,11 +560,19 @@ def _journal(**changes: Any) -> None:
     duplicate("scheduling_journalentry", entry.pk, **changes)
 
 
+def _saved_filters(*, names: tuple[str, str], default: bool = False) -> None:
+    user = factories.user()
+    for name in names:
+        SavedFilter.objects.create(user=user, page="batches", name=name, query="", is_default=default)
+
+
 VIOLATIONS: dict[str, list[Callable[[], None]]] = {
+    "saved_filter_name_once": [lambda: _saved_filters(names=("mine", "mine"))],
+    "saved_filter_one_default": [lambda: _saved_filters(names=("mine", "other"), default=True)],
     "trigger_fires_once": [_fires_twice],
-    "batch_state_legal": [lambda: _batch(state="paused")],
     "batch_trigger_legal": [lambda: _batch(trigger="moon")],
     "batch_ended_when_final": [
+        lambda: _batch(state="paused"),
         lambda: _batch(ended_at=timezone.now()),
         lambda: _batch(state="success"),
         lambda: _batch(state="condition_not_met"),
@@ -574,10 +582,11 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
         lambda: _batch(succeeded=3),
         lambda: _batch(succeeded=1, failed=1, timed_out=1),
         lambda: _batch(terminated=1, timed_out=2),
+        lambda: _batch(succeeded=-1, failed=2),
     ],
     "instance_number_once_a_batch": [lambda: _twin(instance_in("waiting"))],
-    "instance_state_legal": [lambda: _instance(state="frozen")],
     "instance_ended_when_final": [
+        lambda: _instance(state="frozen"),
         lambda: _instance(ended_at=timezone.now()),
         lambda: _instance(state="terminated"),
         lambda: _instance(state="timed_out"),
@@ -586,8 +595,8 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "instance_pinned_has_node": [lambda: _instance(pinned=True)],
     "execution_number_once_an_instance": [lambda: _execution(number=1)],
     "execution_one_live": [lambda: _execution("running")],
-    "execution_outcome_legal": [lambda: _execution(outcome="maybe")],
     "execution_ended_with_outcome": [
+        lambda: _execution(outcome="maybe"),
         lambda: _execution(ended_at=None),
         lambda: _execution(outcome=None),
     ],

@@ -34,6 +34,10 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "instance-detail": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/",
     "instance-stop": lambda ended, running: f"/instances/{running.instances.earliest('pk').pk}/stop/",
     "instance-rerun": lambda ended, running: f"/instances/{ended.instances.earliest('pk').pk}/rerun/",
+    "instances-stop": lambda ended, running: (
+        f"/batches/{running.pk}/instances/stop/?instance={_first(running)}"
+    ),
+    "instances-rerun": lambda ended, running: f"/batches/{ended.pk}/instances/rerun/?instance={_first(ended)}",
     "task-list": lambda ended, running: "/tasks/?enabled=on",
     "task-detail": lambda ended, running: f"/tasks/{ended.task_id}/",
     "task-run": lambda ended, running: f"/tasks/{ended.task_id}/run/",
@@ -70,6 +74,11 @@ NO_PAGES = {
     "task-changes",
     "task-list-changes",
 }
+
+
+def _first(batch: Batch) -> int:
+    return batch.instances.earliest("pk").pk
+
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
 _WIDTHS = (1280, 390)

@@ -1,6 +1,8 @@
 import pytest
 from django.test import Client
 
+from scheduling import services
+from scheduling.errors import TooMany
 from scheduling.models import Batch, Instance, JournalEntry
 from scheduling.states import NodeState
 from tests import factories as make
@@ -167,7 +169,12 @@ def test_who_sees_it_but_may_not_is_told_which_permission_is_missing(
     desk: Desk, viewer: Client, verb: str, method: str
 ) -> None:
     batch = make.batch(desk.task)
-    for address in (f"/batches/{batch.pk}/{verb}/", f"/instances/{batch.instances.first().pk}/{verb}/"):
+    first = batch.instances.first().pk
+    for address in (
+        f"/batches/{batch.pk}/{verb}/",
+        f"/batches/{batch.pk}/instances/{verb}/?instance={first}",
+        f"/instances/{first}/{verb}/",
+    ):
         answer = getattr(viewer, method)(address, REASON)
         assert answer.status_code == 403
         assert f"scheduling.{verb}_task" in text_of(answer)
@@ -201,3 +208,90 @@ def test_a_form_without_its_token_is_refused(desk: Desk) -> None:
     answer = browser.post(f"/batches/{batch.pk}/stop/", REASON)
     assert answer.status_code == 403
     assert "nothing was done" in text_of(answer)
+
+
+# --- several instances -----------------------------------------------------------------------------
+
+
+def test_the_chosen_instances_are_stopped_and_what_is_refused_drops_no_other(
+    desk: Desk, operator: Client
+) -> None:
+    batch = make.batch(desk.task)
+    first, second, third = make.start_batch(batch)
+    chosen = f"?instance={first.pk}&instance={second.pk}"
+    dialog = text_of(operator.get(f"/batches/{batch.pk}/instances/stop/{chosen}", headers=HTMX))
+    assert f"Stop 2 instances of batch {batch.pk}" in dialog
+    assert "2 running instances are told to end" in dialog
+    make.end(first)
+    answer = operator.post(
+        f"/batches/{batch.pk}/instances/stop/", {**REASON, "instance": f"{first.pk},{second.pk}"}, headers=HTMX
+    )
+    assert answer.status_code == 200
+    assert "1 instance is being stopped. 1 was refused:" in text_of(answer)
+    assert f"Instance {first.pk} is success" in text_of(answer)
+    assert "acted" in answer["HX-Trigger-After-Settle"]
+    states = dict(batch.instances.values_list("pk", "state"))
+    assert states == {first.pk: "success", second.pk: "terminating", third.pk: "running"}
+
+
+def test_all_that_failed_are_rerun(desk: Desk, operator: Client) -> None:
+    batch = make.batch(desk.task)
+    first, second, third = make.start_batch(batch)
+    make.end(first, "failed", may_retry=False)
+    make.end(second, "timed_out", may_retry=False)
+    make.end(third)
+    page = text_of(operator.get(f"/batches/{batch.pk}/"))
+    assert "Rerun the 2 that failed" in page
+    confirm = text_of(operator.get(f"/batches/{batch.pk}/instances/rerun/?which=failed"))
+    assert "2 instances run again" in confirm
+    assert f'name="instance" value="{first.pk},{second.pk},"' in confirm
+    answer = operator.post(
+        f"/batches/{batch.pk}/instances/rerun/", {**REASON, "instance": f"{first.pk},{second.pk},"}
+    )
+    assert "2 instances run again." in text_of(answer)
+    states = dict(batch.instances.values_list("pk", "state"))
+    assert states == {first.pk: "waiting", second.pk: "waiting", third.pk: "success"}
+    assert JournalEntry.objects.filter(action="rerun", reason="wrong input file").count() == 2
+
+
+def test_when_all_of_several_are_refused_the_answer_is_a_refusal(desk: Desk, operator: Client) -> None:
+    batch = make.batch(make.task(group=desk.group, mode="broadcast"))
+    instance = make.end_batch(batch).instances.get()
+    type(desk.node).objects.update(state=NodeState.OFFLINE)
+    address = f"/batches/{batch.pk}/instances/rerun/"
+    assert "will be refused: node-a" in text_of(operator.get(f"{address}?instance={instance.pk}"))
+    answer = operator.post(address, {**REASON, "instance": instance.pk}, headers=HTMX)
+    assert answer.status_code == 409
+    assert "a broadcast instance reruns only on its own node" in text_of(answer)
+
+
+def test_several_are_refused_when_none_is_chosen_or_none_can_be(desk: Desk, operator: Client) -> None:
+    batch = make.batch(desk.task)
+    instance = batch.instances.first()
+    for query, why in (
+        ("", "No instance was chosen."),
+        (f"?instance={instance.pk}", "None of these has ended yet."),
+    ):
+        answer = operator.get(f"/batches/{batch.pk}/instances/rerun/{query}", headers=HTMX)
+        assert answer.status_code == 409
+        assert why in text_of(answer)
+    answer = operator.post(f"/batches/{batch.pk}/instances/rerun/", {**REASON, "instance": instance.pk})
+    assert answer.status_code == 409
+    assert not JournalEntry.objects.filter(action="rerun").exists()
+
+
+def test_an_instance_of_another_batch_is_not_found_among_the_chosen(desk: Desk, operator: Client) -> None:
+    batch, other = make.batch(desk.task), make.batch(desk.task)
+    for given in (other.instances.first().pk, "x", "99999999999999999999"):
+        answer = operator.get(f"/batches/{batch.pk}/instances/stop/?instance={given}")
+        assert answer.status_code == 404
+
+
+def test_more_than_one_action_takes_are_refused_and_nothing_is_done(
+    desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("scheduling.services.several.MOST_INSTANCES", 2)
+    batch = make.batch(desk.task)
+    with pytest.raises(TooMany, match="at most 2 instances, and these are 3"):
+        services.stop_instances(batch.instances.all(), by=operator.user)
+    assert set(batch.instances.values_list("state", flat=True)) == {"waiting"}

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from django.test import Client
 
@@ -47,7 +49,11 @@ def test_a_viewer_sees_it_without_buttons(desk: Desk, viewer: Client) -> None:
 
 
 @pytest.mark.parametrize(
-    "address", ["/batches/{}/", "/batches/{}/changes/", "/batches/{}/stop/", "/batches/{}/rerun/"]
+    "address",
+    [
+        f"/batches/{{}}/{part}"
+        for part in ("", "changes/", "stop/", "rerun/", "instances/stop/", "instances/rerun/")
+    ],
 )
 def test_another_teams_batch_is_not_found_as_if_it_were_not_there(
     desk: Desk, outsider: Client, address: str
@@ -65,10 +71,10 @@ def test_many_instances_come_in_pages_by_number(desk: Desk, operator: Client) ->
     numbers = dict(batch.instances.values_list("pk", "number"))
     page = operator.get(f"/batches/{batch.pk}/")
     assert [numbers[pk] for pk in marks(page, "instance")] == list(range(100))
-    assert 'href="?from=100"' in text_of(page)
+    assert 'href="?from=100#instances-card"' in text_of(page)
     last = operator.get(f"/batches/{batch.pk}/?from=200")
     assert [numbers[pk] for pk in marks(last, "instance")] == list(range(200, 230))
-    assert 'href="?from=100"' in text_of(last)
+    assert 'href="?from=100#instances-card"' in text_of(last)
     assert "?from=300" not in text_of(last)
 
 
@@ -78,8 +84,9 @@ def test_it_takes_the_same_number_of_queries_however_many_instances_it_has(
 ) -> None:
     batch = make.batch(make.task(group=desk.group, shards=["x"] * shards))
     make.start_batch(batch)
-    # Session, user, the batch, what executes, the user's roles, the instances, the reruns.
-    with django_assert_num_queries(7):
+    # Session, user, the batch, what executes, the user's roles, why it waits; the group's nodes, the
+    # instances; the chain of reruns; the ends of the instances' ids and the journal.
+    with django_assert_num_queries(12):
         operator.get(f"/batches/{batch.pk}/")
 
 
@@ -102,3 +109,134 @@ def test_it_stops_asking_when_all_has_ended(desk: Desk, operator: Client) -> Non
     assert answer.status_code == 286
     assert len(marks(answer, "instance")) == 3
     assert "every 2s" not in text_of(answer)
+
+
+# --- the instances that are asked for --------------------------------------------------------------
+
+
+@pytest.fixture
+def mixed(desk: Desk) -> Any:
+    """Of three the first failed on node-a and was rerun, the second runs on node-b, the third waits."""
+    other = make.node("node-b", group=desk.group)
+    batch = make.batch(desk.task)
+    first, second, _third = batch.instances.select_related("group", "node").order_by("number")
+    make.start(first, on=desk.node)
+    make.end(first, "failed", error="exit code 3", may_retry=False)
+    services.rerun_instance(first, by="night")
+    make.start(first, on=desk.node)
+    make.end(first, "failed", error="exit code 3", may_retry=False)
+    make.start(second, on=other)
+    return batch
+
+
+@pytest.mark.parametrize(
+    ("query", "numbers"),
+    [
+        ("", [0, 1, 2]),
+        ("state=failed", [0]),
+        ("state=failed&state=waiting", [0, 2]),
+        ("node=node-a&node=node-b", [0, 1]),
+        ("cause=rerun", [0]),
+        ("shard=1-2", [1, 2]),
+        ("shard=0, 2", [0, 2]),
+        ("shard=1&state=waiting", []),
+    ],
+)
+def test_a_filter_shows_what_matches(mixed: Any, operator: Client, query: str, numbers: list[int]) -> None:
+    found = dict(mixed.instances.values_list("pk", "number"))
+    page = operator.get(f"/batches/{mixed.pk}/?{query}")
+    assert [found[pk] for pk in marks(page, "instance")] == numbers
+    assert operator.get(live_address(page), headers=shown(page)).status_code == 204
+
+
+def test_an_instance_is_found_by_its_id_and_by_that_of_an_execution(mixed: Any, operator: Client) -> None:
+    first, _, third = mixed.instances.order_by("number")
+    execution = first.executions.latest("pk")
+    page = operator.get(f"/batches/{mixed.pk}/?instance={execution.pk},{third.pk}")
+    assert set(marks(page, "instance")) >= {first.pk, third.pk}
+
+
+@pytest.mark.parametrize(
+    "query", ["state=asleep", "node=node-z", "cause=whim", "shard=x", "shard=3-", "instance=abc"]
+)
+def test_an_invalid_filter_is_refused_and_shows_nothing(mixed: Any, operator: Client, query: str) -> None:
+    page = operator.get(f"/batches/{mixed.pk}/?{query}")
+    assert page.status_code == 422
+    assert marks(page, "instance") == []
+
+
+def test_instances_are_grouped_by_node(mixed: Any, operator: Client) -> None:
+    page = text_of(operator.get(f"/batches/{mixed.pk}/?by=node"))
+    groups = [page.index(f'scope="rowgroup">{name}<') for name in ("node-a", "node-b", "No node yet")]
+    assert groups == sorted(groups)
+
+
+# --- why, and what happened ------------------------------------------------------------------------
+
+
+def test_it_says_why_it_is_held_and_by_which_batch(desk: Desk, operator: Client) -> None:
+    task = make.task(group=desk.group, overlap="queue")
+    ahead, held = make.batch(task), make.batch(task)
+    head = element(operator.get(f"/batches/{held.pk}/"), f"batch-{held.pk}")
+    assert f"Held: batch {ahead.pk} of the same task is unfinished (overlap policy queue)." in head
+    assert f'<a href="/batches/{ahead.pk}/">' in head
+
+
+def test_it_says_why_it_waits(desk: Desk, operator: Client) -> None:
+    batch = make.batch(desk.task)
+
+    def said() -> str:
+        return element(operator.get(f"/batches/{batch.pk}/"), f"batch-{batch.pk}")
+
+    assert "free slots are there" in said()
+    make.start_batch(make.batch(make.task(group=desk.group, shards=["x", "y"])))
+    assert "Waits for a free slot: 2 of 2 slots of the group etl are taken." in said()
+    type(desk.node).objects.update(state="offline")
+    assert "No node of the group etl is online." in said()
+
+
+def test_it_says_why_it_failed_and_who_has_not_confirmed_a_stop(desk: Desk, operator: Client) -> None:
+    batch = make.batch(desk.task)
+    first, second, _ = make.start_batch(batch)
+    make.end(first, "failed", may_retry=False)
+    services.stop(batch, by=operator.user, reason="wrong file")
+    head = element(operator.get(f"/batches/{batch.pk}/"), f"batch-{batch.pk}")
+    assert f"Stopped by {operator.user}: wrong file" in head
+    assert "2 instances were told to end, and their nodes have not confirmed that yet: node-a." in head
+    make.end(second, "success")
+    make.end(make.Instance.objects.get(batch=batch, number=2), "terminated")
+    head = element(operator.get(f"/batches/{batch.pk}/"), f"batch-{batch.pk}")
+    assert "1 of 3 instances succeeded, which is 33 %; 100 % are needed." in head
+    assert f'href="/batches/{batch.pk}/?state=failed&amp;state=terminated"' in head
+
+
+def test_the_reruns_are_a_chain_with_who_and_why(desk: Desk, operator: Client) -> None:
+    source = make.end_batch(make.batch(desk.task))
+    again = make.end_batch(services.rerun(source, by=operator.user, reason="the feed was corrected"))
+    once_more = services.rerun(again, by="night", reason="disk full")
+    for batch in (source, again, once_more):
+        chain = element(operator.get(f"/batches/{batch.pk}/"), "reruns")
+        assert chain.index("the feed was corrected") < chain.index(f"rerun of {again.pk} by night")
+        assert chain.count('aria-current="true"') == 1
+
+
+def test_the_content_is_shown_as_it_ran_and_what_was_changed_since(desk: Desk, operator: Client) -> None:
+    batch = make.end_batch(make.batch(desk.task))
+    content = element(operator.get(f"/batches/{batch.pk}/"), "content")
+    assert "command: &#x27;true&#x27;" in content
+    assert "it is today's" in content
+    spec = {"kind": "shell", "spec": {"command": "false"}, "mode": "sharded", "shards": ["AA", "UA", "DL"]}
+    services.save_task(team=desk.team, group=desk.group, name="extract", content=spec)
+    content = element(operator.get(f"/batches/{batch.pk}/"), "content")
+    assert '<span data-sign="-">- command: &#x27;true&#x27;' in content
+    assert '<span data-sign="+">+ command: &#x27;false&#x27;' in content
+
+
+def test_the_journal_tells_of_the_batch_and_of_its_instances(desk: Desk, operator: Client) -> None:
+    other = make.batch(desk.task)
+    services.stop_instance(other.instances.first(), by="somebody else")
+    batch = make.batch(desk.task)
+    services.stop_instance(batch.instances.first(), by=operator.user, reason="wrong shard")
+    journal = element(operator.get(f"/batches/{batch.pk}/"), "journal")
+    assert journal.index("wrong shard") < journal.index("Batch begun")
+    assert "somebody else" not in journal
