@@ -143,12 +143,9 @@ TEMPLATES = [
     },
 ]
 
-_DATABASE = database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace")
 DATABASES = {
     "default": {
-        **_DATABASE,
-        # Without a threshold psycopg prepares nothing, not even the engine's statements, which ask for it.
-        "OPTIONS": {"prepare_threshold": 5} | _DATABASE["OPTIONS"],
+        **database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace"),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }
