@@ -548,6 +548,11 @@ def _membership(**changes: Any) -> None:
     duplicate("scheduling_membership", member.pk, **changes)
 
 
+def _grant(**changes: Any) -> None:
+    granted = factories.grant(factories.task(), to=factories.team())
+    duplicate("scheduling_taskgrant", granted.pk, **changes)
+
+
 def _journal(**changes: Any) -> None:
     factories.task()
     entry = JournalEntry.objects.first()
@@ -617,6 +622,8 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "node_has_a_slot": [lambda: _node(slots=0)],
     "membership_once": [_membership],
     "membership_role_legal": [lambda: _membership(role="king", user_id=factories.user().pk)],
+    "grant_once": [_grant],
+    "grant_permission_legal": [lambda: _grant(permission="edit_task")],
     "journal_via_legal": [lambda: _journal(via="post")],
 }
 
