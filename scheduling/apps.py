@@ -24,7 +24,7 @@ def _install_functions(*, using: str, **_kwargs: Any) -> None:
 
 
 def _prepare_statements(*, connection: Any, **_kwargs: Any) -> None:
-    """Let psycopg prepare statements: without a threshold not even those are that ask for it, as the engine's do.
+    """Let psycopg prepare statements: without a threshold it does not even for those that ask for it.
 
     Django sets none, for poolers that hand a session to another client after each transaction; the engine
     cannot work through those anyway.
