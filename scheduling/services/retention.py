@@ -8,8 +8,8 @@ and passes over those that somebody else holds: nobody waits for it, and nobody 
 go first, then executions; a batch goes in one piece with its instances. Every foreign key that points to what
 is deleted has an index that begins with it, so that PostgreSQL's own checks are look-ups.
 
-A step finds what is old by ranges of the index `batch_of_task`: it never walks over what stays, however many
-tasks keep theirs for a year.
+A step finds what is old by ranges of the index `batch_newest_of_task`: it never walks over what stays, however
+many tasks keep theirs for a year.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
 
-from scheduling.models.tasks import Trigger
 from scheduling.states import BATCH
 
 logger = logging.getLogger(__name__)
@@ -48,11 +47,9 @@ _TASKS = """
 # What was made after `kept_since` has not ended before it either: that bounds the ranges of the index.
 _OLD = """
     SELECT {columns} FROM ({tasks}) task
-    CROSS JOIN unnest(%(triggers)s::text[]) kind
-    CROSS JOIN unnest(%(final)s::text[]) final
     CROSS JOIN LATERAL (
         SELECT id, total FROM scheduling_batch
-        WHERE task_id = task.id AND trigger = kind AND state = final
+        WHERE task_id = task.id AND state = ANY(%(final)s)
             AND created_at < task.kept_since AND ended_at < task.kept_since
             AND NOT EXISTS (
                 SELECT FROM scheduling_batch again
@@ -228,7 +225,6 @@ class Sweep:
 def _facts(**more: Any) -> dict[str, Any]:
     return {
         "days": settings.TAILRACE["RETENTION_DAYS"],
-        "triggers": Trigger.values,
         "final": sorted(BATCH.final),
         "unfinished": sorted(BATCH.unfinished),
     } | more

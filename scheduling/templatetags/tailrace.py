@@ -84,8 +84,11 @@ def _choices(model: type[Model], field: str, language: str | None) -> dict[str, 
     return {str(value): str(label) for value, label in described.flatchoices}
 
 
-def _choice(of: Model, field: str) -> str:
+def _choice(of: Any, field: str) -> str:
     """What `of.get_<field>_display()` says, which translates every choice of the field to say one."""
+    if not isinstance(of, Model):
+        # Something that only looks like a row of a table, such as whether a task's schedule is on.
+        return str(getattr(of, f"get_{field}_display")())
     value = getattr(of, field)
     return _choices(type(of), field, get_language()).get(value, value)
 

@@ -1,10 +1,10 @@
 """The pages' figures: server time of each page and filter, over ten million instances in a million batches.
 
-`python -m tests.bench pages --keep` makes the records once and keeps them in TAILRACE_VAR; BENCH_RECORDS asks
-for fewer. Requests go through the whole of Django in this process, signed in as a member of one team and as one
-of three. `cpu` and `db cpu` are what a request takes of the processor here and in PostgreSQL: what others do on
-the machine disturbs them less than its time. A page's first hit finds the server's cache as the pages before
-left it, and empty for the very first.
+`python -m tests.bench pages --keep` makes the records once and keeps them under TAILRACE_VAR; BENCH_RECORDS
+asks for fewer. Requests go through the whole of Django in this process, signed in as a member of one team and
+as one of three. `cpu` and `db cpu` are what a request takes of the processor here and in PostgreSQL: what
+others do on the machine disturbs them less than its time. A page's first hit finds the server's cache as the
+pages before left it, and empty for the very first.
 """
 
 from __future__ import annotations
@@ -165,8 +165,8 @@ class World:
                 "SELECT instance_id FROM scheduling_execution WHERE id = (SELECT execution_id FROM"
                 " scheduling_logchunk chunk JOIN scheduling_execution e ON e.id = execution_id"
                 " JOIN scheduling_instance i ON i.id = e.instance_id"
-                " JOIN scheduling_batch b ON b.id = i.batch_id WHERE sequence > 100"
-                " AND b.team_id = ANY(%(teams)s) LIMIT 1)"
+                " JOIN scheduling_batch b ON b.id = i.batch_id"
+                " WHERE sequence > 100 AND b.team_id = ANY(%(teams)s) LIMIT 1)"
             )
             or self.instance("")
         )
@@ -347,8 +347,7 @@ def signed_in(name: str) -> Iterator[tuple[Client, World]]:
     from django.contrib.auth import get_user_model
 
     user = get_user_model().objects.get(username=name)
-    # Rendered templates and their contexts are not kept: that is the test client's own work, not the server's.
-    client = Client(headers={"host": "localhost"})
+    client = Client(headers={"host": "localhost"}, raise_request_exception=False)
     client.force_login(user)
     yield client, World(list(user.memberships.values_list("team", flat=True)))
 

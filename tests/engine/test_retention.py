@@ -155,11 +155,13 @@ def test_no_step_looks_at_what_stays() -> None:
         cursor.execute("ANALYZE scheduling_batch")
     with CaptureQueriesContext(connection) as queries:
         Sweep().step()
-    [found] = [query["sql"] for query in queries if "SKIP LOCKED" in query["sql"] and "final" in query["sql"]]
+    [found] = [
+        query["sql"] for query in queries if "SKIP LOCKED" in query["sql"] and "kept_since" in query["sql"]
+    ]
     with connection.cursor() as cursor:
         cursor.execute(f"EXPLAIN (ANALYZE, BUFFERS, FORMAT TEXT) {found}")
         plan = "\n".join(line for (line,) in cursor.fetchall())
-    assert "batch_of_task" in plan
+    assert "batch_newest_of_task" in plan
     assert "Seq Scan on scheduling_batch" not in plan
     assert "Rows Removed by Filter" not in plan
 

@@ -38,7 +38,7 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
         f"/batches/{running.pk}/instances/stop/?instance={_first(running)}"
     ),
     "instances-rerun": lambda ended, running: f"/batches/{ended.pk}/instances/rerun/?instance={_first(ended)}",
-    "task-list": lambda ended, running: "/tasks/?enabled=on",
+    "task-list": lambda ended, running: "/tasks/?enabled=yes",
     "task-detail": lambda ended, running: f"/tasks/{ended.task_id}/",
     "task-run": lambda ended, running: f"/tasks/{ended.task_id}/run/",
     "task-enable": lambda ended, running: f"/tasks/{ended.task_id}/enable/",

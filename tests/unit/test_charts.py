@@ -87,4 +87,4 @@ def test_the_parts_of_a_column_stand_upon_each_other() -> None:
 def test_no_part_leaves_the_drawing(slots: list[dict[str, int]]) -> None:
     for column in charts.stack(slots, ["a", "b"]).columns:
         for part in column.parts:
-            assert 0 <= share(part.y) <= share(part.y) + share(part.height) <= 1.0001
+            assert 0 <= share(part.y) <= share(part.y) + share(part.height) <= 1.0002

@@ -32,7 +32,7 @@ CHINESE = {"HTTP_ACCEPT_LANGUAGE": "zh-CN,zh;q=0.9"}
 # Names, units and abbreviations that are the same in both languages.
 SAME = {
     *("Tailrace", "English", "ID", "IDs", "UTC", "ms", "HTTP", "SQL", "JSON", "YAML", "URL", "CSV", "Ctrl"),
-    *("Python", "shell", "Shell", "Cron", "cron", "NUL", "PostgreSQL"),
+    *("Python", "python", "shell", "Shell", "sql", "http", "export", "Cron", "cron", "NUL", "PostgreSQL"),
 }
 _WORD = re.compile(r"[A-Za-z]{2,}")
 _READ = {"aria-label", "title", "placeholder", "alt", "data-label"}

@@ -57,7 +57,7 @@ class Command(BaseCommand):
             raise CommandError(f"--days {days:g}: give more than 0 and at most 3650.")
         wanted = seeding.seed(
             instances,
-            batches=max(1, instances // 10) if batches is None else batches,
+            batches=max(min(instances, 100), instances // 10) if batches is None else batches,
             days=days,
             team=team,
             unfinished=unfinished,
