@@ -533,6 +533,10 @@ def _twin(thing: Any) -> None:
     duplicate(thing._meta.db_table, thing.pk)
 
 
+def _twin_task(**changes: Any) -> None:
+    duplicate("scheduling_task", factories.task().pk, **({"name": factories.unique("twin")} | changes))
+
+
 def _chunk_twice() -> None:
     execution = instance_in("running").executions.get()
     for _time in range(2):
@@ -617,6 +621,7 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
         lambda: _revision(trigger="workflow", interval=60),
     ],
     "task_name_once_a_team": [lambda: _twin(factories.task())],
+    "task_keeps_records_a_day": [lambda: _twin_task(retention_days=0)],
     "group_name_once_a_team": [lambda: _twin(factories.group())],
     "node_state_legal": [lambda: _node(state="asleep")],
     "node_has_a_slot": [lambda: _node(slots=0)],
