@@ -130,7 +130,7 @@ class Old(NamedTuple):
     instances: int
 
 
-@dataclass
+@dataclass(eq=False)
 class Sweep:
     """Goes round all tasks and removes what is old, step by step; any number may do so at once.
 
