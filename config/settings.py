@@ -10,12 +10,19 @@
 | TAILRACE_VAR | where files are kept | var/ |
 | TAILRACE_SQL_<NAME> | URL of the SQL connection <name> that sql tasks may use | – |
 | TAILRACE_SECRET_<NAME> | a secret that shell and http tasks may ask for by name | – |
+| TAILRACE_HTTPS | 1 behind a TLS proxy that sets X-Forwarded-Proto: cookies travel over https only | off |
+| TAILRACE_PROXIES | how many proxies of yours add to X-Forwarded-For | 0 |
+| TAILRACE_SESSION_IDLE | seconds without use after which a session ends | 7200 |
+| TAILRACE_SESSION_AGE | seconds after which a session ends in any case | 43200 |
+| TAILRACE_SIGN_IN_FAILURES | failures of one user from one address before sign-in is refused | 5 |
+| TAILRACE_SIGN_IN_COOL_OFF | seconds for which it is then refused | 900 |
 | TAILRACE_NODE_TIMEOUT | seconds of silence after which a node is offline | 15 |
 | TAILRACE_RETENTION_DAYS | days that records of finished batches are kept; a task may say otherwise | 7 |
 """
 
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +96,7 @@ INSTALLED_APPS = [
     "django_filters",
     "django_htmx",
     "django_q",
+    "axes",
     "pgtrigger",
     "scheduling",
     "workflows",
@@ -105,12 +113,15 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "config.accounts.SessionLimits",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "config.http.RefusalMiddleware",
     "scheduling.middleware.ActingViaWeb",
+    "scheduling.middleware.NeedsTeam",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -132,12 +143,9 @@ TEMPLATES = [
     },
 ]
 
-_DATABASE = database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace")
 DATABASES = {
     "default": {
-        **_DATABASE,
-        # Without a threshold psycopg prepares nothing, not even the engine's statements, which ask for it.
-        "OPTIONS": {"prepare_threshold": 5} | _DATABASE["OPTIONS"],
+        **database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace"),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }
@@ -154,7 +162,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
+    "axes.backends.AxesStandaloneBackend",
+    "config.accounts.AccountBackend",
     "scheduling.permissions.TeamBackend",
 ]
 LOGIN_URL = "login"
@@ -184,8 +193,27 @@ SECURE_CSP = {
     "object-src": ["'none'"],
 }
 SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_AGE = 12 * 60 * 60
+SESSION_COOKIE_AGE = int(os.environ.get("TAILRACE_SESSION_AGE", "43200"))
+SESSION_IDLE_SECONDS = int(os.environ.get("TAILRACE_SESSION_IDLE", "7200"))
 SESSION_SAVE_EVERY_REQUEST = False
+
+HTTPS = os.environ.get("TAILRACE_HTTPS") == "1"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+TRUSTED_PROXIES = int(os.environ.get("TAILRACE_PROXIES", "0"))
+
+# Sign-in is throttled by django-axes, on every machine of an installation alike.
+AXES_FAILURE_LIMIT = int(os.environ.get("TAILRACE_SIGN_IN_FAILURES", "5"))
+AXES_COOLOFF_TIME = timedelta(seconds=int(os.environ.get("TAILRACE_SIGN_IN_COOL_OFF", "900")))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_CALLABLE = "config.accounts.locked_out"
+AXES_CLIENT_IP_CALLABLE = "config.accounts.client_address"
+AXES_RESET_ON_SUCCESS = True
+# Otherwise whoever keeps trying would never be let in, and the page could not say how long it takes.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 
 # django-q2 is the executor of a node; scheduling.engine.node gives it its workers and our broker.
 # The engine sets every task's own time-out; the figures here only keep django-q2 from warning.
@@ -230,6 +258,7 @@ LOGGING = {
             "handlers": ["stderr"],
             "level": os.environ.get("TAILRACE_LOG_LEVEL", "INFO"),
         },
+        "axes": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
     },
 }

@@ -13,6 +13,7 @@ from django.db import connection, models
 from django.db.models import Count, F, Func, Max, OuterRef, Q, Subquery, Value
 from django.db.models.functions import Extract, JSONObject, Now
 
+from scheduling.standing import standing_of
 from scheduling.states import BatchState, InstanceState, NodeState
 
 if TYPE_CHECKING:
@@ -22,23 +23,30 @@ if TYPE_CHECKING:
 _MOMENT: models.Field[datetime, datetime] = models.DateTimeField()
 
 
-def _within_teams(queryset: Any, user: AbstractBaseUser | AnonymousUser, team_path: str) -> Any:
-    # A user without an id would compare with NULL, which a team without members matches.
+def _within_reach(
+    queryset: Any, user: AbstractBaseUser | AnonymousUser, *, team: str, task: str | None = None
+) -> Any:
+    """What belongs to a team of `user`, or to a task that was granted to one; the paths lead to either."""
     if user.pk is None or not user.is_active:
         return queryset.none()
     if getattr(user, "is_superuser", False):
         return queryset
-    return queryset.filter(**{f"{team_path}__memberships__user": user.pk})
+    standing = standing_of(user)
+    # Sorted, so that the same standing always makes the same statement.
+    within = Q(**{f"{team}__in": sorted(standing.roles)})
+    if task is not None and standing.beyond:
+        within |= Q(**{f"{task}__in": standing.beyond})
+    return queryset.filter(within)
 
 
 class GroupQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")
+        return _within_reach(self, user, team="team")
 
 
 class NodeQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "group__team")
+        return _within_reach(self, user, team="group__team")
 
     def online(self) -> Self:
         return self.filter(state=NodeState.ONLINE)
@@ -54,7 +62,7 @@ class NodeQuerySet(models.QuerySet[Any]):
 
 class TaskQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")
+        return _within_reach(self, user, team="team", task="pk")
 
     def suggested(self, typed: str, number: int | None) -> Self:
         """What somebody who typed `typed` may mean: part of a name, or the id `number`."""
@@ -86,7 +94,7 @@ class TaskQuerySet(models.QuerySet[Any]):
 
 class BatchQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")
+        return _within_reach(self, user, team="team", task="task")
 
     def unfinished(self) -> Self:
         return self.filter(ended_at__isnull=True)
@@ -164,7 +172,7 @@ class BatchQuerySet(models.QuerySet[Any]):
 
 class InstanceQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "batch__team")
+        return _within_reach(self, user, team="batch__team", task="batch__task")
 
     def executing_by_batch(self, batches: Iterable[Any]) -> dict[int, int]:
         """How many instances of each unfinished batch run or are being ended, in one query."""
@@ -196,10 +204,16 @@ class InstanceQuerySet(models.QuerySet[Any]):
 
 class ExecutionQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "instance__batch__team")
+        return _within_reach(self, user, team="instance__batch__team", task="instance__batch__task")
 
     def live(self) -> Self:
         return self.filter(ended_at__isnull=True)
+
+
+class LogQuerySet(models.QuerySet[Any]):
+    def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
+        path = "execution__instance__batch"
+        return _within_reach(self, user, team=f"{path}__team", task=f"{path}__task")
 
 
 def colleagues_of(user: AbstractBaseUser | AnonymousUser, typed: str) -> models.QuerySet[Any]:
@@ -339,7 +353,7 @@ ROUTINE = ("ended", "started", "triggered")
 
 class JournalQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
-        return _within_teams(self, user, "team")
+        return _within_reach(self, user, team="team", task="task")
 
     def about(self, thing: models.Model) -> Self:
         """What was done to `thing`, and to the instances of a batch, the newest first."""

@@ -28,8 +28,8 @@ CREATE FUNCTION tailrace_journal_batch(
 ) RETURNS void LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO scheduling_journalentry
-        (at, action, object_type, object_id, object_name, team_id, actor, via, reason, details)
-    SELECT clock_timestamp(), p_action, 'batch', p_batch, task.name, p_team, 'engine', 'engine', p_reason, p_details
+        (at, action, object_type, object_id, object_name, team_id, task_id, actor, via, reason, details)
+    SELECT clock_timestamp(), p_action, 'batch', p_batch, task.name, p_team, p_task, 'engine', 'engine', p_reason, p_details
     FROM scheduling_task task WHERE task.id = p_task;
 END $$;
 

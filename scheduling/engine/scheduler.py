@@ -43,7 +43,8 @@ BACKOFF_SECONDS = (0.1, 2.0)
 _KEEPALIVES = "-c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 
 
-@dataclass(frozen=True)
+# Two are the same when they are one: what a step runs need not be hashable.
+@dataclass(frozen=True, eq=False)
 class Step:
     """A piece of housekeeping that the leader does every `seconds`.
 

@@ -8,7 +8,7 @@ from django.utils.translation import gettext_lazy as _
 
 from scheduling.models.checks import ended_exactly_when_final, legal_values, one_of, only_allowed_moves
 from scheduling.models.tasks import SCHEDULED, Trigger
-from scheduling.queries import MACHINES, BatchQuerySet, ExecutionQuerySet, InstanceQuerySet
+from scheduling.queries import MACHINES, BatchQuerySet, ExecutionQuerySet, InstanceQuerySet, LogQuerySet
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Outcome
 
 
@@ -272,6 +272,8 @@ class LogChunk(models.Model):
     text = models.TextField()
     dropped_bytes = models.PositiveBigIntegerField(default=0)
     written_at = models.DateTimeField()
+
+    objects = LogQuerySet.as_manager()
 
     class Meta:
         ordering = ["execution", "sequence"]

@@ -216,9 +216,10 @@ def batch_id(pk: int) -> SafeString:
 
 @register.simple_tag
 def task_of(batch: Any) -> SafeString:
-    """The task and the group of a batch, one above the other."""
-    name = escape(batch.task.name)
-    return SafeString(f'<span title="{name}">{name}</span><small>{escape(batch.group.name)}</small>')
+    """The task of a batch, as a link to its page, and the group, one above the other."""
+    name, where = escape(batch.task.name), address("task-detail", batch.task_id)
+    link = f'<a id="task-of-{batch.pk}" href="{where}" title="{name}">{name}</a>'
+    return SafeString(f"{link}<small>{escape(batch.group.name)}</small>")
 
 
 @register.simple_tag

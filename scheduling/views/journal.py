@@ -19,8 +19,9 @@ from scheduling import deeds
 from scheduling.definitions.revisions import Line, compare
 from scheduling.journal_filters import PEOPLE, JournalFilter
 from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
-from scheduling.permissions import roles_of, visible
+from scheduling.permissions import visible
 from scheduling.queries import BadCursor, Cursor, Page
+from scheduling.standing import standing_of
 from scheduling.states import BatchState
 from scheduling.views.rows import difference, shown_by
 
@@ -170,7 +171,9 @@ def _parts_of(user: Any) -> list[Q]:
     """What of the journal `user` may see, as conditions that exclude each other."""
     if user.is_superuser and user.is_active:
         return [Q()]
-    return [Q(team=team) for team in sorted(roles_of(user))]
+    standing = standing_of(user)
+    teams = sorted(standing.roles)
+    return [*(Q(team=team) for team in teams), *(Q(task=task) for task in standing.beyond)]
 
 
 # --- one entry -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ from scheduling import calendars, services, words
 from scheduling.errors import InvalidDefinition, SchedulingError
 from scheduling.models import Batch, Node, Task
 from scheduling.models.tasks import SCHEDULED, Mode, Overlap
-from scheduling.permissions import EDIT, RUN, authorised
+from scheduling.permissions import EDIT_TASK, RUN, authorised
 from scheduling.views.actions import Action, ReasonForm
 from scheduling.views.asking import ask, back_of, confirm, done
 from scheduling.views.task_rows import Switch
@@ -257,7 +257,7 @@ def task_disable(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _switch(request: HtmxRequest, pk: int, enabled: bool) -> HttpResponse:
-    task: Task = authorised(Task.objects.for_page(), request.user, EDIT, pk=pk)
+    task: Task = authorised(Task.objects.for_page(), request.user, EDIT_TASK, pk=pk)
     named = {"name": task.name}
     if enabled:
         title, button = _("Enable task %(name)s") % named, _("Enable the task")

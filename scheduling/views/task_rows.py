@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from scheduling import charts, words
 from scheduling.models import Batch, Task
-from scheduling.permissions import EDIT, RUN, User
+from scheduling.permissions import EDIT_TASK, RUN, User
 from scheduling.queries import newest_runs
 from scheduling.states import BATCH, BatchState
 from scheduling.templatetags.tailrace import duration
@@ -116,7 +116,7 @@ class TaskRow:
                 task=task,
                 runs=runs.get(task.pk, []),
                 may_run=task.revision_id is not None and user.has_perm(RUN, task),
-                may_edit=task.revision_id is not None and user.has_perm(EDIT, task),
+                may_edit=task.revision_id is not None and user.has_perm(EDIT_TASK, task),
             )
             for task in tasks
         ]

@@ -94,9 +94,9 @@ def test_an_instance_stopped_and_rerun_in_a_held_batch_stays_held():
 def test_an_instance_rerun_in_a_batch_that_was_stopped_while_held_runs_at_once():
     node = factories.node()
     task = factories.task(group=node.group, overlap="queue")
-    factories.batch(task)
-    held = factories.batch(task)
+    first, held = factories.batch(task), factories.batch(task)
     services.stop(held, by="ann")
+    services.stop(first, by="ann")
     services.rerun_instance(held.instances.get(), by="ann")
     held.refresh_from_db()
     assert not held.held

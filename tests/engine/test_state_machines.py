@@ -533,6 +533,10 @@ def _twin(thing: Any) -> None:
     duplicate(thing._meta.db_table, thing.pk)
 
 
+def _twin_task(**changes: Any) -> None:
+    duplicate("scheduling_task", factories.task().pk, **({"name": factories.unique("twin")} | changes))
+
+
 def _chunk_twice() -> None:
     execution = instance_in("running").executions.get()
     for _time in range(2):
@@ -546,6 +550,11 @@ def _chunk_twice() -> None:
 def _membership(**changes: Any) -> None:
     member = factories.user(team=factories.team()).memberships.get()
     duplicate("scheduling_membership", member.pk, **changes)
+
+
+def _grant(**changes: Any) -> None:
+    granted = factories.grant(factories.task(), to=factories.team())
+    duplicate("scheduling_taskgrant", granted.pk, **changes)
 
 
 def _journal(**changes: Any) -> None:
@@ -612,11 +621,14 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
         lambda: _revision(trigger="workflow", interval=60),
     ],
     "task_name_once_a_team": [lambda: _twin(factories.task())],
+    "task_keeps_records_a_day": [lambda: _twin_task(retention_days=0)],
     "group_name_once_a_team": [lambda: _twin(factories.group())],
     "node_state_legal": [lambda: _node(state="asleep")],
     "node_has_a_slot": [lambda: _node(slots=0)],
     "membership_once": [_membership],
     "membership_role_legal": [lambda: _membership(role="king", user_id=factories.user().pk)],
+    "grant_once": [_grant],
+    "grant_permission_legal": [lambda: _grant(permission="edit_task")],
     "journal_via_legal": [lambda: _journal(via="post")],
 }
 

@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from playwright.sync_api import Page
 
 from scheduling import services
-from scheduling.models import Batch, JournalEntry, Node
+from scheduling.models import Batch, JournalEntry, Node, Task
 from tests import factories as make
 from tests.flows.pages import sign_in
 
@@ -41,7 +41,7 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "task-list": lambda ended, running: "/tasks/?enabled=yes",
     "task-detail": lambda ended, running: f"/tasks/{ended.task_id}/",
     "task-run": lambda ended, running: f"/tasks/{ended.task_id}/run/",
-    "task-enable": lambda ended, running: f"/tasks/{ended.task_id}/enable/",
+    "task-enable": lambda ended, running: f"/tasks/{Task.objects.get(enabled=False).pk}/enable/",
     "task-disable": lambda ended, running: f"/tasks/{ended.task_id}/disable/",
     "node-list": lambda ended, running: "/nodes/",
     "node-drain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-a').pk}/drain/",
@@ -159,13 +159,21 @@ def records() -> tuple[Batch, Batch]:
     make.user("mei", team=team, role="owner", is_superuser=True, is_staff=True)
     group = make.group("etl", team=team)
     node = make.node("node-a", group=group)
-    ended = make.batch(make.task("extract_flights", group=group, shards=["AA", "UA"]))
+    edited = make.task("extract_flights", group=group, shards=["AA", "UA"])
+    services.save_task(
+        team=team,
+        group=group,
+        name=edited.name,
+        content={"kind": "shell", "spec": {"command": "true"}, "mode": "sharded", "shards": ["AA", "UA", "DL"]},
+        by="mei",
+    )
+    ended = make.batch(edited)
     for number, instance in enumerate(make.start_batch(ended)):
         make.end(instance, "failed" if number else "success", may_retry=False)
     services.rerun(ended, by="mei", reason="the feed was corrected")
-    make.task("extract_flights_again", group=group)
+    make.task("extract_flights_again", group=group, interval=3600, enabled=False)
     running = make.batch(make.task("load", group=group, shards=["a", "b"]))
     make.start_batch(running)
-    make.node("node-b", group=make.group("ml", team=team), state="offline")
+    make.node("node-b", group=make.group("ml", team=team), state="draining", drained=True)
     assert node.pk
     return ended, running
