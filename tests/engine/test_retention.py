@@ -251,6 +251,7 @@ def test_a_turn_of_the_scheduler_is_short_and_rests_when_nothing_is_old() -> Non
     [step] = [step for step in STEPS if step.name == "remove old records"]
     assert isinstance(step.run, Sweep)
     assert step.run() == 0
+    assert len(dict.fromkeys(STEPS)) == len(STEPS)
     for _ in range(3):
         ended()
     sweep = Sweep()
