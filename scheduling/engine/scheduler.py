@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import Error as DjangoDatabaseError
 from django.db import close_old_connections, connection
 from django.utils import timezone
@@ -56,6 +57,12 @@ class Step:
     seconds: float
 
 
+def _forget_sessions() -> int:
+    """Remove what is left of sessions that nobody will come back to. Returns 0: it is done for the hour."""
+    SessionStore.clear_expired()
+    return 0
+
+
 STEPS: Sequence[Step] = (
     Step("settle held batches", triggers.settle_held, 5.0),
     Step("give back expired claims", recovery.expire_claims, 1.0),
@@ -63,6 +70,7 @@ STEPS: Sequence[Step] = (
     Step("hand on what absent nodes hold", recovery.finish_absent_nodes, 2.0),
     # A fifth of the time at most, so that triggers and the other steps never wait for it.
     Step("remove old records", retention.Sweep(), 0.5),
+    Step("forget sessions that ended", _forget_sessions, 3600.0),
 )
 
 
