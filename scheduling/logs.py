@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 from django.conf import settings
@@ -248,16 +249,17 @@ class Index:
         ):
             begin -= 1
         needed = []
-        for row in self._rows[begin:]:
+        for row, following in zip_longest(self._rows[begin:], self._rows[begin + 1 :]):
             if row.before + 1 >= stop and not (stop > self.last_line or row.before + 1 == first):
                 break
             needed.append(row)
-            if octets is not None and not row.inside:
-                octets -= row.octets
-                read = row.before + row.ends
-                # A gap belongs to the line behind it, or is the end of the log.
-                if octets <= 0 and first <= read < self.last_line and row.octets:
-                    break
+            if octets is None or row.inside:
+                continue
+            octets -= row.octets
+            # A gap belongs to the line behind it, or is the end of the log.
+            enough = octets <= 0 and row.octets
+            if enough and following is not None and first <= following.before < self.last_line:
+                break
         return begin, needed
 
 

@@ -146,11 +146,14 @@ class BatchQuerySet(models.QuerySet[Any]):
         return self.annotate(ahead=Subquery(earlier.order_by("pk").values("pk")[:1]))
 
     def failures_by_task(self, since: datetime) -> Self:
-        """For each task that failed: `task`, `count`, `last` (its newest failed batch), `at`; newest first."""
+        """For each task that failed since: `task`, `count`, and `at`, when it failed last; newest first."""
         failed = self.filter(state=BatchState.FAILED, ended_at__gte=since)
-        return (
-            failed.order_by().values("task").annotate(count=Count("pk"), last=Max("pk"), at=Max("ended_at"))
-        ).order_by("-at", "task")
+        grouped = failed.order_by().values("task").annotate(count=Count("pk"), at=Max("ended_at"))
+        return grouped.order_by("-at", "task")
+
+    def failed_at(self, moments: Iterable[datetime]) -> Self:
+        """What failed at exactly these moments."""
+        return self.filter(state=BatchState.FAILED, ended_at__in=list(moments)).order_by("pk")
 
     def with_failure(self, instances: models.QuerySet[Any]) -> Self:
         """With `failure`: why the first of the `instances` of each batch that did not succeed failed."""

@@ -82,7 +82,7 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
     """Content as text and choices. After `is_valid`, `wanted` is the definition and `step` what it changes."""
 
     seen = forms.CharField(required=False, widget=forms.HiddenInput)
-    kind = forms.ChoiceField(label=_field("kind").verbose_name, choices=[])
+    kind = forms.ChoiceField(label=_label("kind"), choices=[])
     spec = _yaml("spec", 8, "")
     parameters = _yaml("parameters", 4, gettext_lazy("YAML, e.g. day: ${data_date}"))
     mode = _choice("mode", Mode.choices)

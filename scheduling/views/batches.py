@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -128,11 +129,10 @@ def _said_count(count: int) -> str:
 
 def _emptiness(request: HtmxRequest, filters: BatchFilter) -> dict[str, Any]:
     """Why there are no rows, as far as it can be told: no batch at all, or older than is kept."""
-    days = settings.TAILRACE.get("RETENTION_DAYS")
+    days: int = settings.TAILRACE["RETENTION_DAYS"]
     until = filters.bounds[1] if filters.is_valid() else None
+    removed = until is not None and until < timezone.now() - timedelta(days=days)
     return {
         "none_at_all": not Batch.objects.visible_to(request.user).exists(),
-        "removed_after": days
-        if days and until and (timezone.now() - until).total_seconds() > 86400 * days
-        else None,
+        "removed_after": days if removed else None,
     }

@@ -92,32 +92,23 @@ def _figures(sections: Sequence[Section]) -> Section:
 
 @dataclass(frozen=True)
 class FailedTask:
-    """A task that failed in the last day: how often, its newest failed batch, and why that failed."""
+    """A task that failed in the last day: how often, the batch that failed last, and why it did."""
 
     batch: Any
     count: int
-    at: datetime
     why: str
     address: str
 
 
 def _failures(batches: Any, now: datetime) -> Section:
     tasks = list(batches.failures_by_task(now - DAY)[: MOST_TASKS + 1])
-    newest = batches.filter(pk__in=[each["last"] for each in tasks[:SHOWN]])
-    by_pk = {batch.pk: batch for batch in newest.for_rows().with_failure(Instance.objects.all())}
+    newest = batches.failed_at(each["at"] for each in tasks[:SHOWN]).for_rows()
+    last = {(batch.task_id, batch.ended_at): batch for batch in newest.with_failure(Instance.objects.all())}
+    # A batch may be rerun, and so failed no more, between the two queries.
     rows = [
-        FailedTask(
-            batch=by_pk[each["last"]],
-            count=each["count"],
-            at=each["at"],
-            why=_why_failed(by_pk[each["last"]]),
-            address=records(
-                tab=tab_of(by_pk[each["last"]].trigger), window="1d", state="failed", task=each["task"]
-            ),
-        )
+        _failed_task(last[each["task"], each["at"]], each["count"])
         for each in tasks[:SHOWN]
-        # It may be rerun, and so failed no more, between the two queries.
-        if each["last"] in by_pk
+        if (each["task"], each["at"]) in last
     ]
     counted = tasks[:MOST_TASKS]
     figures = {
@@ -131,6 +122,11 @@ def _failures(batches: Any, now: datetime) -> Section:
         [(row.batch.pk, row.count, row.why) for row in rows] + [len(tasks)],
         {"failures": rows, "more_failures": max(0, len(counted) - len(rows)), "figures": figures},
     )
+
+
+def _failed_task(batch: Any, count: int) -> FailedTask:
+    address = records(tab=tab_of(batch.trigger), window="1d", state="failed", task=batch.task_id)
+    return FailedTask(batch=batch, count=count, why=_why_failed(batch), address=address)
 
 
 def _why_failed(batch: Any) -> str:

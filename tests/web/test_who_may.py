@@ -148,7 +148,7 @@ ROWS: dict[str, Row] = {
     # Everybody may ask; who may do it to which of the ticked ones is told row by row. Here none is ticked.
     "batches-stop": action(None, "view", ok=422, done=422),
     "batches-rerun": action(None, "view", ok=422, done=422),
-    "saved-filter-add": Row(get=None, post=422),
+    "saved-filter-add": Row(get=None, post=409),
     **{
         # Whose filter it is says who may, whatever their role: here it is nobody's.
         f"saved-filter-{deed}": Row(
@@ -164,6 +164,11 @@ ROWS: dict[str, Row] = {
     "batch-rerun": action("ended_batch", "rerun_task"),
     "instance-detail": page("instance"),
     "instance-changes": page("instance"),
+    # None of the batch's instances is named here, which is refused to those who might.
+    "instances-stop": action("running_batch", "stop_task", ok=409, done=409),
+    "instances-rerun": action("ended_batch", "rerun_task", ok=409, done=409),
+    "instance-log": page("instance", ok=302),  # without htmx it leads to the whole page
+    "instance-log-download": page("instance"),
     "instance-stop": action("running_instance", "stop_task"),
     "instance-rerun": action("ended_instance", "rerun_task"),
 }
@@ -365,7 +370,7 @@ def expected(row: Row, who: str | None, team: str, method: str) -> int:
 @pytest.mark.django_db
 def test_everybody_is_answered_as_the_table_says(caplog: pytest.LogCaptureFixture) -> None:
     # A line in the log for every refusal would be most of the time and all of the output.
-    caplog.set_level(logging.CRITICAL)
+    caplog.set_level(logging.CRITICAL, logger="django.request")
     world = a_world()
     wrong = []
     # One world for all, as making it takes longer than asking.
