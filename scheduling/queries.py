@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django.contrib.auth import get_user_model
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import connection, models
-from django.db.models import Count, F, Func, Max, OuterRef, Q, Subquery, Value
+from django.db.models import Count, F, Max, OuterRef, Q, Subquery
 from django.db.models.functions import Extract, JSONObject, Now
 
 from scheduling.standing import standing_of
@@ -160,13 +160,6 @@ class BatchQuerySet(models.QuerySet[Any]):
         bad = [InstanceState.FAILED, InstanceState.TIMED_OUT]
         of_batch = instances.filter(batch=OuterRef("pk"), state__in=bad).order_by("number")
         return self.annotate(failure=Subquery(of_batch.values("reason")[:1]))
-
-    def count_by_slot(self, since: datetime, slot: timedelta) -> dict[tuple[int, str], int]:
-        """How many batches were begun in each `slot` of time from `since` on, by (number of slot, state)."""
-        begins = Func(Value(slot), F("created_at"), Value(since), function="date_bin", output_field=_MOMENT)
-        counted = self.filter(created_at__gte=since).order_by().annotate(begins=begins)
-        found = counted.values_list("begins", "state").annotate(count=Count("*"))
-        return {((begins - since) // slot, state): count for begins, state, count in found}
 
     def count_up_to(self, most: int) -> int:
         """How many there are, but no more than `most` and one: whoever shows it says "more than"."""
@@ -402,8 +395,10 @@ class JournalQuerySet(models.QuerySet[Any]):
         )
 
 
-def capped_count(queryset: models.QuerySet[Any], most: int) -> int:
-    """How many rows there are, counting no further than `most` + 1."""
+def capped_count(queryset: models.QuerySet[Any], most: int, *, within: Ranges | None = None) -> int:
+    """How many rows there are, counting no further than `most` + 1; `within` is as for `newest_first`."""
+    if within is not None:
+        return within.count(most + 1)
     return queryset.order_by()[: most + 1].count()
 
 

@@ -25,7 +25,9 @@ from config.http import HtmxRequest
 from scheduling import charts
 from scheduling.engine import scheduler
 from scheduling.models import Batch, Instance, Node, Task
-from scheduling.permissions import User
+from scheduling.models.tasks import Trigger
+from scheduling.permissions import User, places_of
+from scheduling.queries import Ranges
 from scheduling.reasons import in_words
 from scheduling.states import BATCH, BatchState, NodeState
 from scheduling.views.links import records, tab_of
@@ -321,7 +323,8 @@ def _timeline(user: User, now: datetime) -> dict[str, Any]:
     # By elapsed time, so that a day on which the clocks change has its 24 hours too.
     last = now - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
     first = last - (HOURS - 1) * HOUR
-    counted = Batch.objects.visible_to(user).count_by_slot(first, HOUR)
+    everything = Ranges(places_of(user), triggers=Trigger.values, states=BatchState.values)
+    counted = everything.count_by_slot(first, HOUR, HOURS)
     counts: list[dict[str, int]] = [dict.fromkeys(LAYERS, 0) for _hour in range(HOURS)]
     for (slot, state), count in counted.items():
         # A batch may have been begun after `now` was read.

@@ -250,7 +250,6 @@ def test_a_statement_that_takes_too_long_is_given_up_and_smaller_steps_follow(
 def test_a_turn_of_the_scheduler_is_short_and_rests_when_nothing_is_old() -> None:
     [step] = [step for step in STEPS if step.name == "remove old records"]
     assert isinstance(step.run, Sweep)
-    assert step.run() == 0
     assert len(dict.fromkeys(STEPS)) == len(STEPS)
     for _ in range(3):
         ended()
