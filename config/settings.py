@@ -198,6 +198,7 @@ SESSION_IDLE_SECONDS = int(os.environ.get("TAILRACE_SESSION_IDLE", "7200"))
 SESSION_SAVE_EVERY_REQUEST = False
 
 HTTPS = os.environ.get("TAILRACE_HTTPS") == "1"
+CSRF_FAILURE_VIEW = "config.http.not_sent"
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 TRUSTED_PROXIES = int(os.environ.get("TAILRACE_PROXIES", "0"))
@@ -258,6 +259,8 @@ LOGGING = {
             "handlers": ["stderr"],
             "level": os.environ.get("TAILRACE_LOG_LEVEL", "INFO"),
         },
+        # Django's own says nothing of a failed request unless DEBUG is on; a 4xx is no failure of ours.
+        "django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
         "axes": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
     },

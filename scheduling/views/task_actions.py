@@ -97,7 +97,7 @@ class ParameterLines:
                 continue
             try:
                 value = json.loads(line.value) if line.written_as == JSON else line.value
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 line.error = _("This is not JSON (%s). Choose “text”, or correct it.") % error
                 continue
             if self.own.get(line.name, _GONE) != value or type(self.own[line.name]) is not type(value):

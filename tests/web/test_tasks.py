@@ -338,6 +338,7 @@ def test_a_run_from_a_page_stays_there_and_names_the_batch(daily: Task, operator
     ("lines", "said"),
     [
         ([("limit", "five", "json")], "This is not JSON"),
+        ([("limit", "[" * 100_000, "json")], "This is not JSON"),
         ([("", "5", "text")], "Give it a name, or empty its value."),
         ([("extra", "1", "text"), ("extra", "2", "text")], "This parameter is there twice"),
         ([("day", "1", "text"), ("day", "2", "text")], "This parameter is there twice"),
