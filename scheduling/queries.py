@@ -378,7 +378,7 @@ class JournalQuerySet(models.QuerySet[Any]):
         elif older is not None:
             beyond = Q(at__lte=older.at) & (Q(at__lt=older.at) | Q(pk__lt=older.pk))
         of_parts = [self.filter(part, beyond).order_by(*order)[: size + 1] for part in parts]
-        if not of_parts:
+        if not of_parts or self.query.is_empty():
             return Page([])
         first, *others = of_parts
         found = list(first.union(*others, all=True).order_by(*order)[: size + 1] if others else first)
