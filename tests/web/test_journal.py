@@ -256,9 +256,7 @@ def test_the_shells_user_and_name_stand_there(desk: Desk, operator: Client) -> N
     assert "incident 12" in row
 
 
-def test_an_invalid_filter_shows_nothing_also_to_somebody_of_several_teams(
-    operator: Client, desk: Desk
-) -> None:
+def test_an_invalid_filter_shows_nothing_to_people_of_several_teams_too(operator: Client, desk: Desk) -> None:
     Membership.objects.create(team=make.team(), user=operator.user, role="viewer")  # type: ignore[attr-defined]
     services.trigger(desk.task)
 
