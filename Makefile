@@ -39,8 +39,8 @@ check: install ## Lint, formats, types, imports, templates, migrations, packagin
 	@$(PY) -m tests.packaging
 
 .PHONY: bench
-bench: install ## Measure, each figure against its peer
-	@$(PY) -m tests.bench
+bench: install ## Measure, each figure against its peer (ARGS="pages --keep" for the pages alone)
+	@$(PY) -m tests.bench $(ARGS)
 
 .PHONY: docs
 docs: install ## Write docs/states.md from the tables of states

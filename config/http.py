@@ -13,6 +13,7 @@ from django.db import Error, connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render, resolve_url
 from django.utils.translation import gettext as _
+from django.views.csrf import csrf_failure
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
@@ -107,6 +108,14 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
         message=said or _("You lack the permission for this."),
         status=403,
     )
+
+
+def not_sent(request: HttpRequest, reason: str = "") -> HttpResponse:
+    """403: the token of the form is missing or old, as after signing in anew in another tab."""
+    if not is_htmx(request):
+        return csrf_failure(request, reason)
+    message = _("This page is older than your sign-in, so nothing was done. Reload the page and try again.")
+    return answer(request, title=_("Not sent"), message=message, status=403)
 
 
 @login_not_required

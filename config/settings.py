@@ -10,11 +10,19 @@
 | TAILRACE_VAR | where files are kept | var/ |
 | TAILRACE_SQL_<NAME> | URL of the SQL connection <name> that sql tasks may use | – |
 | TAILRACE_SECRET_<NAME> | a secret that shell and http tasks may ask for by name | – |
+| TAILRACE_HTTPS | 1 behind a TLS proxy that sets X-Forwarded-Proto: cookies travel over https only | off |
+| TAILRACE_PROXIES | how many proxies of yours add to X-Forwarded-For | 0 |
+| TAILRACE_SESSION_IDLE | seconds without use after which a session ends | 7200 |
+| TAILRACE_SESSION_AGE | seconds after which a session ends in any case | 43200 |
+| TAILRACE_SIGN_IN_FAILURES | failures of one user from one address before sign-in is refused | 5 |
+| TAILRACE_SIGN_IN_COOL_OFF | seconds for which it is then refused | 900 |
 | TAILRACE_NODE_TIMEOUT | seconds of silence after which a node is offline | 15 |
+| TAILRACE_RETENTION_DAYS | days that records of finished batches are kept; a task may say otherwise | 7 |
 """
 
 import os
 import secrets
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +31,7 @@ from django.utils.translation import gettext_lazy as _
 
 from config import database
 
+MOST_DAYS = 3650
 BASE_DIR = Path(__file__).resolve().parent.parent
 VAR = Path(os.environ.get("TAILRACE_VAR") or BASE_DIR / "var").absolute()
 
@@ -65,6 +74,13 @@ def _kept_secret_key(kept: Path) -> str:
     return key
 
 
+def _whole_days(name: str, default: str) -> int:
+    given = os.environ.get(name) or default
+    if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MOST_DAYS):
+        raise ImproperlyConfigured(f"{name} is {given!r}; give whole days from 1 to {MOST_DAYS}.")
+    return int(given)
+
+
 SECRET_KEY = _secret_key()
 DEBUG = os.environ.get("TAILRACE_DEBUG") == "1"
 ALLOWED_HOSTS = os.environ.get("TAILRACE_HOSTS", "127.0.0.1,localhost").split(",")
@@ -80,6 +96,7 @@ INSTALLED_APPS = [
     "django_filters",
     "django_htmx",
     "django_q",
+    "axes",
     "pgtrigger",
     "scheduling",
     "workflows",
@@ -96,12 +113,15 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "config.accounts.SessionLimits",
     "django.contrib.auth.middleware.LoginRequiredMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
     "django_htmx.middleware.HtmxMiddleware",
     "config.http.RefusalMiddleware",
     "scheduling.middleware.ActingViaWeb",
+    "scheduling.middleware.NeedsTeam",
+    "axes.middleware.AxesMiddleware",
 ]
 
 ROOT_URLCONF = "config.urls"
@@ -142,7 +162,8 @@ AUTH_PASSWORD_VALIDATORS = [
     )
 ]
 AUTHENTICATION_BACKENDS = [
-    "django.contrib.auth.backends.ModelBackend",
+    "axes.backends.AxesStandaloneBackend",
+    "config.accounts.AccountBackend",
     "scheduling.permissions.TeamBackend",
 ]
 LOGIN_URL = "login"
@@ -172,8 +193,28 @@ SECURE_CSP = {
     "object-src": ["'none'"],
 }
 SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_AGE = 12 * 60 * 60
+SESSION_COOKIE_AGE = int(os.environ.get("TAILRACE_SESSION_AGE", "43200"))
+SESSION_IDLE_SECONDS = int(os.environ.get("TAILRACE_SESSION_IDLE", "7200"))
 SESSION_SAVE_EVERY_REQUEST = False
+
+HTTPS = os.environ.get("TAILRACE_HTTPS") == "1"
+CSRF_FAILURE_VIEW = "config.http.not_sent"
+SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = HTTPS
+SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
+TRUSTED_PROXIES = int(os.environ.get("TAILRACE_PROXIES", "0"))
+
+# Sign-in is throttled by django-axes, on every machine of an installation alike.
+AXES_FAILURE_LIMIT = int(os.environ.get("TAILRACE_SIGN_IN_FAILURES", "5"))
+AXES_COOLOFF_TIME = timedelta(seconds=int(os.environ.get("TAILRACE_SIGN_IN_COOL_OFF", "900")))
+AXES_LOCKOUT_PARAMETERS = [["username", "ip_address"]]
+AXES_LOCKOUT_CALLABLE = "config.accounts.locked_out"
+AXES_CLIENT_IP_CALLABLE = "config.accounts.client_address"
+AXES_RESET_ON_SUCCESS = True
+# Otherwise whoever keeps trying would never be let in, and the page could not say how long it takes.
+AXES_RESET_COOL_OFF_ON_FAILURE_DURING_LOCKOUT = False
+AXES_DISABLE_ACCESS_LOG = True
+AXES_ENABLE_ADMIN = False
+AXES_VERBOSE = False
 
 # django-q2 is the executor of a node; scheduling.engine.node gives it its workers and our broker.
 # The engine sets every task's own time-out; the figures here only keep django-q2 from warning.
@@ -196,6 +237,7 @@ TAILRACE: dict[str, Any] = {
     "CLAIM_SECONDS": float(os.environ.get("TAILRACE_CLAIM_SECONDS", "5")),
     "STOP_GRACE": float(os.environ.get("TAILRACE_STOP_GRACE", "5")),
     "MISFIRE_GRACE": float(os.environ.get("TAILRACE_MISFIRE_GRACE", "60")),
+    "RETENTION_DAYS": _whole_days("TAILRACE_RETENTION_DAYS", "7"),
     "LOG_HEAD_BYTES": 1024 * 1024,
     "LOG_TAIL_BYTES": 256 * 1024,
     # Modules whose @job callables python tasks may name, beside every installed app's jobs.py.
@@ -217,6 +259,9 @@ LOGGING = {
             "handlers": ["stderr"],
             "level": os.environ.get("TAILRACE_LOG_LEVEL", "INFO"),
         },
+        # Django's own says nothing of a failed request unless DEBUG is on; a 4xx is no failure of ours.
+        "django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
+        "axes": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
     },
 }

@@ -10,7 +10,7 @@ from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
 from scheduling.models.tasks import Misfire, Trigger
-from scheduling.models.teams import Role
+from scheduling.models.teams import Granted, Role
 from scheduling.states import BatchState
 
 ACTIONS: dict[str, Any] = {
@@ -37,6 +37,7 @@ ACTIONS: dict[str, Any] = {
     "joined": pgettext_lazy("journal", "Joined"),
     "role_changed": pgettext_lazy("journal", "Role changed"),
     "left": pgettext_lazy("journal", "Left"),
+    "password_set": pgettext_lazy("journal", "Set the password"),
     "node_online": pgettext_lazy("journal", "Came online"),
     "node_draining": pgettext_lazy("journal", "Began to drain"),
     "node_offline": pgettext_lazy("journal", "Went offline"),
@@ -49,6 +50,7 @@ OBJECTS: dict[str, Any] = {
     "node": _("Node"),
     "deploymentgroup": _("Deployment group"),
     "team": _("Team"),
+    "user": _("Account"),
 }
 
 DETAILS: dict[str, Any] = {
@@ -79,6 +81,7 @@ DETAILS: dict[str, Any] = {
     "team": _("Team"),
     "group": _("Deployment group"),
     "permission": _("Permission"),
+    "fields": _("Fields"),
 }
 
 BATCHES = frozenset({"rerun_of", "unfinished_batch"})
@@ -88,6 +91,7 @@ _MOMENTS = frozenset({"due", "first_due", "last_due"})
 _CHOICES: dict[str, Any] = {
     "trigger": Trigger,
     "policy": Misfire,
+    "permission": Granted,
     "role": Role,
     "role_before": Role,
     "state": BatchState,

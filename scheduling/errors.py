@@ -17,6 +17,14 @@ class NotAvailable(SchedulingError):
     """What was asked needs a node, and none that may serve is online."""
 
 
+class LastOwner(SchedulingError):
+    """A team keeps at least one owner, who can let others in."""
+
+
+class StillInUse(SchedulingError):
+    """What was to be deleted is still referred to."""
+
+
 class InvalidDefinition(SchedulingError):
     """A task's definition has mistakes: `errors` maps each field to what is wrong with it."""
 

@@ -27,7 +27,15 @@ def words_of(values: Iterable[str]) -> list[str]:
 
 def as_id(word: str) -> int | None:
     """The id that `word` writes, or None."""
-    return int(word) if word.isascii() and word.isdigit() and int(word) <= _LARGEST_ID else None
+    # Python refuses to read a number of thousands of digits.
+    if not (word.isascii() and word.isdigit()) or len(word) > len(str(_LARGEST_ID)):
+        return None
+    return int(word) if int(word) <= _LARGEST_ID else None
+
+
+def printable(text: str) -> str:
+    """`text` without the one character that PostgreSQL takes in no text."""
+    return text.replace("\0", "")
 
 
 class ManyInput(forms.TextInput):

@@ -21,6 +21,8 @@ from django.utils.translation import gettext_lazy
 from scheduling.fields import IdsField, ManyField, MomentField, as_id, words_of
 from scheduling.models import Batch, DeploymentGroup, Task
 from scheduling.models.tasks import Trigger
+from scheduling.permissions import places_of
+from scheduling.queries import MACHINES, Ranges
 from scheduling.states import BatchState
 
 BASIC = "basic"
@@ -180,6 +182,34 @@ class BatchFilter(django_filters.FilterSet):  # type: ignore[misc]
         return rows.created_between(since, until)
 
     @property
+    def within(self) -> Ranges | None:
+        """The ranges that hold exactly `rows_of()`; None where that is nothing or a list of ids."""
+        if not self.is_valid() or self.names_batches:
+            return None
+        cleaned = self.form.cleaned_data
+        since, until = self.bounds
+        asked: dict[str, list[Any]] = {
+            "task": cleaned["task"],
+            "group": [pk for name in cleaned["group"] for pk in self._groups[name]],
+            "actor": cleaned["by"],
+        }
+        asked = {name: values for name, values in asked.items() if values}
+        reach = places_of(self.user)
+        places = _narrowest(asked) or reach
+        if "actor" in places:
+            # People work in other teams too. What they did to granted tasks lies in two kinds of place.
+            places, asked = (places, asked | reach) if list(reach) == ["team"] else (reach, asked)
+        also = {name: values for name, values in asked.items() if name not in places}
+        return Ranges(
+            places=places,
+            triggers=cleaned["trigger"] or TRIGGERS[self.tab],
+            states=cleaned["state"] or BatchState.values,
+            since=since,
+            until=until,
+            also=also,
+        )
+
+    @property
     def bounds(self) -> tuple[datetime | None, datetime | None]:
         """From when until when the batches of a valid filter were begun (None: no bound)."""
         cleaned = self.form.cleaned_data
@@ -270,6 +300,15 @@ class BatchFilter(django_filters.FilterSet):  # type: ignore[misc]
         if self.is_valid():
             since, until = (_said_moment(each) for each in self.bounds)
         return f"{since or '…'} – {until or '…'}"
+
+
+def _narrowest(asked: dict[str, list[Any]]) -> dict[str, list[Any]]:
+    """Of what was asked for, that which has the fewest batches; empty when nothing narrows well."""
+    for name in ("task", "actor", "group"):
+        values = asked.get(name)
+        if values and not (name == "actor" and set(values) & set(MACHINES)):
+            return {name: values}
+    return {}
 
 
 def _said_moment(moment: datetime | None) -> str:

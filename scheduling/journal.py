@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
-from django.contrib.auth.models import AbstractBaseUser
+from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Model
 from django.utils import timezone
 
@@ -30,7 +30,7 @@ class Actor:
 SCHEDULE = Actor("schedule", Via.ENGINE)
 ENGINE = Actor("engine", Via.ENGINE)
 
-type By = AbstractBaseUser | Actor | str | None
+type By = AbstractBaseUser | AnonymousUser | Actor | str | None
 
 _via: ContextVar[str] = ContextVar("via", default=Via.SHELL)
 
@@ -68,6 +68,7 @@ def entry(
         object_id=thing.pk,
         object_name=_name(thing),
         team_id=_team(thing),
+        task_id=_task(thing),
         user_id=who.user_id,
         actor=who.name,
         via=who.via,
@@ -107,3 +108,13 @@ def _team(thing: Any) -> int | None:
             return int(thing.batch.team_id)
         case _:
             return getattr(thing, "team_id", None)
+
+
+def _task(thing: Any) -> int | None:
+    match thing._meta.model_name:
+        case "task":
+            return int(thing.pk)
+        case "instance":
+            return int(thing.batch.task_id)
+        case _:
+            return getattr(thing, "task_id", None)

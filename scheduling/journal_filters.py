@@ -24,9 +24,10 @@ from scheduling.models import JournalEntry
 from scheduling.models.journal import Via
 from scheduling.queries import ROUTINE
 
-ANY_TIME = "all"
-WINDOWS = {"1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30), ANY_TIME: None}
+ANY_TIME, RANGE = "all", "range"
+WINDOWS = {"1d": timedelta(days=1), "7d": timedelta(days=7), "30d": timedelta(days=30)}
 DEFAULT_WINDOW = "7d"
+PEOPLE = ("web", "shell")
 
 _FROM_ENGINE, _FROM_SCHEDULE = "engine", "schedule"
 
@@ -81,10 +82,11 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
             ("7d", gettext_lazy("Last 7 days")),
             ("30d", gettext_lazy("Last 30 days")),
             (ANY_TIME, gettext_lazy("Any time")),
+            (RANGE, gettext_lazy("From … to …")),
         ],
     )
-    since = MomentFilter(label=gettext_lazy("From"), field_name="at", lookup_expr="gte")
-    until = MomentFilter(label=gettext_lazy("Until"), field_name="at", lookup_expr="lt")
+    since = MomentFilter(label=gettext_lazy("From"), field_name="since", method="in_range")
+    until = MomentFilter(label=gettext_lazy("Until"), field_name="until", method="in_range")
 
     class Meta:
         model = JournalEntry
@@ -93,7 +95,7 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
 
     def __init__(self, data: Any, *, request: Any) -> None:
         data = data.copy()
-        data.setdefault("window", DEFAULT_WINDOW)
+        data.setdefault("window", RANGE if data.get("since") or data.get("until") else DEFAULT_WINDOW)
         super().__init__(data, queryset=JournalEntry.objects.all(), request=request)
 
     def by_actor(self, queryset: Any, name: str, value: list[str]) -> Any:
@@ -128,21 +130,37 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
     def by_name(self, queryset: Any, name: str, value: list[str]) -> Any:
         return queryset.filter(object_name__in=value) if value else queryset
 
+    def in_range(self, queryset: Any, name: str, value: Any) -> Any:
+        # The boxes keep what was in them while another time is chosen.
+        if value is None or self.form.cleaned_data["window"] != RANGE:
+            return queryset
+        return queryset.filter(at__gte=value) if name == "since" else queryset.filter(at__lt=value)
+
     def unchanged(self, queryset: Any, name: str, value: str) -> Any:
         return queryset
 
     def rows_of(self) -> Any:
         """The entries that match, whoever may see them; none at all when the filter is invalid.
 
-        Who names objects by ID means those, however long ago; given moments count before the window.
+        Who names objects by ID means those, however long ago.
         """
         if not self.is_valid():
             return JournalEntry.objects.none()
-        cleaned = self.form.cleaned_data
-        window = WINDOWS[cleaned["window"] or DEFAULT_WINDOW]
-        if window is None or cleaned["object"] or cleaned["since"] or cleaned["until"]:
+        window = WINDOWS.get(self.form.cleaned_data["window"])
+        if window is None or self.form.cleaned_data["object"]:
             return self.qs
         return self.qs.filter(at__gte=timezone.now() - window)
+
+    @property
+    def only_people(self) -> bool:
+        """Whether nothing but what people did is asked for."""
+        return set(self.data.getlist("via")) == set(PEOPLE)
+
+    @property
+    def is_past(self) -> bool:
+        """Whether the time that is asked for has an end, so that nothing new can come."""
+        cleaned = self.form.cleaned_data
+        return cleaned["window"] == RANGE and cleaned["until"] is not None
 
     @property
     def narrows(self) -> bool:

@@ -19,6 +19,7 @@ from uuid import UUID
 
 import psycopg
 from django.db import connection, transaction
+from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from psycopg.rows import namedtuple_row
@@ -52,6 +53,17 @@ def execute(statement: str, parameters: dict[str, Any]) -> Any:
 def notify(channel: str, payload: object = "") -> None:
     """Wake whoever listens on `channel`; PostgreSQL delivers it when the transaction commits."""
     execute("SELECT pg_notify(%(channel)s, %(payload)s)", {"channel": channel, "payload": str(payload)})
+
+
+def database_now() -> datetime:
+    """The time by the database's clock, which decides when an instance may be claimed and a lease is over."""
+    moment: datetime = execute("SELECT statement_timestamp() AS now", {}).now
+    return moment
+
+
+def tell_ended(batch: Batch) -> None:
+    """Tell the apps above, in the transaction that ended it, that `batch` has ended."""
+    signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
 
 
 # --- start -----------------------------------------------------------------------------------------
@@ -107,7 +119,7 @@ _ENDING = """
     %(batch)s, %(instance)s, %(execution)s, %(token)s, %(outcome)s, %(state)s, %(state_if_terminating)s,
     %(exit_code)s, %(error)s, %(reason)s, %(result)s, %(may_retry)s, %(retry_cause)s, %(retry_after)s, %(alone)s
 """
-_END = f"SELECT true AS known, * FROM tailrace_end({_ENDING})"
+_END = f"SELECT * FROM tailrace_end({_ENDING})"
 _HAND_OVER = f"""
 SELECT * FROM tailrace_hand_over({_ENDING},
     %(next_batch)s, %(next_instance)s, %(next_token)s, %(next_worker)s, %(next_timeout)s)
@@ -192,15 +204,15 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
     alone = ending.get("siblings", True) and not connection.in_atomic_block
     if alone:
         row = execute(statement, told | {"alone": True})
-    if not alone or (row is not None and row.known and row.state is None):
+    if row is None or (row.known and row.state is None):
         # It may be the batch's last instance.
         with transaction.atomic(savepoint=False):
             row = execute(statement, told | {"alone": False})
-            if row is not None and row.batch_ended:
+            if row.batch_ended:
                 signals.batch_ended.send(
                     sender=Batch, batch_id=ending["batch"], state=row.batch_state, trigger=row.trigger
                 )
-    if row is None or not row.known:
+    if not row.known:
         return None, _started(row) if more else None
     return Ended(row.state, row.retry, row.batch_ended), _started(row) if more else None
 
@@ -217,7 +229,7 @@ def _count(batch: Batch, counts: dict[str, int], by: journal.By) -> None:
     batch.refresh_from_db()
     if batch.is_finished:
         journal.record("ended", batch, by, reason=batch.reason, details={"state": batch.state})
-        signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
+        tell_ended(batch)
 
 
 def _lock(batch_id: int) -> Batch:
@@ -299,6 +311,7 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     if not others and batch.can_stop:
         # Whatever is left of the batch is being stopped: that is what terminating means.
         _begin_terminating(batch, text)
+        journal.record("stopped", batch, by, reason=reason)
     _count(batch, {"terminated": never}, by)
     instance.batch = batch
     return instance
@@ -336,7 +349,7 @@ def rerun_instance(
             % {"id": batch.pk, "state": batch.get_state_display().lower()}
         )
     counter = _COUNTER[InstanceState(instance.state)]
-    now = timezone.now()
+    now = database_now()
     instance.state = InstanceState.WAITING
     instance.cause = Cause.RERUN
     instance.reason = ""
@@ -450,13 +463,13 @@ def mark_condition_not_met(batch_id: int, *, reason: str) -> Batch:
     batch.state, batch.ended_at, batch.reason = BatchState.CONDITION_NOT_MET, now, reason
     batch.save()
     journal.record("condition_not_met", batch, journal.ENGINE, reason=reason)
-    signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
+    tell_ended(batch)
     return batch
 
 
 def give_up_waiting(node: Node, *, reason: str) -> list[Batch]:
     """End what waits for this one node and can run nowhere else; returns the batches that ended by it."""
-    pinned = Instance.objects.filter(node=node, pinned=True, state=InstanceState.WAITING)
+    pinned = Instance.objects.filter(node=node, pinned=True, state=InstanceState.WAITING, ended_at__isnull=True)
     batches = sorted(set(pinned.values_list("batch_id", flat=True)))
     ended = []
     for batch_id in batches:
@@ -481,7 +494,7 @@ def release_held(batch_id: int) -> bool:
         return False
     batch.held = False
     batch.save(update_fields=["held"])
-    Instance.objects.filter(batch=batch, state=InstanceState.WAITING).update(run_after=timezone.now())
+    Instance.objects.filter(batch=batch, state=InstanceState.WAITING).update(run_after=Now())
     notify(WORK_CHANNEL, batch.group_id)
     return True
 

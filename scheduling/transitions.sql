@@ -4,51 +4,74 @@
 -- They are functions because a function runs its small statements with plans it keeps, each with a fresh
 -- look at the records: a third of what one long statement costs, and a lock that was waited for is followed
 -- by what its last holder left. Lock order: batch, instance, execution.
---
--- `state || ''` keeps the planner from the small partial indexes on states, which hold a dead entry for every
--- recent change: rows are found by their primary key.
 
-CREATE OR REPLACE FUNCTION tailrace_journal_batch(
+-- Whatever an earlier version left, also with other arguments or another result.
+DO $$
+DECLARE
+    earlier record;
+BEGIN
+    FOR earlier IN
+        SELECT oid::regprocedure AS function FROM pg_proc
+        WHERE pronamespace = current_schema()::regnamespace AND proname LIKE 'tailrace\_%'
+    LOOP
+        EXECUTE 'DROP FUNCTION ' || earlier.function;
+    END LOOP;
+END $$;
+
+-- Room beside each row for its next version: what no index mentions is then changed in place (HOT).
+ALTER TABLE scheduling_batch SET (fillfactor = 80);
+ALTER TABLE scheduling_instance SET (fillfactor = 80);
+ALTER TABLE scheduling_execution SET (fillfactor = 90);
+
+CREATE FUNCTION tailrace_journal_batch(
     p_action text, p_batch bigint, p_task bigint, p_team bigint, p_reason text, p_details jsonb
-) RETURNS void LANGUAGE sql AS $$
+) RETURNS void LANGUAGE plpgsql AS $$
+BEGIN
     INSERT INTO scheduling_journalentry
-        (at, action, object_type, object_id, object_name, team_id, actor, via, reason, details)
-    SELECT clock_timestamp(), p_action, 'batch', p_batch, task.name, p_team, 'engine', 'engine', p_reason, p_details
-    FROM scheduling_task task WHERE task.id = p_task
-$$;
+        (at, action, object_type, object_id, object_name, team_id, task_id, actor, via, reason, details)
+    SELECT clock_timestamp(), p_action, 'batch', p_batch, task.name, p_team, p_task, 'engine', 'engine', p_reason, p_details
+    FROM scheduling_task task WHERE task.id = p_task;
+END $$;
 
--- Turn a claimed instance into a running one with a new execution. No row: the claim is not valid any more,
--- and nothing was changed. Asked again by the worker whose start went through, it returns that start.
-CREATE OR REPLACE FUNCTION tailrace_start(
-    p_batch bigint, p_instance bigint, p_token int, p_worker int, p_timeout int
-) RETURNS TABLE (
-    execution_id bigint, attempt int, number int, shard_parameter text,
-    total int, revision_id bigint, parameters jsonb, scheduled_for timestamptz
+-- Turn a claimed instance into a running one with a new execution. No execution_id: the claim is not valid any
+-- more, and nothing was changed. Asked again by the worker whose start went through, it returns that start.
+CREATE FUNCTION tailrace_start(
+    p_batch bigint, p_instance bigint, p_token int, p_worker int, p_timeout int,
+    OUT execution_id bigint, OUT attempt int, OUT number int, OUT shard_parameter text,
+    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     batch record;
     instance record;
 BEGIN
-    SELECT * INTO batch FROM scheduling_batch WHERE id = p_batch;
+    SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for
+        INTO batch FROM scheduling_batch b WHERE id = p_batch;
     IF batch.state = 'waiting' THEN
         -- Its first start makes it run; later ones leave its row alone.
-        SELECT * INTO batch FROM scheduling_batch WHERE id = p_batch FOR NO KEY UPDATE;
+        SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for
+            INTO batch FROM scheduling_batch b WHERE id = p_batch FOR NO KEY UPDATE;
     END IF;
+    total := batch.total;
+    revision_id := batch.revision_id;
+    parameters := batch.parameters;
+    scheduled_for := batch.scheduled_for;
     UPDATE scheduling_instance i
     SET state = 'running', claimed_until = NULL, started_at = clock_timestamp(), reason = '',
         executions_count = executions_count + 1
-    WHERE i.id = p_instance AND i.token = p_token AND i.claimed AND i.state || '' = 'waiting'
-    RETURNING i.* INTO instance;
+    WHERE i.id = p_instance AND i.token = p_token AND i.claimed AND i.state = 'waiting'
+    RETURNING i.executions_count, i.number, i.shard_parameter, i.cause, i.node_id, i.started_at INTO instance;
     IF NOT FOUND THEN
-        RETURN QUERY
-            SELECT e.id, e.number, i.number, i.shard_parameter,
-                batch.total, batch.revision_id, batch.parameters, batch.scheduled_for
+        SELECT e.id, e.number, i.number, i.shard_parameter
+            INTO execution_id, attempt, number, shard_parameter
             FROM scheduling_instance i JOIN scheduling_execution e ON e.instance_id = i.id
             WHERE i.id = p_instance AND i.token = p_token
                 AND e.token = p_token AND e.worker = p_worker AND e.ended_at IS NULL;
         RETURN;
     END IF;
+    attempt := instance.executions_count;
+    number := instance.number;
+    shard_parameter := instance.shard_parameter;
     IF batch.state = 'waiting' THEN
         UPDATE scheduling_batch b
         SET state = 'running', started_at = coalesce(b.started_at, instance.started_at)
@@ -58,66 +81,56 @@ BEGIN
     INSERT INTO scheduling_execution
         (instance_id, number, cause, node_id, worker, token, started_at, deadline_at, error)
     VALUES (
-        p_instance, instance.executions_count, instance.cause, instance.node_id, p_worker, p_token,
+        p_instance, attempt, instance.cause, instance.node_id, p_worker, p_token,
         instance.started_at, instance.started_at + make_interval(secs => p_timeout), ''
     ) RETURNING id INTO execution_id;
-    attempt := instance.executions_count;
-    number := instance.number;
-    shard_parameter := instance.shard_parameter;
-    total := batch.total;
-    revision_id := batch.revision_id;
-    parameters := batch.parameters;
-    scheduled_for := batch.scheduled_for;
-    RETURN NEXT;
 END $$;
 
 -- Count ended instances of a batch that the caller has locked, and judge it when none is left.
-CREATE OR REPLACE FUNCTION tailrace_count(
+CREATE FUNCTION tailrace_count(
     p_batch bigint, p_succeeded int, p_failed int, p_timed_out int, p_terminated int,
     OUT ended boolean, OUT state text, OUT trigger text
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
-DECLARE
-    batch record;
-    unended int;
 BEGIN
-    SELECT b.total - (b.succeeded + b.failed + b.timed_out + b.terminated)
-            - (p_succeeded + p_failed + p_timed_out + p_terminated)
-        INTO unended FROM scheduling_batch b WHERE b.id = p_batch;
-    ended := unended = 0;
     UPDATE scheduling_batch b
     SET succeeded = b.succeeded + p_succeeded, failed = b.failed + p_failed,
         timed_out = b.timed_out + p_timed_out, terminated = b.terminated + p_terminated,
-        ended_at = CASE WHEN ended THEN clock_timestamp() END,
+        ended_at = CASE WHEN unended = 0 THEN clock_timestamp() END,
         state = CASE
-            WHEN NOT ended THEN b.state
+            WHEN unended > 0 THEN b.state
             WHEN (b.succeeded + p_succeeded) * 100 >= b.success_ratio * b.total THEN 'success'
             ELSE 'failed' END
+    FROM (
+        SELECT c.total - (c.succeeded + c.failed + c.timed_out + c.terminated)
+            - (p_succeeded + p_failed + p_timed_out + p_terminated) AS unended
+        FROM scheduling_batch c WHERE c.id = p_batch
+    ) left_over
     WHERE b.id = p_batch
-    RETURNING b.* INTO batch;
-    state := batch.state;
-    trigger := batch.trigger;
+    RETURNING unended = 0, b.state, b.trigger INTO ended, state, trigger;
 END $$;
 
 -- Record how the execution that holds the token ended: it goes back to the queue when it may be retried, and
--- is counted when not. No row: the token is stale, and nothing was changed. Called alone, outside a
+-- is counted when not. Not known: the token is stale, and nothing was changed. Called alone, outside a
 -- transaction, it leaves the last instance of a batch as it is and returns no state: who ends a batch has
 -- more to do in the same transaction.
-CREATE OR REPLACE FUNCTION tailrace_end(
+CREATE FUNCTION tailrace_end(
     p_batch bigint, p_instance bigint, p_execution bigint, p_token int,
     p_outcome text, p_state text, p_state_if_terminating text, p_exit_code int, p_error text, p_reason text,
-    p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float, p_alone boolean
-) RETURNS TABLE (state text, retry boolean, batch_ended boolean, batch_state text, trigger text)
-LANGUAGE plpgsql AS $$
+    p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float, p_alone boolean,
+    OUT known boolean, OUT state text, OUT retry boolean,
+    OUT batch_ended boolean, OUT batch_state text, OUT trigger text
+) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     batch record;
     instance record;
     counted record;
 BEGIN
-    SELECT * INTO batch FROM scheduling_batch WHERE id = p_batch FOR NO KEY UPDATE;
-    IF p_alone AND batch.succeeded + batch.failed + batch.timed_out + batch.terminated + 1 >= batch.total THEN
-        RETURN NEXT;
+    SELECT b.state, total, succeeded + failed + timed_out + terminated AS ended, task_id, team_id, b.reason
+        INTO batch FROM scheduling_batch b WHERE id = p_batch FOR NO KEY UPDATE;
+    known := true;
+    IF p_alone AND batch.ended + 1 >= batch.total THEN
         RETURN;
     END IF;
     UPDATE scheduling_instance i
@@ -126,9 +139,10 @@ BEGIN
         -- Who asked for a stop, and why, says more than that it was obeyed.
         reason = CASE WHEN i.state = 'terminating' AND p_state_if_terminating = 'terminated' AND i.reason <> ''
             THEN i.reason ELSE p_reason END
-    WHERE i.id = p_instance AND i.token = p_token AND i.state || '' IN ('running', 'terminating')
-    RETURNING i.* INTO instance;
+    WHERE i.id = p_instance AND i.token = p_token AND i.state IN ('running', 'terminating')
+    RETURNING i.state, i.ended_at, i.retries_left, i.pinned, i.node_id, i.group_id INTO instance;
     IF NOT FOUND THEN
+        known := false;
         RETURN;
     END IF;
     UPDATE scheduling_execution e
@@ -161,33 +175,29 @@ BEGIN
                 jsonb_build_object('state', batch_state));
         END IF;
     END IF;
-    RETURN NEXT;
 END $$;
 
 -- End one execution and start the worker's next instance: one commit instead of two. Of the same columns as
 -- both; nothing is started when the end has to be made in a transaction.
-CREATE OR REPLACE FUNCTION tailrace_hand_over(
+CREATE FUNCTION tailrace_hand_over(
     p_batch bigint, p_instance bigint, p_execution bigint, p_token int,
     p_outcome text, p_state text, p_state_if_terminating text, p_exit_code int, p_error text, p_reason text,
     p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float, p_alone boolean,
-    p_next_batch bigint, p_next_instance bigint, p_next_token int, p_worker int, p_next_timeout int
-) RETURNS TABLE (
-    known boolean, state text, retry boolean, batch_ended boolean, batch_state text, trigger text,
-    execution_id bigint, attempt int, number int, shard_parameter text,
-    total int, revision_id bigint, parameters jsonb, scheduled_for timestamptz
+    p_next_batch bigint, p_next_instance bigint, p_next_token int, p_worker int, p_next_timeout int,
+    OUT known boolean, OUT state text, OUT retry boolean,
+    OUT batch_ended boolean, OUT batch_state text, OUT trigger text,
+    OUT execution_id bigint, OUT attempt int, OUT number int, OUT shard_parameter text,
+    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-    SELECT e.state, e.retry, e.batch_ended, e.batch_state, e.trigger
-        INTO state, retry, batch_ended, batch_state, trigger
+    SELECT * INTO known, state, retry, batch_ended, batch_state, trigger
         FROM tailrace_end(
             p_batch, p_instance, p_execution, p_token, p_outcome, p_state, p_state_if_terminating, p_exit_code,
-            p_error, p_reason, p_result, p_may_retry, p_retry_cause, p_retry_after, p_alone) e;
-    known := FOUND;
+            p_error, p_reason, p_result, p_may_retry, p_retry_cause, p_retry_after, p_alone);
     IF state IS NOT NULL OR NOT known THEN
-        SELECT s.* INTO execution_id, attempt, number, shard_parameter, total, revision_id, parameters,
-                scheduled_for
-            FROM tailrace_start(p_next_batch, p_next_instance, p_next_token, p_worker, p_next_timeout) s;
+        SELECT *
+            INTO execution_id, attempt, number, shard_parameter, total, revision_id, parameters, scheduled_for
+            FROM tailrace_start(p_next_batch, p_next_instance, p_next_token, p_worker, p_next_timeout);
     END IF;
-    RETURN NEXT;
 END $$;

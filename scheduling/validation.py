@@ -28,6 +28,7 @@ from scheduling.models.tasks import Misfire, Mode, Overlap, Trigger
 
 MOST_SHARDS = 10_000
 MOST_RETRIES = 1000
+MOST_RETENTION_DAYS = 3650
 # Deeper JSON is a mistake, or an attack on whoever walks it.
 _DEEPEST = 50
 _LONGEST_TEXT = 1_000_000
@@ -54,6 +55,27 @@ def clean_parameters(parameters: Mapping[str, Any]) -> dict[str, Any]:
     if errors:
         raise InvalidDefinition(errors)
     return cleaned
+
+
+def clean_retention(value: Any) -> int | None:
+    """For how many days a task's records are kept: whole days, or text such as `30d`; None is the default.
+
+    Raises InvalidDefinition, its field `retention`.
+    """
+    try:
+        if value is None or isinstance(value, int):
+            return _optional(_whole(1, MOST_RETENTION_DAYS))(value)
+        seconds = job_parameters.parse_duration(value)
+        if seconds % 86400 or not str(value).strip()[-1:].isalpha():
+            raise _Mistake(not_whole_days(value))
+        return _whole(1, MOST_RETENTION_DAYS)(seconds // 86400)
+    except ValueError as mistake:
+        raise InvalidDefinition({"retention": _sentence(str(mistake))}) from None
+
+
+def not_whole_days(value: object) -> str:
+    """What to say of a value that is no number of days."""
+    return _("%(value)s is not whole days; write e.g. 30d.") % {"value": shown(value)}
 
 
 class _Cleaning:

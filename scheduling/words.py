@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 
 from django.utils.dates import MONTHS, WEEKDAYS
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from scheduling.calendars import Schedule
 from scheduling.models import TaskRevision
@@ -128,7 +128,10 @@ def _of_fields(minute: str, hour: str, day: str, month: str, weekday: str) -> st
     if not minutes or not hours or len(minutes) * len(hours) > _MOST_LISTED:
         return None
     times = [f"{each:02d}:{part:02d}" for each in hours for part in minutes]
-    return _("%(days)s at %(times)s") % {"days": days or _("every day"), "times": _listed(times)}
+    return _("%(days)s at %(times)s") % {
+        "days": days or pgettext("schedule", "every day"),
+        "times": _listed(times),
+    }
 
 
 def _repetition(minute: str, hour: str) -> str | None:

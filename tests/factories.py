@@ -15,7 +15,17 @@ from django.db.models import F
 from django.utils import timezone
 
 from scheduling import services, transitions
-from scheduling.models import Batch, DeploymentGroup, Execution, Instance, Membership, Node, Task, Team
+from scheduling.models import (
+    Batch,
+    DeploymentGroup,
+    Execution,
+    Instance,
+    Membership,
+    Node,
+    Task,
+    TaskGrant,
+    Team,
+)
 from scheduling.models.teams import Role
 from scheduling.states import NodeState, Outcome
 
@@ -50,6 +60,12 @@ def user(
     if team is not None:
         Membership.objects.create(team=team, user=made, role=role)
     return made
+
+
+def grant(task: Task, *permissions: str, to: Team) -> TaskGrant:
+    """What `to` is granted on `task` (to rerun it by default); the last of the grants made."""
+    services.grant(task, team=to, permissions=permissions or ["rerun_task"], by="tests")
+    return task.grants.filter(team=to).last()  # type: ignore[return-value]
 
 
 def group(name: str | None = None, *, team: Team | None = None) -> DeploymentGroup:

@@ -94,7 +94,8 @@ def renewed(catalogue: polib.POFile, found: set[Message]) -> polib.POFile:
     for (text, context), plural in sorted(plural_of.items(), key=lambda item: (item[0][0], item[0][1] or "")):
         before = known.get((text, context))
         entry = polib.POEntry(msgid=text, msgctxt=context)
-        if _PLACEHOLDER.search(text):
+        both = text + (plural or "")
+        if "%%" in both or _placeholders(both):
             entry.flags.append("python-format")
         if plural is None:
             entry.msgstr = before.msgstr if before is not None and not before.msgid_plural else ""
@@ -112,7 +113,7 @@ def untranslated(catalogue: polib.POFile) -> Iterator[str]:
     """Every entry that has no translation, or one whose placeholders are others than its text's."""
     for entry in catalogue:
         translations = [entry.msgstr] if not entry.msgid_plural else list(entry.msgstr_plural.values())
-        wanted = set(_PLACEHOLDER.findall(entry.msgid_plural or entry.msgid))
+        wanted = _placeholders(entry.msgid_plural or entry.msgid)
         if entry.fuzzy or not all(translations):
             yield f"not translated: {entry.msgid!r}"
         elif any(_differs(wanted, entry, each) for each in translations):
@@ -122,7 +123,11 @@ def untranslated(catalogue: polib.POFile) -> Iterator[str]:
 def _differs(wanted: set[str], entry: polib.POEntry, translation: str) -> bool:
     if "python-format" not in entry.flags:
         return False
-    return set(_PLACEHOLDER.findall(translation)) != wanted
+    return _placeholders(translation) != wanted
+
+
+def _placeholders(text: str) -> set[str]:
+    return set(_PLACEHOLDER.findall(text.replace("%%", "")))
 
 
 def main() -> int:

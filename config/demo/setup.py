@@ -113,13 +113,15 @@ def _follow_port(port: int) -> None:
 
 
 def _make_accounts(password: str) -> None:
-    from scheduling.models import Membership, Team
+    from scheduling import services
+    from scheduling.models import Team
 
     # They share one password, and hashing it is meant to be slow.
     hashed = make_password(password)
     for name, (team, role) in ACCOUNTS.items():
         user = get_user_model().objects.create(username=name, password=hashed)
-        Membership.objects.create(user=user, team=Team.objects.get(name=team), role=role)
+        # Developers and owners may thereby enter the administration.
+        services.set_member(team=Team.objects.get(name=team), user=user, role=role, by="demo")
 
 
 def _make_warehouse() -> list[str]:

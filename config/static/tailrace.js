@@ -25,6 +25,38 @@ document.body.addEventListener("htmx:beforeSwap", (event) => {
   for (const row of document.querySelectorAll("tr.refused")) row.remove();
 });
 
+// What has no answer that can be shown would otherwise look as if it were done. It is said until the same
+// address answers.
+const addressOf = (event) => event.detail.pathInfo.finalRequestPath.split("?")[0];
+
+function answered(event) {
+  for (const notice of document.querySelectorAll("[data-unanswered-by]")) {
+    if (notice.dataset.unansweredBy === addressOf(event)) notice.remove();
+  }
+}
+
+function unanswered(event, words) {
+  answered(event);
+  const notice = document.createElement("p");
+  Object.assign(notice, { className: "refusal", role: "alert", textContent: words });
+  notice.dataset.unansweredBy = addressOf(event);
+  (event.target.closest("dialog[open] form") ?? document.getElementById("notices")).prepend(notice);
+}
+
+document.body.addEventListener("htmx:sendError", (event) => {
+  unanswered(event, document.getElementById("notices").dataset.unanswered);
+});
+
+document.body.addEventListener("htmx:responseError", (event) => {
+  // A proxy answers for a server that is away.
+  const away = event.detail.xhr.status >= 502;
+  unanswered(event, document.getElementById("notices").dataset[away ? "unanswered" : "failed"]);
+});
+
+document.body.addEventListener("htmx:afterOnLoad", (event) => {
+  if (event.detail.successful) answered(event);
+});
+
 document.body.addEventListener("click", (event) => {
   const dialog = event.target.closest("dialog");
   if (dialog && event.target.closest("[data-close]")) {

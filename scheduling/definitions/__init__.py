@@ -12,10 +12,10 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
-from scheduling.definitions.checking import Definitions, InvalidDefinitions, check
-from scheduling.definitions.planning import Change, DefinitionsMoved, Plan, Step, apply, plan
+from scheduling.definitions.checking import Definitions, InvalidDefinitions, TaskDefinition, as_written, check
+from scheduling.definitions.planning import Change, DefinitionsMoved, Plan, Step, apply, plan, task_step
 from scheduling.definitions.reading import Document, Mistake, read
-from scheduling.definitions.writing import dump, export
+from scheduling.definitions.writing import dump, export, task_form, written
 
 __all__ = [
     "Change",
@@ -25,11 +25,17 @@ __all__ = [
     "Mistake",
     "Plan",
     "Step",
+    "TaskDefinition",
     "apply",
+    "as_written",
     "dump",
     "export",
     "plan",
+    "read",
     "read_files",
+    "task_form",
+    "task_step",
+    "written",
 ]
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from scheduling import kinds, validation
+from scheduling import kinds, services, validation
 from scheduling.definitions.reading import Document, Mistake, Path
 from scheduling.errors import InvalidDefinition, SchedulingError
 from scheduling.models import DeploymentGroup, Task, Team
+from scheduling.models.teams import Granted
 
 DOCUMENT_KEYS = ("team", "groups", "tasks")
 GROUP_KEYS = ("name",)
@@ -35,8 +36,16 @@ PLACES: dict[str, Path] = {
     "priority": ("priority",),
 }
 TASK_KEYS = tuple(
-    dict.fromkeys(["name", "group", *(str(place[0]) for place in PLACES.values()), "enabled", "spec"])
+    dict.fromkeys(
+        [
+            *("name", "group", *(str(place[0]) for place in PLACES.values())),
+            *("retention", "enabled", "grants", "spec"),
+        ]
+    )
 )
+
+# What a grant is called in a file, and in the database.
+GRANTS = {each.value.removesuffix("_task"): each.value for each in Granted}
 
 _NAME = re.compile(r"[-a-zA-Z0-9_]+")
 
@@ -51,13 +60,18 @@ class InvalidDefinitions(SchedulingError):
 
 @dataclass(frozen=True)
 class TaskDefinition:
-    """A task as a file defines it. `enabled` is None where the file leaves that to the operators."""
+    """A task as a file defines it. `enabled` and `grants` are None where the file leaves them as they are.
+
+    `grants` has the permissions (values of Granted) by the name of the team.
+    """
 
     team: str
     name: str
     group: str
     content: dict[str, Any]
     enabled: bool | None = None
+    retention_days: int | None = None
+    grants: dict[str, list[str]] | None = None
 
 
 @dataclass(frozen=True)
@@ -80,6 +94,7 @@ def check(documents: Iterable[Document], mistakes: Iterable[Mistake] = ()) -> De
     for document in documents:
         checking.document(document)
     checking.groups_exist()
+    checking.grantees_exist()
     if checking.mistakes:
         raise InvalidDefinitions(sorted(checking.mistakes))
     return Definitions(
@@ -98,6 +113,7 @@ class _Checking:
     tasks: dict[tuple[str, str], TaskDefinition] = field(default_factory=dict)
     seen: dict[tuple[str, ...], str] = field(default_factory=dict)
     references: list[tuple[Document, Path, str, str]] = field(default_factory=list)
+    grantees: list[tuple[Document, Path, str]] = field(default_factory=list)
 
     def document(self, document: Document) -> None:
         data = document.data
@@ -123,11 +139,27 @@ class _Checking:
         if "enabled" in data and not isinstance(enabled, bool):
             self.mistakes.append(document.mistake((*path, "enabled"), "It is neither true nor false."))
         content = self.content(document, path, data)
+        grants = self.grants(document, path, data, team)
+        retention_days = self.retention(document, path, data)
         if team and group:
             self.references.append((document, (*path, "group"), team, group))
         unique = bool(team and name) and self.once(document, (*path, "name"), "task", str(team), str(name))
         if unique and team and name and group and content is not None:
-            self.tasks[team, name] = TaskDefinition(team, name, group, content, enabled)
+            self.tasks[team, name] = TaskDefinition(team, name, group, content, enabled, retention_days, grants)
+
+    def retention(self, document: Document, path: Path, data: dict[str | int, Any]) -> int | None:
+        """The days that the task's records are kept; None, the installation's default, also when wrong."""
+        value = data.get("retention")
+        if "retention" not in data:
+            return None
+        try:
+            # Without its unit a number would be seconds in every other duration of the file.
+            if not isinstance(value, str):
+                raise InvalidDefinition({"retention": validation.not_whole_days(value)})
+            return validation.clean_retention(value)
+        except InvalidDefinition as wrong:
+            self.mistakes.append(document.mistake((*path, "retention"), wrong.errors["retention"]))
+            return None
 
     def content(self, document: Document, path: Path, data: dict[str | int, Any]) -> dict[str, Any] | None:
         """The cleaned content of a task, or None when something is wrong with it."""
@@ -175,7 +207,7 @@ class _Checking:
                     continue
             given[name] = flat[place]
         if "shards" in given:
-            given["shards"] = _as_written(document, (*path, "shards"), given["shards"])
+            given["shards"] = as_written(document, (*path, "shards"), given["shards"])
         return given, refused
 
     def flattened(
@@ -198,6 +230,41 @@ class _Checking:
                 self.mistakes.append(document.mistake((*path, key), f"It is not a map; write e.g. {example}."))
                 refused |= {(key, name) for name in inner}
         return flat, refused
+
+    def grants(
+        self, document: Document, path: Path, data: Mapping[str | int, Any], team: str | None
+    ) -> dict[str, list[str]] | None:
+        """What the task's map grants to other teams, or None when it does not say."""
+        given = data.get("grants", {})
+        place = (*path, "grants")
+        if not isinstance(given, dict):
+            self.mistakes.append(document.mistake(place, "It is not a map; write e.g. {analytics: [rerun]}."))
+            return None
+        grants: dict[str, list[str]] = {}
+        for key, listed in given.items():
+            name, at = str(key), (*place, key)
+            if name == team:
+                self.mistakes.append(document.mistake(at, "It owns the task; grants are for other teams."))
+                continue
+            self.grantees.append((document, at, name))
+            if not isinstance(listed, list) or not listed:
+                self.mistakes.append(document.mistake(at, "It is no list of permissions; write e.g. [rerun]."))
+                continue
+            known = [each for each in listed if isinstance(each, str) and each in GRANTS]
+            wrong = [each for each in listed if each not in known]
+            self.mistakes += [document.mistake(at, validation.not_among(each, GRANTS)) for each in wrong]
+            grants[name] = services.canonical(GRANTS[each] for each in known)
+        return grants if "grants" in data else None
+
+    def grantees_exist(self) -> None:
+        """Every team that is granted something is the files' or the database's."""
+        known = set(Team.objects.values_list("name", flat=True)) | set(self.teams)
+        for document, path, name in self.grantees:
+            if name not in known:
+                message = f"There is no team {validation.shown(name)}; define it, or create it first."
+                if close := get_close_matches(name, known, n=1):
+                    message += f" Did you mean “{close[0]}”?"
+                self.mistakes.append(document.mistake(path, message))
 
     def groups_exist(self) -> None:
         """Every group that a task names is the files' or the database's, and its own team's."""
@@ -253,7 +320,7 @@ class _Checking:
     ) -> str | None:
         """The name under `key`, as written (`007` is a name), or None when it is none."""
         place = (*path, key)
-        value = _as_written(document, place, data.get(key))
+        value = as_written(document, place, data.get(key))
         if value is None:
             self.mistakes.append(document.mistake(place, "It is missing."))
             return None
@@ -269,12 +336,12 @@ class _Checking:
         return None
 
 
-def _as_written(document: Document, path: Path, value: Any) -> Any:
+def as_written(document: Document, path: Path, value: Any) -> Any:
     """`value` with the numbers and booleans in it as the text that stands in the file."""
     if isinstance(value, dict):
-        return {key: _as_written(document, (*path, key), inner) for key, inner in value.items()}
+        return {key: as_written(document, (*path, key), inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_as_written(document, (*path, index), inner) for index, inner in enumerate(value)]
+        return [as_written(document, (*path, index), inner) for index, inner in enumerate(value)]
     return value if value is None else document.written.get(path, value)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from django.db import connection, transaction
 
 from scheduling import journal, services
 from scheduling.definitions.checking import Definitions, TaskDefinition
-from scheduling.definitions.writing import task_form
+from scheduling.definitions.writing import task_form, written
 from scheduling.errors import SchedulingError
 from scheduling.models import DeploymentGroup, Task, Team
 
@@ -30,6 +31,14 @@ class Change:
     field: str
     before: Any
     after: Any
+
+    @property
+    def difference(self) -> list[str]:
+        """The lines of a unified diff, each with its mark; empty when both values fit on a line."""
+        before, after = ("" if value is None else written(value) for value in (self.before, self.after))
+        if "\n" not in before + after:
+            return []
+        return list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[2:]
 
 
 @dataclass(frozen=True)
@@ -72,28 +81,44 @@ def plan(definitions: Definitions) -> Plan:
             "team", "group", "revision"
         )
     }
+    granted = services.granted_on(tasks.values())
     steps = [
         *(Step("unchanged" if name in teams else "new", "team", name, name) for name in definitions.teams),
         *(Step("unchanged" if key in groups else "new", "group", *key) for key in definitions.groups),
-        *(_task_step(wanted, tasks.get(key)) for key, wanted in definitions.tasks.items()),
+        *(task_step(wanted, tasks.get(key), granted) for key, wanted in definitions.tasks.items()),
     ]
     return Plan(tuple(steps), left_alone=len(tasks.keys() - definitions.tasks.keys()))
 
 
-def _task_step(wanted: TaskDefinition, existing: Task | None) -> Step:
-    after = task_form(name=wanted.name, group=wanted.group, enabled=wanted.enabled, content=wanted.content)
+def task_step(
+    wanted: TaskDefinition, existing: Task | None, granted: Mapping[int, Mapping[str, list[str]]]
+) -> Step:
+    """What saving `wanted` over `existing` would change; `granted` is what `services.granted_on` says of it."""
+    after = task_form(
+        name=wanted.name,
+        group=wanted.group,
+        enabled=wanted.enabled,
+        content=wanted.content,
+        retention_days=wanted.retention_days,
+        grants=wanted.grants,
+    )
     if existing is None or existing.revision is None:
         return Step("new", "task", wanted.team, wanted.name, _changes({}, after))
-    enabled = existing.enabled if wanted.enabled is None else wanted.enabled
-    same_content = existing.revision.digest == services.content_digest(wanted.content)
-    if same_content and existing.group.name == wanted.group and existing.enabled == enabled:
-        return Step("unchanged", "task", wanted.team, wanted.name)
+    grants = granted.get(existing.pk, {}) if wanted.grants is not None else None
     before = task_form(
         name=existing.name,
         group=existing.group.name,
         enabled=existing.enabled,
         content=existing.revision.content,
+        retention_days=existing.retention_days,
+        grants=grants,
     )
+    enabled = existing.enabled if wanted.enabled is None else wanted.enabled
+    same_content = existing.revision.digest == services.content_digest(wanted.content)
+    same_grants = before.get("grants") == after.get("grants")
+    same_rules = (existing.enabled, existing.retention_days) == (enabled, wanted.retention_days)
+    if same_content and same_grants and same_rules and existing.group.name == wanted.group:
+        return Step("unchanged", "task", wanted.team, wanted.name)
     if wanted.enabled is None:
         before.pop("enabled", None)
     elif existing.enabled != enabled:
@@ -150,11 +175,9 @@ def _carry_out(definitions: Definitions, current: Plan, by: journal.By) -> None:
             continue
         match step.thing:
             case "team":
-                teams[step.name] = Team.objects.create(name=step.name)
-                journal.record("created", teams[step.name], by, reason=reason)
+                teams[step.name] = services.create_team(name=step.name, by=by, reason=reason)
             case "group":
-                group = DeploymentGroup.objects.create(team=teams[step.team], name=step.name)
-                journal.record("created", group, by, reason=reason)
+                services.create_group(team=teams[step.team], name=step.name, by=by, reason=reason)
             case "task":
                 task = _save(definitions.tasks[step.team, step.name], teams[step.team], by, reason)
                 if ("task", step.team, step.name) in new and task.revision and task.revision.number != 1:
@@ -169,12 +192,16 @@ def _save(wanted: TaskDefinition, team: Team, by: journal.By, reason: str) -> Ta
     if enabled is None:
         existing = Task.objects.filter(team=team, name=wanted.name).values_list("enabled", flat=True).first()
         enabled = existing is not False
-    return services.save_task(
+    task = services.save_task(
         team=team,
         group=DeploymentGroup.objects.get(team=team, name=wanted.group),
         name=wanted.name,
         content=wanted.content,
         enabled=enabled,
+        retention_days=wanted.retention_days,
         by=by,
         reason=reason,
     )
+    if wanted.grants is not None:
+        services.set_grants(task, wanted.grants, by=by, reason=reason)
+    return task

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from scheduling import kinds
+from scheduling import kinds, services
 from scheduling.definitions.checking import PLACES, TASK_KEYS
 from scheduling.definitions.reading import FLOAT
 from scheduling.models import DeploymentGroup, Task, TaskRevision, Team
@@ -31,12 +31,15 @@ def _document(team: Team) -> str:
     groups = [{"name": name} for name in sorted(_names(DeploymentGroup.objects.filter(team=team)))]
     # A task without a revision was never given a content, so there is nothing to say of it.
     tasks = Task.objects.filter(team=team, revision__isnull=False).select_related("revision", "group")
+    granted = services.granted_on(tasks)
     forms = [
         task_form(
             name=task.name,
             group=task.group.name,
             enabled=task.enabled,
             content=task.revision.content if task.revision else {},
+            retention_days=task.retention_days,
+            grants=granted.get(task.pk),
         )
         # Sorted here: the order must not depend on the server's collation.
         for task in sorted(tasks, key=lambda task: task.name)
@@ -59,7 +62,15 @@ def not_empty(line: str) -> bool:
     return line != "\n"
 
 
-def task_form(*, name: str, group: str, enabled: bool | None, content: Mapping[str, Any]) -> dict[str, Any]:
+def task_form(
+    *,
+    name: str,
+    group: str,
+    enabled: bool | None,
+    content: Mapping[str, Any],
+    retention_days: int | None = None,
+    grants: Mapping[str, Iterable[str]] | None = None,
+) -> dict[str, Any]:
     """A task as its map in the file: canonical order, defaults left out, durations in their short form."""
     values = {
         field: format_duration(value) if field in _DURATIONS and value is not None else value
@@ -83,9 +94,16 @@ def task_form(*, name: str, group: str, enabled: bool | None, content: Mapping[s
             form.setdefault(str(place[0]), {})[place[1]] = values[field]
     if list(form.get("trigger", ())) == ["type"]:
         form["trigger"] = form["trigger"]["type"]
+    if retention_days is not None:
+        form["retention"] = f"{retention_days}d"
     if enabled is False:
         form["enabled"] = False
-    return form
+    return form | _grants_form(grants or {})
+
+
+def _grants_form(grants: Mapping[str, Iterable[str]]) -> dict[str, Any]:
+    listed = {team: [each.removesuffix("_task") for each in grants[team]] for team in sorted(grants)}
+    return {"grants": listed} if listed else {}
 
 
 def _spec_form(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -145,6 +163,15 @@ def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _text)
 # What our reader takes for a number although YAML 1.1 does not must be quoted when it is text.
 _Dumper.add_implicit_resolver("tag:yaml.org,2002:float", FLOAT, list("-+.0123456789"))
+
+
+def written(value: Any) -> str:
+    """A value as the file writes it; what the file leaves out is a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, str) and "\n" in value and all(c.isprintable() or c == "\n" for c in value):
+        return value
+    return dump(value).removesuffix("\n").removesuffix("\n...")
 
 
 def dump(data: Any) -> str:

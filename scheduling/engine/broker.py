@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import select
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 # The longest wait for a NOTIFY, in seconds: instances whose time comes (retries) are found by looking.
 POLL = 1.0
 # A node asks for what it can start within this many seconds at its present speed, beyond its free slots.
-_AHEAD = 0.1
+_AHEAD = 0.25
 _MOST_AHEAD = 100
 
 
@@ -51,7 +52,7 @@ _CLAIM = """
 WITH held AS MATERIALIZED (
     SELECT batch_id, max(shard_concurrency) AS shard_concurrency, count(*) AS n
     FROM scheduling_instance
-    WHERE node_id = %(node)s AND claimed AND state IN ('running', 'terminating', 'waiting')
+    WHERE node_id = %(node)s AND claimed AND ended_at IS NULL
     GROUP BY batch_id
 ), room AS MATERIALIZED (
     -- Always one row: without one the LIMITs below would be NULL, which limits nothing.
@@ -64,7 +65,7 @@ WITH held AS MATERIALIZED (
 ), anywhere AS (
     SELECT id, batch_id, priority, shard_concurrency
     FROM scheduling_instance
-    WHERE group_id = %(group)s AND state = 'waiting' AND NOT claimed AND NOT pinned
+    WHERE group_id = %(group)s AND state = 'waiting' AND ended_at IS NULL AND NOT claimed AND NOT pinned
         AND run_after <= statement_timestamp()
         AND (prefers_node_until IS NULL OR node_id = %(node)s OR prefers_node_until < statement_timestamp())
         AND batch_id <> ALL ((SELECT batches FROM filled)::bigint[])
@@ -74,7 +75,7 @@ WITH held AS MATERIALIZED (
 ), here AS (
     SELECT id, batch_id, priority, shard_concurrency
     FROM scheduling_instance
-    WHERE node_id = %(node)s AND state = 'waiting' AND NOT claimed AND pinned
+    WHERE node_id = %(node)s AND state = 'waiting' AND ended_at IS NULL AND NOT claimed AND pinned
         AND run_after <= statement_timestamp()
     ORDER BY priority DESC, id
     LIMIT (SELECT n FROM room)
@@ -89,14 +90,18 @@ WITH held AS MATERIALIZED (
     WHERE shard_concurrency = 0 OR nth <= shard_concurrency
     ORDER BY priority DESC, id
     LIMIT (SELECT n FROM room)
+), claimed AS (
+    UPDATE scheduling_instance instance
+    SET claimed = true, token = token + 1, node_id = %(node)s,
+        claimed_until = statement_timestamp() + make_interval(secs => %(lease)s)
+    FROM taken, scheduling_batch batch, scheduling_taskrevision revision
+    WHERE instance.id = taken.id AND batch.id = instance.batch_id AND revision.id = batch.revision_id
+    RETURNING instance.id, instance.batch_id, instance.token, instance.priority, revision.timeout
 )
-UPDATE scheduling_instance instance
-SET claimed = true, token = token + 1, node_id = %(node)s,
-    claimed_until = statement_timestamp() + make_interval(secs => %(lease)s)
-FROM taken, scheduling_batch batch, scheduling_taskrevision revision
-WHERE instance.id = taken.id AND batch.id = instance.batch_id AND revision.id = batch.revision_id
-RETURNING instance.id, instance.batch_id, instance.token, instance.priority, revision.timeout,
-    (SELECT n FROM room) AS room
+SELECT claimed.*, room.n AS room,
+    EXISTS (SELECT FROM held WHERE shard_concurrency > 0)
+        OR EXISTS (SELECT FROM ranked WHERE shard_concurrency > 0) AS limited
+FROM room LEFT JOIN claimed ON true
 """
 
 
@@ -110,11 +115,18 @@ class Claim:
     timeout: int | None
 
 
-def claim(identity: Identity, capacity: int) -> tuple[list[Claim], bool]:
-    """Claim what `identity` may start next, so that it holds at most `capacity` instances; best first.
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """What one look at the queue gave: the claims, best first; whether they took all the room there was; and
+    whether the node works on a batch that limits its shards here, so that any end may admit another."""
 
-    Also says whether there was room for more than it got, that is, whether it may look again at once.
-    """
+    claims: list[Claim]
+    full: bool
+    limited: bool
+
+
+def claim(identity: Identity, capacity: int) -> Claimed:
+    """Claim what `identity` may start next, so that it holds at most `capacity` instances."""
     connection.ensure_connection()
     with (
         connection.wrap_database_errors,
@@ -131,9 +143,10 @@ def claim(identity: Identity, capacity: int) -> tuple[list[Claim], bool]:
             },
             prepare=True,
         ).fetchall()
-    rows.sort(key=lambda row: (-row.priority, row.id))
-    claims = [Claim(row.id, row.batch_id, row.token, row.timeout) for row in rows]
-    return claims, bool(rows) and len(rows) < rows[0].room
+    room, limited = rows[0].room, rows[0].limited
+    found = sorted((row for row in rows if row.id is not None), key=lambda row: (-row.priority, row.id))
+    claims = [Claim(row.id, row.batch_id, row.token, row.timeout) for row in found]
+    return Claimed(claims, full=len(claims) >= room, limited=limited)
 
 
 class InstanceBroker(Broker):  # type: ignore[misc]  # django-q2 ships no types
@@ -172,13 +185,21 @@ class InstanceBroker(Broker):  # type: ignore[misc]  # django-q2 ships no types
             if self.stopping.is_set():
                 return None
             ahead = self._ahead()
-            claims, self._woken = claim(self.identity, self.identity.slots + ahead)
+            # News that arrive with the answer may be of what the claim could not see yet.
+            self._woken = False
+            claimed = claim(self.identity, self.identity.slots + ahead)
         except (DatabaseError, psycopg.Error) as error:
             self._reconnect_later(error)
             return None
-        # Half of what was claimed ahead is used up before the next claim, so that claims stay few and large.
-        self._awaited = max(1, min(ahead, len(claims)) // 2)
-        return [(one.instance, SignedPackage.dumps(as_task(one))) for one in claims]
+        if claimed.limited and claimed.claims and not claimed.full:
+            # Behind the shards that were too many for this node there may be more.
+            self._woken = True
+        if claimed.full:
+            # Half of what was claimed ahead is used up before the next claim: claims stay few and large.
+            self._awaited = max(1, ahead // 2)
+        else:
+            self._awaited = 1 if claimed.limited else sys.maxsize
+        return [(one.instance, SignedPackage.dumps(as_task(one))) for one in claimed.claims]
 
     def _ahead(self) -> int:
         now = time.monotonic()

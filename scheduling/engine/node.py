@@ -36,7 +36,7 @@ from django_q.pusher import pusher
 from django_q.signals import post_spawn
 from django_q.worker import worker
 
-from scheduling import journal, reasons, transitions
+from scheduling import journal, kinds, reasons, transitions
 from scheduling.engine import execution, recovery
 from scheduling.engine.broker import Identity, InstanceBroker
 from scheduling.engine.channels import Counter, Flag, MessageQueue, ResultQueue, Timer
@@ -372,5 +372,7 @@ def main(*, name: str, group: DeploymentGroup, workers: int, grace: float) -> No
         node = register(name=name, group=group, workers=workers)
         os.environ[_MARK] = _mark(name)
         connection_created.connect(_never_idle_in_transaction)
+        # Imported once: workers, also those that replace others, are forks and begin with them.
+        kinds.kinds()
         connections.close_all()
         NodeCluster(node, grace=grace).run()

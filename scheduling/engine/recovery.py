@@ -20,7 +20,7 @@ from scheduling import journal, reasons, transitions
 from scheduling.models import Execution, Instance, Node
 from scheduling.reasons import said
 from scheduling.services import give_up_waiting, settle_overlap
-from scheduling.states import INSTANCE, InstanceState, NodeState, Outcome
+from scheduling.states import InstanceState, NodeState, Outcome
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def expire_claims(node_id: int | None = None) -> int:
 
 
 def _release(instances: QuerySet[Instance]) -> int:
-    claimed = instances.filter(state=InstanceState.WAITING, claimed=True).order_by()
+    claimed = instances.filter(state=InstanceState.WAITING, claimed=True, ended_at__isnull=True).order_by()
     groups: set[int] = set()
     released = 0
     # One by one: a stop or another release may be locking the same rows in another order.
@@ -119,8 +119,9 @@ def finish_absent_nodes() -> int:
     Closes every gap between a node's going and its work's: a crash half way, or a broadcast that was
     begun at the same moment. Returns how many nodes it found.
     """
-    holding = Instance.objects.filter(claimed=True, state__in=sorted(INSTANCE.unfinished))
-    waiting = Instance.objects.filter(pinned=True, claimed=False, state=InstanceState.WAITING)
+    unfinished = Instance.objects.filter(ended_at__isnull=True)
+    holding = unfinished.filter(claimed=True)
+    waiting = unfinished.filter(pinned=True, claimed=False)
     offline = set(holding.filter(node__state=NodeState.OFFLINE).values_list("node_id", flat=True).distinct())
     absent = set(waiting.exclude(node__state=NodeState.ONLINE).values_list("node_id", flat=True).distinct())
     for node in Node.objects.filter(pk__in=offline | absent).select_related("group"):

@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import psycopg
+from django.contrib.sessions.backends.db import SessionStore
 from django.db import Error as DjangoDatabaseError
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from scheduling.engine import recovery, triggers
-from scheduling.services import SCHEDULE_CHANNEL
+from scheduling.services import SCHEDULE_CHANNEL, retention
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ BACKOFF_SECONDS = (0.1, 2.0)
 _KEEPALIVES = "-c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 
 
-@dataclass(frozen=True)
+# Two are the same when they are one: what a step runs need not be hashable.
+@dataclass(frozen=True, eq=False)
 class Step:
     """A piece of housekeeping that the leader does every `seconds`.
 
@@ -55,11 +57,20 @@ class Step:
     seconds: float
 
 
+def _forget_sessions() -> int:
+    """Remove what is left of sessions that nobody will come back to. Returns 0: it is done for the hour."""
+    SessionStore.clear_expired()
+    return 0
+
+
 STEPS: Sequence[Step] = (
     Step("settle held batches", triggers.settle_held, 5.0),
     Step("give back expired claims", recovery.expire_claims, 1.0),
     Step("find silent nodes", recovery.SilenceWatch(), 1.0),
     Step("hand on what absent nodes hold", recovery.finish_absent_nodes, 2.0),
+    # A fifth of the time at most, so that triggers and the other steps never wait for it.
+    Step("remove old records", retention.Sweep(), 0.5),
+    Step("forget sessions that ended", _forget_sessions, 3600.0),
 )
 
 

@@ -161,6 +161,7 @@ class Watcher(threading.Thread):
             parameters = django_connection.get_connection_params()
             parameters.pop("cursor_factory", None)
             parameters.pop("context", None)
+            parameters.pop("prepare_threshold", None)
             self._connection = psycopg.connect(**parameters, autocommit=True)
             self._connection.execute(f"LISTEN {transitions.STOP_CHANNEL}")
         return self._connection

@@ -5,7 +5,7 @@ from scheduling.models.journal import JournalEntry
 from scheduling.models.nodes import DeploymentGroup, Node
 from scheduling.models.saved import SavedFilter
 from scheduling.models.tasks import Task, TaskRevision
-from scheduling.models.teams import Membership, Team
+from scheduling.models.teams import Membership, TaskGrant, Team
 
 __all__ = [
     "Batch",
@@ -18,6 +18,7 @@ __all__ = [
     "Node",
     "SavedFilter",
     "Task",
+    "TaskGrant",
     "TaskRevision",
     "Team",
 ]

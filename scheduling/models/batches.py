@@ -2,11 +2,13 @@ from __future__ import annotations
 
 from django.conf import settings
 from django.db import models
+from django.db.models.functions import Least
+from django.db.models.lookups import GreaterThanOrEqual
 from django.utils.translation import gettext_lazy as _
 
-from scheduling.models.checks import ended_exactly_when_final, legal_values, only_allowed_moves
+from scheduling.models.checks import ended_exactly_when_final, legal_values, one_of, only_allowed_moves
 from scheduling.models.tasks import SCHEDULED, Trigger
-from scheduling.queries import BatchQuerySet, ExecutionQuerySet, InstanceQuerySet
+from scheduling.queries import MACHINES, BatchQuerySet, ExecutionQuerySet, InstanceQuerySet, LogQuerySet
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Outcome
 
 
@@ -28,19 +30,21 @@ class Batch(models.Model):
     state = models.CharField(_("state"), max_length=20, choices=BatchState, default=BatchState.WAITING)
     reason = models.TextField(_("reason"), blank=True)
     parameters = models.JSONField(_("parameters"), default=dict, help_text=_("Overrides of the task's own"))
-    success_ratio = models.PositiveSmallIntegerField(_("success ratio (%)"))
+    success_ratio = models.SmallIntegerField(_("success ratio (%)"))
     held = models.BooleanField(_("held"), default=False, help_text=_("Waits for an earlier batch of its task"))
-    rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns")
-    requested_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+")
+    rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns", db_index=False)
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
+    )
     actor = models.CharField(_("by"), max_length=150)
     created_at = models.DateTimeField(_("created"))
     started_at = models.DateTimeField(_("started"), null=True)
     ended_at = models.DateTimeField(_("ended"), null=True)
-    total = models.PositiveIntegerField(_("instances"))
-    succeeded = models.PositiveIntegerField(_("succeeded"), default=0)
-    failed = models.PositiveIntegerField(_("failed"), default=0)
-    timed_out = models.PositiveIntegerField(_("timed out"), default=0)
-    terminated = models.PositiveIntegerField(_("terminated"), default=0)
+    total = models.IntegerField(_("instances"))
+    succeeded = models.IntegerField(_("succeeded"), default=0)
+    failed = models.IntegerField(_("failed"), default=0)
+    timed_out = models.IntegerField(_("timed out"), default=0)
+    terminated = models.IntegerField(_("terminated"), default=0)
 
     objects = BatchQuerySet.as_manager()
 
@@ -53,27 +57,46 @@ class Batch(models.Model):
                 condition=models.Q(trigger__in=SCHEDULED),
                 name="trigger_fires_once",
             ),
-            legal_values("state", BatchState, name="batch_state_legal"),
             legal_values("trigger", Trigger, name="batch_trigger_legal"),
             ended_exactly_when_final(BATCH, name="batch_ended_when_final"),
             models.CheckConstraint(
                 condition=models.Q(
-                    total__gte=models.F("succeeded")
-                    + models.F("failed")
-                    + models.F("timed_out")
-                    + models.F("terminated")
+                    GreaterThanOrEqual(
+                        models.F("total"),
+                        models.F("succeeded")
+                        + models.F("failed")
+                        + models.F("timed_out")
+                        + models.F("terminated"),
+                    ),
+                    GreaterThanOrEqual(Least("succeeded", "failed", "timed_out", "terminated"), 0),
                 ),
                 name="batch_counts_within_total",
             ),
         ]
         indexes = [
-            models.Index(fields=["-created_at", "-id"], name="batch_newest"),
-            models.Index(fields=["team", "-created_at", "-id"], name="batch_of_team"),
-            models.Index(fields=["task", "-created_at", "-id"], name="batch_of_task"),
+            # Every list of records is made of ranges of one of these, see `queries.Ranges`: whatever a filter
+            # asks for, no page walks over rows that it does not show.
+            *(
+                models.Index(fields=[place, "trigger", "state", "-created_at", "-id"], name=f"batch_of_{place}")
+                for place in ("team", "group", "task")
+            ),
+            models.Index(fields=["task", "-created_at", "-id"], name="batch_newest_of_task"),
+            models.Index(
+                fields=["actor", "-created_at", "-id"],
+                name="batch_of_person",
+                condition=~models.Q(actor__in=MACHINES),
+            ),
+            # Most batches are nobody's rerun and no person's: nothing is to be written for those.
+            models.Index(fields=["rerun_of"], name="batch_reruns", condition=models.Q(rerun_of__isnull=False)),
+            models.Index(
+                fields=["requested_by"],
+                name="batch_requested_by",
+                condition=models.Q(requested_by__isnull=False),
+            ),
             models.Index(
                 fields=["task", "id"],
                 name="batch_unfinished",
-                condition=models.Q(state__in=sorted(BATCH.unfinished)),
+                condition=models.Q(ended_at__isnull=True),
             ),
             # What failed lately, whatever became of the rest.
             models.Index(
@@ -82,7 +105,7 @@ class Batch(models.Model):
             models.Index(
                 fields=["task"],
                 name="batch_held",
-                condition=models.Q(held=True, state__in=sorted(BATCH.unfinished)),
+                condition=models.Q(held=True, ended_at__isnull=True),
             ),
         ]
         triggers = [only_allowed_moves(BATCH, name="batch_moves")]
@@ -125,7 +148,7 @@ class Instance(models.Model):
 
     batch = models.ForeignKey(Batch, models.CASCADE, related_name="instances", db_index=False)
     group = models.ForeignKey("scheduling.DeploymentGroup", models.PROTECT, related_name="+", db_index=False)
-    number = models.PositiveIntegerField(_("shard index"))
+    number = models.IntegerField(_("shard index"))
     shard_parameter = models.TextField(_("shard parameter"), blank=True)
     state = models.CharField(_("state"), max_length=12, choices=InstanceState, default=InstanceState.WAITING)
     reason = models.TextField(_("reason"), blank=True)
@@ -134,13 +157,13 @@ class Instance(models.Model):
     pinned = models.BooleanField(_("only on its node"), default=False)
     prefers_node_until = models.DateTimeField(_("prefers its node until"), null=True)
     priority = models.SmallIntegerField(_("priority"), default=0)
-    shard_concurrency = models.PositiveSmallIntegerField(default=0)
+    shard_concurrency = models.SmallIntegerField(default=0)
     run_after = models.DateTimeField(_("not before"), null=True, help_text=_("Empty: held with its batch"))
-    token = models.PositiveIntegerField(_("fencing token"), default=0)
+    token = models.IntegerField(_("fencing token"), default=0)
     claimed = models.BooleanField(_("claimed"), default=False)
     claimed_until = models.DateTimeField(null=True)
-    executions_count = models.PositiveIntegerField(_("executions"), default=0)
-    retries_left = models.PositiveSmallIntegerField(_("retries left"), default=0)
+    executions_count = models.IntegerField(_("executions"), default=0)
+    retries_left = models.SmallIntegerField(_("retries left"), default=0)
     started_at = models.DateTimeField(_("started"), null=True)
     ended_at = models.DateTimeField(_("ended"), null=True)
 
@@ -152,35 +175,31 @@ class Instance(models.Model):
         verbose_name_plural = _("instances")
         constraints = [
             models.UniqueConstraint(fields=["batch", "number"], name="instance_number_once_a_batch"),
-            legal_values("state", InstanceState, name="instance_state_legal"),
             ended_exactly_when_final(INSTANCE, name="instance_ended_when_final"),
             models.CheckConstraint(
                 condition=models.Q(pinned=False) | models.Q(node__isnull=False),
                 name="instance_pinned_has_node",
             ),
         ]
+        # None of them mentions the state, so that a start, which changes nothing else that they hold, is an
+        # update in place (HOT): what has not ended and is not claimed waits, what is claimed is in flight.
         indexes = [
             # The queue: what a node of the group may claim, in the order it should, and what only one node may.
             models.Index(
                 fields=["group", "-priority", "id"],
                 name="instance_claimable",
-                condition=models.Q(state=InstanceState.WAITING, claimed=False, pinned=False),
+                condition=models.Q(ended_at__isnull=True, claimed=False, pinned=False),
             ),
             models.Index(
                 fields=["node", "-priority", "id"],
                 name="instance_claimable_pinned",
-                condition=models.Q(state=InstanceState.WAITING, claimed=False, pinned=True),
+                condition=models.Q(ended_at__isnull=True, claimed=False, pinned=True),
             ),
             # What a node holds: claimed, running or terminating.
             models.Index(
-                fields=["node"],
+                fields=["node", "batch"],
                 name="instance_in_flight",
-                condition=models.Q(state__in=sorted(INSTANCE.unfinished), claimed=True),
-            ),
-            models.Index(
-                fields=["batch"],
-                name="instance_executing",
-                condition=models.Q(state__in=[InstanceState.RUNNING, InstanceState.TERMINATING]),
+                condition=models.Q(ended_at__isnull=True, claimed=True),
             ),
         ]
         triggers = [only_allowed_moves(INSTANCE, name="instance_moves")]
@@ -205,14 +224,14 @@ class Execution(models.Model):
     """One attempt of an instance. Attempts are added, never overwritten; `token` is the claim's."""
 
     instance = models.ForeignKey(Instance, models.CASCADE, related_name="executions", db_index=False)
-    number = models.PositiveIntegerField(_("attempt"))
+    number = models.IntegerField(_("attempt"))
     cause = models.CharField(_("run by"), max_length=10, choices=Cause)
     # The instance's node at the time, which has the constraint; checked once is enough on the hot path.
     node = models.ForeignKey(
         "scheduling.Node", models.PROTECT, related_name="+", db_index=False, db_constraint=False
     )
-    worker = models.PositiveIntegerField(_("worker process"))
-    token = models.PositiveIntegerField(_("fencing token"))
+    worker = models.IntegerField(_("worker process"))
+    token = models.IntegerField(_("fencing token"))
     started_at = models.DateTimeField(_("started"))
     deadline_at = models.DateTimeField(_("deadline"), null=True)
     ended_at = models.DateTimeField(_("ended"), null=True)
@@ -234,10 +253,9 @@ class Execution(models.Model):
                 condition=models.Q(ended_at__isnull=True),
                 name="execution_one_live",
             ),
-            legal_values("outcome", Outcome, name="execution_outcome_legal"),
             models.CheckConstraint(
                 condition=models.Q(ended_at__isnull=True, outcome__isnull=True)
-                | models.Q(ended_at__isnull=False, outcome__isnull=False),
+                | (models.Q(ended_at__isnull=False, outcome__isnull=False) & one_of("outcome", Outcome.values)),
                 name="execution_ended_with_outcome",
             ),
         ]
@@ -250,10 +268,12 @@ class LogChunk(models.Model):
     """A piece of an execution's output, at most 64 KiB; a gap says how many bytes were not kept."""
 
     execution = models.ForeignKey(Execution, models.CASCADE, related_name="chunks", db_index=False)
-    sequence = models.PositiveIntegerField()
+    sequence = models.IntegerField()
     text = models.TextField()
     dropped_bytes = models.PositiveBigIntegerField(default=0)
     written_at = models.DateTimeField()
+
+    objects = LogQuerySet.as_manager()
 
     class Meta:
         ordering = ["execution", "sequence"]

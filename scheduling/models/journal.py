@@ -33,6 +33,15 @@ class JournalEntry(models.Model):
         db_index=False,
         db_constraint=False,
     )
+    # The task it is about, be it through a batch or an instance: those it is granted to read of it too.
+    task = models.ForeignKey(
+        "scheduling.Task",
+        models.DO_NOTHING,
+        null=True,
+        related_name="+",
+        db_index=False,
+        db_constraint=False,
+    )
     user = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
     )
@@ -52,6 +61,7 @@ class JournalEntry(models.Model):
             models.Index(fields=["object_type", "object_id", "-at"], name="journal_of_object"),
             models.Index(fields=["-at", "-id"], name="journal_newest"),
             models.Index(fields=["team", "-at", "-id"], name="journal_of_team"),
+            models.Index(fields=["task", "-at", "-id"], name="journal_of_task"),
             models.Index(fields=["object_name", "-at", "-id"], name="journal_of_name"),
             # What the engine does all day is left out, so these cost next to nothing to keep.
             models.Index(
@@ -66,7 +76,7 @@ class JournalEntry(models.Model):
                 condition=~models.Q(action__in=ROUTINE),
             ),
         ]
-        triggers = [pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "user"])]
+        triggers = [pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "task", "user"])]
 
     def __str__(self) -> str:
         said = f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} ({self.via}) {self.action}"

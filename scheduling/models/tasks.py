@@ -4,7 +4,7 @@ import pgtrigger
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
-from django.utils.translation import pgettext_lazy
+from django.utils.translation import ngettext, pgettext_lazy
 
 from scheduling.models.checks import legal_values
 from scheduling.queries import TaskQuerySet
@@ -62,6 +62,12 @@ class Task(models.Model):
         editable=False,
     )
     next_due_at = models.DateTimeField(_("next due"), null=True, editable=False)
+    retention_days = models.PositiveSmallIntegerField(
+        _("records kept (days)"),
+        null=True,
+        blank=True,
+        help_text=_("Empty: as long as the installation keeps them"),
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = TaskQuerySet.as_manager()
@@ -70,7 +76,13 @@ class Task(models.Model):
         ordering = ["name"]
         verbose_name = _("task")
         verbose_name_plural = _("tasks")
-        constraints = [models.UniqueConstraint(fields=["team", "name"], name="task_name_once_a_team")]
+        constraints = [
+            models.UniqueConstraint(fields=["team", "name"], name="task_name_once_a_team"),
+            models.CheckConstraint(
+                condition=models.Q(retention_days__isnull=True) | models.Q(retention_days__gte=1),
+                name="task_keeps_records_a_day",
+            ),
+        ]
         indexes = [
             models.Index(
                 fields=["next_due_at"],
@@ -81,6 +93,18 @@ class Task(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def records_kept_days(self) -> int:
+        """For how many days the records of a finished batch are kept: the task's own rule, or the default."""
+        return self.retention_days or int(settings.TAILRACE["RETENTION_DAYS"])
+
+    @property
+    def records_kept(self) -> str:
+        """The same in words, and whose rule it is."""
+        days = self.records_kept_days
+        words = ngettext("%(days)d day", "%(days)d days", days) % {"days": days}
+        return words if self.retention_days else _("%(days)s (the installation's default)") % {"days": words}
 
 
 class TaskRevision(models.Model):

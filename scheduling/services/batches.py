@@ -69,8 +69,10 @@ def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
 
     A request without slots (a broadcast, and no node is online) becomes a failed batch that says so.
     """
-    now = timezone.now()
-    batches = bulk.insert([_new_batch(request, now) for request in requests])
+    made_at = timezone.now()
+    batches = bulk.insert([_new_batch(request, made_at) for request in requests])
+    # Claims compare it with the database's clock, which need not be this machine's.
+    now = transitions.database_now()
     instances: list[Instance] = []
     for request, batch in zip(requests, batches, strict=True):
         batch.task = request.task
@@ -88,6 +90,9 @@ def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
         )
         for request, batch in zip(requests, batches, strict=True)
     )
+    for batch in batches:
+        if batch.is_finished:
+            transitions.tell_ended(batch)
     for group_id in sorted({batch.group_id for batch in batches}):
         transitions.notify(transitions.WORK_CHANNEL, group_id)
     return batches
@@ -200,28 +205,34 @@ def settle_overlap(task_id: int) -> None:
 
     *Queue*: when nothing of the task runs, the oldest held batch is let go. *Replace*: everything but the
     newest batch is stopped first. *Allow* (the policy was edited meanwhile): all of them are let go.
+
+    Each batch is dealt with in a transaction of its own: a worker that ends an instance of one batch and
+    starts one of another locks both, in the order of its work, and whoever held several could meet it.
     """
-    with transaction.atomic():
-        task = (
-            Task.objects.select_for_update(no_key=True, of=("self",)).select_related("revision").get(pk=task_id)
-        )
-        unfinished = list(Batch.objects.unfinished().filter(task=task).order_by("id"))
-        held = [batch for batch in unfinished if batch.held]
-        if not held:
-            return
-        overlap = task.revision.overlap if task.revision is not None else Overlap.ALLOW
-        if overlap == Overlap.ALLOW:
-            for batch in held:
-                transitions.release_held(batch.pk)
-            return
-        replace = overlap == Overlap.REPLACE
-        outdated = [batch for batch in unfinished if batch.can_stop and batch != held[-1]] if replace else []
-        for batch in outdated:
+    while _settle_next(task_id):
+        pass
+
+
+@transaction.atomic
+def _settle_next(task_id: int) -> bool:
+    """Stop or let go one batch of the task; False when there is none to deal with."""
+    task = Task.objects.select_for_update(no_key=True, of=("self",)).select_related("revision").get(pk=task_id)
+    unfinished = list(Batch.objects.unfinished().filter(task=task).order_by("id"))
+    held = [batch for batch in unfinished if batch.held]
+    if not held:
+        return False
+    overlap = task.revision.overlap if task.revision is not None else Overlap.ALLOW
+    if overlap == Overlap.ALLOW:
+        transitions.release_held(held[0].pk)
+        return True
+    if overlap == Overlap.REPLACE:
+        outdated = next((batch for batch in unfinished if batch.can_stop and batch != held[-1]), None)
+        if outdated is not None:
             # It may end by itself at this very moment, which is as good.
             with suppress(TransitionRefused):
-                transitions.stop_batch(
-                    batch.pk, by=journal.SCHEDULE, reason=said(reasons.REPLACED, batch=held[-1].pk)
-                )
-        still = Batch.objects.unfinished().filter(task=task).order_by("held", "id").first()
-        if still is not None and still.held:
-            transitions.release_held(still.pk)
+                reason = said(reasons.REPLACED, batch=held[-1].pk)
+                transitions.stop_batch(outdated.pk, by=journal.SCHEDULE, reason=reason)
+            return True
+    if len(held) == len(unfinished):
+        transitions.release_held(held[0].pk)
+    return False

@@ -94,12 +94,18 @@ def _ids(batches: Iterable[Batch], limit: int | None) -> list[int]:
         ids = list(batches.values_list("pk", flat=True)[:ends])
     else:
         ids = list(dict.fromkeys(batch.pk for batch in batches))[:ends]
-    if limit is not None and len(ids) > limit:
+    if limit is not None:
+        check_count(ids, limit)
+    return ids
+
+
+def check_count(ids: list[int], limit: int = MOST_AT_ONCE) -> None:
+    """Raise TooMany when there are more than `limit`."""
+    if len(ids) > limit:
         raise TooMany(
             _("One action takes at most %d batches, and these are more. Narrow the filter, and do it in parts.")
             % limit
         )
-    return ids
 
 
 def _there(found: dict[int, Batch], pk: int) -> Batch:

@@ -7,8 +7,8 @@ from django.utils.translation import gettext as _
 
 from scheduling import journal, transitions
 from scheduling.errors import NotAvailable, TransitionRefused
-from scheduling.models import Batch, Instance, Node
-from scheduling.models.tasks import Trigger
+from scheduling.models import Batch, Instance, Node, Task
+from scheduling.models.tasks import Overlap, Trigger
 from scheduling.services.batches import (
     PREFER_NODE_FOR,
     BatchRequest,
@@ -116,19 +116,43 @@ def rerun_instance(instance: Instance, *, by: journal.By = None, reason: str = "
     """Run a finished instance again as a new execution of it; its earlier executions stay.
 
     A broadcast instance runs only on its own node: if that is not online, nothing is done and
-    NotAvailable says so. Others prefer the node that ran them last and fall back to another.
+    NotAvailable says so. Others prefer the node that ran them last and fall back to another. It opens its
+    batch again if that has ended, so unless the task's overlap policy is to allow, it is refused
+    (TransitionRefused) while another batch of the task is unfinished.
     """
-    instance = Instance.objects.select_related("node", "batch__revision").get(pk=instance.pk)
+    instance = Instance.objects.select_related("node", "batch__revision", "batch__task").get(pk=instance.pk)
     online = instance.node is not None and instance.node.state == NodeState.ONLINE
     if instance.pinned and not online and instance.node is not None and instance.can_rerun:
         raise NotAvailable(
             _("Node %(node)s is %(state)s, and a broadcast instance reruns only on its own node.")
             % node_words(instance.node)
         )
-    return transitions.rerun_instance(
-        instance.pk,
-        by=by,
-        reason=reason,
-        prefer_node_for=PREFER_NODE_FOR if online and not instance.pinned else None,
-        retries=instance.batch.revision.retry_count,
-    )
+    with transaction.atomic():
+        _refuse_overlap(instance)
+        return transitions.rerun_instance(
+            instance.pk,
+            by=by,
+            reason=reason,
+            prefer_node_for=PREFER_NODE_FOR if online and not instance.pinned else None,
+            retries=instance.batch.revision.retry_count,
+        )
+
+
+def _refuse_overlap(instance: Instance) -> None:
+    """Lock the task and refuse what would make a second batch of it run against its overlap policy.
+
+    Nothing can be held back here: the other instances of the batch have ended, and their results stand.
+    """
+    lock_task(instance.batch.task)
+    task = Task.objects.select_related("revision").get(pk=instance.batch.task_id)
+    if task.revision is None or task.revision.overlap == Overlap.ALLOW:
+        return
+    other = Batch.objects.unfinished().filter(task=task).exclude(pk=instance.batch_id).order_by("id").first()
+    if other is not None and not Batch.objects.unfinished().filter(pk=instance.batch_id).exists():
+        raise TransitionRefused(
+            _(
+                "Batch %(other)s of task %(name)s is unfinished, and the task's overlap policy does not let "
+                "batch %(id)s run beside it. Rerun the instance when that has ended."
+            )
+            % {"other": other.pk, "name": task.name, "id": instance.batch_id}
+        )

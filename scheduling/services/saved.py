@@ -53,7 +53,7 @@ def make_default(saved: SavedFilter, default: bool) -> SavedFilter:
 
 
 def _clean(name: str) -> str:
-    name = " ".join(name.split())
+    name = " ".join(name.replace("\0", "").split())
     longest = SavedFilter._meta.get_field("name").max_length or 0
     if not name:
         raise NotSaved(_("Give the filter a name."))

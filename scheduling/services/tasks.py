@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from types import EllipsisType
 from typing import Any
 
 from django.db import transaction
@@ -24,12 +25,14 @@ def save_task(
     name: str,
     content: Mapping[str, Any],
     enabled: bool = True,
+    retention_days: int | EllipsisType | None = ...,
     by: journal.By = None,
     reason: str = "",
 ) -> Task:
     """Create or change a task; changed content makes a new revision, the same content none.
 
-    `content` has the fields of `TaskRevision.CONTENT`; what is left out takes its default.
+    `content` has the fields of `TaskRevision.CONTENT`; what is left out takes its default. `retention_days` is
+    how long records are kept, None as long as the installation does; left out, it stays as it is.
     Raises InvalidDefinition with every mistake at once.
     """
     cleaned = validation.clean_content(content)
@@ -47,13 +50,14 @@ def save_task(
             created_by_id=journal.actor(by).user_id,
             **cleaned,
         )
-    changed = created or task.revision != before or (task.group_id, task.enabled) != (group.pk, enabled)
-    if not changed:
+    kept = task.retention_days if retention_days is ... else validation.clean_retention(retention_days)
+    wanted = (group.pk, enabled, kept)
+    if not created and task.revision == before and (task.group_id, task.enabled, task.retention_days) == wanted:
         return task
     schedule_changed = (
         before is None or _schedule(before) != _schedule(task.revision) or task.enabled != enabled
     )
-    task.group, task.enabled = group, enabled
+    task.group, task.enabled, task.retention_days = group, enabled, kept
     if schedule_changed:
         task.next_due_at = calendars.next_due(task.revision, timezone.now()) if enabled else None
     task.save()

@@ -23,6 +23,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from scheduling.reasons import actor_in_words
+
 register = template.Library()
 
 NOTHING = "–"
@@ -82,8 +84,11 @@ def _choices(model: type[Model], field: str, language: str | None) -> dict[str, 
     return {str(value): str(label) for value, label in described.flatchoices}
 
 
-def _choice(of: Model, field: str) -> str:
+def _choice(of: Any, field: str) -> str:
     """What `of.get_<field>_display()` says, which translates every choice of the field to say one."""
+    if not isinstance(of, Model):
+        # Something that only looks like a row of a table, such as whether a task's schedule is on.
+        return str(getattr(of, f"get_{field}_display")())
     value = getattr(of, field)
     return _choices(type(of), field, get_language()).get(value, value)
 
@@ -169,6 +174,8 @@ def counters(row: Any) -> SafeString:
         if identifier != "success":
             phrase = said.counts[identifier] % count
             spoken.append(phrase)
+            # A count and its word stay on one line.
+            phrase = phrase.replace(" ", "\N{NO-BREAK SPACE}")
             bad = identifier in {"failed", "timed_out"}
             text += f' · <span data-tone="failed">{escape(phrase)}</span>' if bad else f" · {escape(phrase)}"
         if identifier != "waiting" and total:
@@ -209,15 +216,16 @@ def batch_id(pk: int) -> SafeString:
 
 @register.simple_tag
 def task_of(batch: Any) -> SafeString:
-    """The task and the group of a batch, one above the other."""
-    name = escape(batch.task.name)
-    return SafeString(f'<span title="{name}">{name}</span><small>{escape(batch.group.name)}</small>')
+    """The task of a batch, as a link to its page, and the group, one above the other."""
+    name, where = escape(batch.task.name), address("task-detail", batch.task_id)
+    link = f'<a id="task-of-{batch.pk}" href="{where}" title="{name}">{name}</a>'
+    return SafeString(f"{link}<small>{escape(batch.group.name)}</small>")
 
 
 @register.simple_tag
 def begun_by(batch: Any) -> SafeString:
     """The trigger of a batch and who began it, one above the other."""
-    said, who = words(), escape(batch.actor)
+    said, who = words(), escape(actor_in_words(batch.actor))
     again = f' <span class="tag">{escape(said.rerun)}</span>' if batch.rerun_of_id else ""
     return SafeString(f'{escape(_choice(batch, "trigger"))}{again}<small title="{who}">{who}</small>')
 

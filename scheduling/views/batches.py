@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
@@ -69,7 +70,7 @@ def batch_list_changes(request: HtmxRequest) -> HttpResponse:
 def batch_list_count(request: HtmxRequest) -> HttpResponse:
     """How many batches match, asked apart so that the page need not wait for it."""
     filters = BatchFilter(request.GET, user=request.user)
-    count = capped_count(filters.rows_of(), MOST_COUNTED)
+    count = capped_count(filters.rows_of(), MOST_COUNTED, within=filters.within)
     return render(request, "scheduling/batch_list.html#count", {"count": _said_count(count)})
 
 
@@ -81,7 +82,7 @@ def _default_query(request: HtmxRequest) -> str | None:
 def _list(request: HtmxRequest) -> dict[str, Any]:
     filters = BatchFilter(request.GET, user=request.user)
     valid = filters.is_valid()
-    page = _page_of(request, filters.rows_of().for_rows())
+    page = _page_of(request, filters)
     rows = BatchRow.of(page.rows, request.user)
     return {
         "tab": filters.tab,
@@ -103,8 +104,8 @@ def _grows(filters: BatchFilter, page: Page[Batch]) -> bool:
     return page.newer is None and not filters.names_batches and (until is None or until > timezone.now())
 
 
-def _page_of(request: HtmxRequest, batches: Any) -> Page[Batch]:
-    cursors: dict[str, Cursor] = {}
+def _page_of(request: HtmxRequest, filters: BatchFilter) -> Page[Batch]:
+    cursors: dict[str, Any] = {}
     for name in ("older", "newer"):
         if text := request.GET.get(name):
             try:
@@ -113,7 +114,7 @@ def _page_of(request: HtmxRequest, batches: Any) -> Page[Batch]:
                 raise Http404(
                     NotFoundMessage(_("The address names no page of the list. Open the list anew."))
                 ) from error
-    return newest_first(batches, size=PAGE_SIZE, **cursors)
+    return newest_first(filters.rows_of().for_rows(), size=PAGE_SIZE, within=filters.within, **cursors)
 
 
 def _known_count(context: dict[str, Any]) -> str | None:
@@ -128,11 +129,10 @@ def _said_count(count: int) -> str:
 
 def _emptiness(request: HtmxRequest, filters: BatchFilter) -> dict[str, Any]:
     """Why there are no rows, as far as it can be told: no batch at all, or older than is kept."""
-    days = settings.TAILRACE.get("RETENTION_DAYS")
+    days: int = settings.TAILRACE["RETENTION_DAYS"]
     until = filters.bounds[1] if filters.is_valid() else None
+    removed = until is not None and until < timezone.now() - timedelta(days=days)
     return {
         "none_at_all": not Batch.objects.visible_to(request.user).exists(),
-        "removed_after": days
-        if days and until and (timezone.now() - until).total_seconds() > 86400 * days
-        else None,
+        "removed_after": days if removed else None,
     }

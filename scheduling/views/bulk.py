@@ -28,8 +28,9 @@ from scheduling.fields import as_id, words_of
 from scheduling.filters import BatchFilter
 from scheduling.models import Batch, Instance
 from scheduling.permissions import RERUN, STOP, User
-from scheduling.queries import capped_count
+from scheduling.queries import capped_count, newest_first
 from scheduling.services import MOST_AT_ONCE, BulkResult, Refused
+from scheduling.services.bulk import check_count
 from scheduling.states import InstanceState
 from scheduling.views.actions import ACTED, ReasonForm
 
@@ -132,7 +133,7 @@ def _ask(request: HtmxRequest, verb: Verb) -> HttpResponse:
         mistakes = [str(each) for errors in filters.form.errors.values() for each in errors]
         refusal = _("The filter is not valid, so it says nothing: %s") % " ".join(mistakes)
         return _confirm(request, verb, Plan(), query=query, refusal=refusal, status=422)
-    batches = list(_rows(filters.rows_of())[: MOST_AT_ONCE + 1])
+    batches = newest_first(_rows(filters.rows_of()), size=MOST_AT_ONCE + 1, within=filters.within).rows
     if len(batches) > MOST_AT_ONCE:
         return _confirm(request, verb, Plan(), query=query, refusal=_too_many(filters), status=422)
     plan = Plan.of(batches, verb, request.user)
@@ -146,7 +147,7 @@ def _ask(request: HtmxRequest, verb: Verb) -> HttpResponse:
 
 
 def _too_many(filters: BatchFilter) -> str:
-    count = capped_count(filters.rows_of(), 10_000)
+    count = capped_count(filters.rows_of(), 10_000, within=filters.within)
     return _(
         "%(count)s batches match, and one action takes at most %(most)d, so that its answer comes while you "
         "wait and can be read. Narrow the filter, for example to one task, and do so in parts."
@@ -242,7 +243,8 @@ def _by_task(batches: Sequence[Batch]) -> str:
 
 def _do(request: HtmxRequest, verb: Verb) -> HttpResponse:
     ids = _ids_in(request, "bound")
-    visible = list(_rows(Batch.objects.visible_to(request.user).filter(pk__in=ids[: MOST_AT_ONCE + 1])))
+    check_count(ids)
+    visible = list(_rows(Batch.objects.visible_to(request.user).filter(pk__in=ids)))
     form = ReasonForm(request.POST)
     query = request.POST.get("query", "")
     everything = bool(request.POST.get("all"))

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
+from scheduling.fields import printable
 from scheduling.models import Batch, Instance, Task
 
 # More than one reads is no help; who sees this many types another letter.
@@ -20,7 +21,7 @@ _LARGEST_ID = 2**63 - 1
 @require_safe
 def find(request: HtmxRequest) -> HttpResponse:
     """Go to the one thing that `q` means, or list what it may mean: tasks by name, batches, instances by ID."""
-    text = request.GET.get("q", "").strip()[:200]
+    text = printable(request.GET.get("q", "")).strip()[:200]
     found = _meant(text, request.user)
     things = [thing for kind in found.values() for thing in kind]
     if len(things) == 1:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,11 +16,12 @@ from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest, NotFoundMessage
 from scheduling import deeds
-from scheduling.definitions.writing import dump, task_form
-from scheduling.journal_filters import JournalFilter
-from scheduling.models import Batch, Instance, JournalEntry, TaskRevision
-from scheduling.permissions import roles_of, visible
+from scheduling.definitions.revisions import Line, compare
+from scheduling.journal_filters import PEOPLE, JournalFilter
+from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
+from scheduling.permissions import visible
 from scheduling.queries import BadCursor, Cursor, Page
+from scheduling.standing import standing_of
 from scheduling.states import BatchState
 from scheduling.views.rows import difference, shown_by
 
@@ -31,16 +31,21 @@ PAGE_SIZE = 50
 _PAGES: dict[str, tuple[Any, str]] = {
     "batch": (Batch, "batch-detail"),
     "instance": (Instance, "instance-detail"),
+    "task": (Task, "task-detail"),
 }
 
 
 @dataclass(frozen=True)
 class Detail:
-    """One thing that an entry tells beside what was done: its name, its value, and the batch it names."""
+    """One thing that an entry tells beside what was done: its name, its value, and the batch it names.
+
+    `is_data`: the value is somebody's text and no word of ours.
+    """
 
     label: str
     value: Any
     address: str = ""
+    is_data: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,12 +79,16 @@ class EntryRow:
     @property
     def details(self) -> list[Detail]:
         return [
-            self._detail(key, value) for key, value in self.entry.details.items() if value not in (None, "")
+            self._detail(key, value)
+            for key, value in self.entry.details.items()
+            if key != "state" and value not in (None, "")
         ]
 
     def _detail(self, key: str, value: Any) -> Detail:
         address = reverse("batch-detail", args=[value]) if key in deeds.BATCHES else ""
-        return Detail(deeds.detail_in_words(key), deeds.value_of_detail(key, value), address)
+        shown = deeds.value_of_detail(key, value)
+        is_data = isinstance(value, str) and shown == value
+        return Detail(deeds.detail_in_words(key), shown, address, is_data)
 
 
 def rows_of(entries: Iterable[JournalEntry]) -> list[EntryRow]:
@@ -126,13 +135,20 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
     query = request.GET.copy()
     for name in ("older", "newer"):
         query.pop(name, None)
+    everybodys = query.copy()
+    everybodys.pop("via", None)
+    peoples = everybodys.copy()
+    peoples.setlist("via", list(PEOPLE))
     return {
         "filters": filters,
         "page": page,
         "rows": rows,
         "shown": shown_by(rows),
-        "grows": filters.is_valid() and page.newer is None and not filters.form.cleaned_data["until"],
+        "grows": filters.is_valid() and page.newer is None and not filters.is_past,
         "query": query.urlencode(),
+        "everybodys": everybodys.urlencode(),
+        "peoples": peoples.urlencode(),
+        "only_people": filters.only_people,
         "time_zone": timezone.get_current_timezone_name(),
     }
 
@@ -155,7 +171,9 @@ def _parts_of(user: Any) -> list[Q]:
     """What of the journal `user` may see, as conditions that exclude each other."""
     if user.is_superuser and user.is_active:
         return [Q()]
-    return [Q(team=team) for team in sorted(roles_of(user))]
+    standing = standing_of(user)
+    teams = sorted(standing.roles)
+    return [*(Q(team=team) for team in teams), *(Q(task=task) for task in standing.beyond)]
 
 
 # --- one entry -------------------------------------------------------------------------------------
@@ -169,7 +187,7 @@ def journal_entry(request: HtmxRequest, pk: int) -> HttpResponse:
     return render(
         request,
         "scheduling/journal_entry.html",
-        {"row": row, "entry": entry, "lines": list(_changed(entry)), "time_zone": _zone()},
+        {"row": row, "entry": entry, "lines": _changed(entry), "time_zone": _zone()},
     )
 
 
@@ -177,27 +195,11 @@ def _zone() -> str:
     return timezone.get_current_timezone_name()
 
 
-@dataclass(frozen=True)
-class Line:
-    """A line of a comparison; `sign` is `+`, `-`, a blank for what both have, or `@` for a leap."""
-
-    sign: str
-    text: str
-
-
-def _changed(entry: JournalEntry) -> Iterator[Line]:
+def _changed(entry: JournalEntry) -> list[Line]:
     """What the edit of a task changed in its definition; nothing for any other entry."""
     number = entry.details.get("revision")
     if entry.object_type != "task" or not isinstance(number, int):
-        return
-    revisions = TaskRevision.objects.filter(task=entry.object_id, number__in=[number - 1, number])
-    texts = {each.number: _text(each) for each in revisions.select_related("task__group")}
-    if number in texts:
-        before = texts.get(number - 1, "").splitlines()
-        for line in list(difflib.unified_diff(before, texts[number].splitlines(), lineterm=""))[2:]:
-            yield Line(line[0], line[1:])
-
-
-def _text(revision: TaskRevision) -> str:
-    task = revision.task
-    return dump(task_form(name=task.name, group=task.group.name, enabled=None, content=revision.content))
+        return []
+    found = TaskRevision.objects.filter(task=entry.object_id, number__in=[number - 1, number])
+    revisions = list(found.select_related("task__group").order_by("number"))
+    return compare(*revisions) if len(revisions) == 2 else []

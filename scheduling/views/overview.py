@@ -25,7 +25,10 @@ from config.http import HtmxRequest
 from scheduling import charts
 from scheduling.engine import scheduler
 from scheduling.models import Batch, Instance, Node, Task
-from scheduling.permissions import User
+from scheduling.models.tasks import Trigger
+from scheduling.permissions import User, places_of
+from scheduling.queries import Ranges
+from scheduling.reasons import in_words
 from scheduling.states import BATCH, BatchState, NodeState
 from scheduling.views.links import records, tab_of
 from scheduling.views.node_rows import NodeRow, load_of
@@ -89,32 +92,23 @@ def _figures(sections: Sequence[Section]) -> Section:
 
 @dataclass(frozen=True)
 class FailedTask:
-    """A task that failed in the last day: how often, its newest failed batch, and why that failed."""
+    """A task that failed in the last day: how often, the batch that failed last, and why it did."""
 
     batch: Any
     count: int
-    at: datetime
     why: str
     address: str
 
 
 def _failures(batches: Any, now: datetime) -> Section:
     tasks = list(batches.failures_by_task(now - DAY)[: MOST_TASKS + 1])
-    newest = batches.filter(pk__in=[each["last"] for each in tasks[:SHOWN]])
-    by_pk = {batch.pk: batch for batch in newest.for_rows().with_failure(Instance.objects.all())}
+    newest = batches.failed_at(each["at"] for each in tasks[:SHOWN]).for_rows()
+    last = {(batch.task_id, batch.ended_at): batch for batch in newest.with_failure(Instance.objects.all())}
+    # A batch may be rerun, and so failed no more, between the two queries.
     rows = [
-        FailedTask(
-            batch=by_pk[each["last"]],
-            count=each["count"],
-            at=each["at"],
-            why=_why_failed(by_pk[each["last"]]),
-            address=records(
-                tab=tab_of(by_pk[each["last"]].trigger), window="1d", state="failed", task=each["task"]
-            ),
-        )
+        _failed_task(last[each["task"], each["at"]], each["count"])
         for each in tasks[:SHOWN]
-        # It may be rerun, and so failed no more, between the two queries.
-        if each["last"] in by_pk
+        if (each["task"], each["at"]) in last
     ]
     counted = tasks[:MOST_TASKS]
     figures = {
@@ -130,6 +124,11 @@ def _failures(batches: Any, now: datetime) -> Section:
     )
 
 
+def _failed_task(batch: Any, count: int) -> FailedTask:
+    address = records(tab=tab_of(batch.trigger), window="1d", state="failed", task=batch.task_id)
+    return FailedTask(batch=batch, count=count, why=_why_failed(batch), address=address)
+
+
 def _why_failed(batch: Any) -> str:
     """The reason of a failed batch in words: its own, or its first failed instance's."""
     missed = batch.failed + batch.timed_out
@@ -140,7 +139,7 @@ def _why_failed(batch: Any) -> str:
             "%(count)d of %(total)d instances did not succeed",
             missed,
         ) % {"count": missed, "total": batch.total}
-    why = batch.reason or batch.failure or ""
+    why = in_words(batch.reason or batch.failure or "")
     return ": ".join(filter(None, [share, why])) or _("Too few of its instances succeeded.")
 
 
@@ -324,7 +323,8 @@ def _timeline(user: User, now: datetime) -> dict[str, Any]:
     # By elapsed time, so that a day on which the clocks change has its 24 hours too.
     last = now - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
     first = last - (HOURS - 1) * HOUR
-    counted = Batch.objects.visible_to(user).count_by_slot(first, HOUR)
+    everything = Ranges(places_of(user), triggers=Trigger.values, states=BatchState.values)
+    counted = everything.count_by_slot(first, HOUR, HOURS)
     counts: list[dict[str, int]] = [dict.fromkeys(LAYERS, 0) for _hour in range(HOURS)]
     for (slot, state), count in counted.items():
         # A batch may have been begun after `now` was read.

@@ -7,7 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
-from scheduling.fields import as_id
+from scheduling.fields import as_id, printable
 from scheduling.journal import ENGINE, SCHEDULE
 from scheduling.models import Task
 from scheduling.queries import colleagues_of
@@ -19,7 +19,7 @@ MOST_OFFERED = 12
 @require_safe
 def suggest_tasks(request: HtmxRequest) -> HttpResponse:
     """Tasks whose name has what was typed in it, or whose ID it is; a name of two tasks is offered as IDs."""
-    typed = request.GET.get("task", "").strip()
+    typed = printable(request.GET.get("task", "")).strip()
     found = list(Task.objects.visible_to(request.user).suggested(typed, as_id(typed))[:MOST_OFFERED])
     names = [task.name for task in found]
     offers = [
@@ -36,7 +36,7 @@ def suggest_tasks(request: HtmxRequest) -> HttpResponse:
 @require_safe
 def suggest_people(request: HtmxRequest) -> HttpResponse:
     """Who may have begun a batch: the schedule, and the people of one's teams."""
-    typed = request.GET.get("by", "").strip().lower()
+    typed = printable(request.GET.get("by", "")).strip().lower()
     people = colleagues_of(request.user, typed)[:MOST_OFFERED]
     parts = [actor.name for actor in (SCHEDULE, ENGINE) if typed in actor.name]
     return _offer(request, "by", [(name, name, "") for name in [*parts, *people]])

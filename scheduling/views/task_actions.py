@@ -22,7 +22,7 @@ from scheduling import calendars, services, words
 from scheduling.errors import InvalidDefinition, SchedulingError
 from scheduling.models import Batch, Node, Task
 from scheduling.models.tasks import SCHEDULED, Mode, Overlap
-from scheduling.permissions import EDIT, RUN, authorised
+from scheduling.permissions import EDIT_TASK, RUN, authorised
 from scheduling.views.actions import Action, ReasonForm
 from scheduling.views.asking import ask, back_of, confirm, done
 from scheduling.views.task_rows import Switch
@@ -97,7 +97,7 @@ class ParameterLines:
                 continue
             try:
                 value = json.loads(line.value) if line.written_as == JSON else line.value
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 line.error = _("This is not JSON (%s). Choose “text”, or correct it.") % error
                 continue
             if self.own.get(line.name, _GONE) != value or type(self.own[line.name]) is not type(value):
@@ -257,7 +257,7 @@ def task_disable(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _switch(request: HtmxRequest, pk: int, enabled: bool) -> HttpResponse:
-    task: Task = authorised(Task.objects.for_page(), request.user, EDIT, pk=pk)
+    task: Task = authorised(Task.objects.for_page(), request.user, EDIT_TASK, pk=pk)
     named = {"name": task.name}
     if enabled:
         title, button = _("Enable task %(name)s") % named, _("Enable the task")

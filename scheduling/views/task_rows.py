@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from scheduling import charts, words
 from scheduling.models import Batch, Task
-from scheduling.permissions import EDIT, RUN, User
+from scheduling.permissions import EDIT_TASK, RUN, User
 from scheduling.queries import newest_runs
 from scheduling.states import BATCH, BatchState
+from scheduling.templatetags.tailrace import duration
 from scheduling.views.rows import digest_of
 
 # How many recent runs a row's sparkline and figures are over.
@@ -42,24 +44,38 @@ class ShownRun(charts.Run):
 
     created_at: datetime
 
+    address: str
+
     def get_state_display(self) -> str:
         """The state in words."""
         return str(BatchState(self.state).label)
 
+    @property
+    def title(self) -> str:
+        """The run in words."""
+        return _("Batch %(id)d: %(state)s, took %(took)s") % {
+            "id": self.pk,
+            "state": self.get_state_display(),
+            "took": duration(timedelta(seconds=self.took or 0.0)),
+        }
+
 
 def runs_of(tasks: Sequence[Task], *, size: int) -> dict[int, list[ShownRun]]:
     """The `size` newest runs of each of `tasks` (which the user may see), oldest first, in one query."""
+    # Looked up once: a page has up to a thousand of them.
+    batches = reverse("batch-list")
     listed = Task.objects.filter(pk__in=[task.pk for task in tasks])
     return {
-        pk: [_shown(run) for run in reversed(runs)]
+        pk: [_shown(run, batches) for run in reversed(runs)]
         for pk, runs in newest_runs(listed, Batch.objects.all(), size=size).items()
     }
 
 
-def _shown(run: dict[str, Any]) -> ShownRun:
+def _shown(run: dict[str, Any], batches: str) -> ShownRun:
     # An instance that is rerun brings its batch back to running; what it took so far is no duration.
     took = run["took"] if run["state"] in BATCH.final else None
-    return ShownRun(run["pk"], run["state"], took, datetime.fromtimestamp(run["created"], UTC))
+    begun = datetime.fromtimestamp(run["created"], UTC)
+    return ShownRun(run["pk"], run["state"], took, begun, f"{batches}{run['pk']}/")
 
 
 @dataclass(frozen=True)
@@ -100,7 +116,7 @@ class TaskRow:
                 task=task,
                 runs=runs.get(task.pk, []),
                 may_run=task.revision_id is not None and user.has_perm(RUN, task),
-                may_edit=task.revision_id is not None and user.has_perm(EDIT, task),
+                may_edit=task.revision_id is not None and user.has_perm(EDIT_TASK, task),
             )
             for task in tasks
         ]
@@ -139,5 +155,5 @@ class TaskRow:
         return Performance.of(self.runs)
 
     @property
-    def sparkline(self) -> list[charts.Mark]:
+    def sparkline(self) -> dict[str, str]:
         return charts.sparkline(self.runs, RECENT)

@@ -9,6 +9,7 @@ from datetime import datetime
 from django.urls import reverse
 from django.utils.translation import gettext as _
 
+from scheduling.deeds import action_in_words
 from scheduling.models import Execution, JournalEntry
 from scheduling.reasons import actor_in_words, in_words
 from scheduling.states import BatchState
@@ -85,4 +86,4 @@ def _what(entry: JournalEntry) -> str:
         case "instance", "rerun":
             return _("Rerun of instance %d asked") % entry.object_id
         case _, action:
-            return action.replace("_", " ").capitalize()
+            return action_in_words(action)

@@ -41,12 +41,18 @@ def median_of(runs: int, measure: Callable[[], float]) -> tuple[float, list[floa
 
 
 @contextlib.contextmanager
-def own_server() -> Iterator[str]:
-    """A fresh embedded PostgreSQL, as durable as it comes; DATABASE_URL points to it in the block."""
+def own_server(*, kept: bool = False) -> Iterator[str]:
+    """A fresh embedded PostgreSQL, as durable as it comes; DATABASE_URL points to it in the block.
+
+    `kept` is one that stays for the next time, under TAILRACE_VAR.
+    """
     sys.path.insert(0, str(ROOT))
     from config import database
 
     folder = Path(tempfile.mkdtemp(prefix="tailrace-bench-"))
+    if kept:
+        folder.rmdir()
+        folder = Path(os.environ.get("TAILRACE_VAR") or ROOT / "var") / "bench"
     server = database.EmbeddedServer(folder / "postgres")
     try:
         os.environ["DATABASE_URL"] = server.start()
@@ -54,7 +60,8 @@ def own_server() -> Iterator[str]:
         yield os.environ["DATABASE_URL"]
     finally:
         server.stop()
-        shutil.rmtree(folder, ignore_errors=True)
+        if not kept:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager

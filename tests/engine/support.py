@@ -35,7 +35,7 @@ def identity(node: Node, *, boot_id: uuid.UUID | None = None) -> broker.Identity
 
 
 def claim(node: Node, capacity: int = 1000) -> list[broker.Claim]:
-    return broker.claim(identity(node), capacity)[0]
+    return broker.claim(identity(node), capacity).claims
 
 
 def start(claimed: broker.Claim, *, worker: int = 1) -> transitions.Started | None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from scheduling import definitions, services
 from scheduling.definitions import DefinitionsMoved, InvalidDefinitions
-from scheduling.models import Batch, DeploymentGroup, JournalEntry, Task, TaskRevision, Team
+from scheduling.models import Batch, DeploymentGroup, JournalEntry, Task, TaskGrant, TaskRevision, Team
 from scheduling.states import BatchState
 from scheduling.validation import clean_content
 from tests import factories
@@ -107,11 +107,22 @@ def mistakes_of(*files: str) -> list[str]:
         ("params:", "tasks[0].params: It is empty; write a value, or leave the key out."),
         ("enabled: 1", "tasks[0].enabled: It is neither true nor false."),
         ("overlap: wait", "tasks[0].overlap: “wait” is not one of allow, skip, queue, replace."),
+        ("grants: [b]", "tasks[0].grants: It is not a map; write e.g. {analytics: [rerun]}."),
+        ("grants: {outside: rerun}", "tasks[0].grants.outside: It is no list of permissions"),
+        ("grants: {outside: []}", "tasks[0].grants.outside: It is no list of permissions"),
+        (
+            "grants: {outside: [rerum]}",
+            "tasks[0].grants.outside: “rerum” is not one of view, run, stop, rerun. Did you mean “rerun”?",
+        ),
+        ("grants: {outside: [{}]}", "tasks[0].grants.outside: {} is not one of"),
+        ("grants: {warehouse: [run]}", "tasks[0].grants.warehouse: It owns the task"),
+        ("grants: {outsid: [run]}", "tasks[0].grants.outsid: There is no team “outsid”; define it"),
         ("spec: [1]", "tasks[0].spec: It is not a map of the kind's own fields."),
         ("command: x", "tasks[0].command: The key stands twice; it is on line 7 already."),
     ],
 )
 def test_a_mistake_is_named_with_file_line_and_field(write: Any, line: str, said: str) -> None:
+    factories.team("outside")
     name = write(
         "team: warehouse\ngroups: [{name: etl}]\ntasks:\n"
         f"  - name: extract\n    group: etl\n    kind: shell\n    command: 'true'\n    {line}\n"
@@ -347,6 +358,62 @@ def test_two_applies_at_once_make_everything_once(write: Any) -> None:
         thread.join(30)
     assert failures == []
     assert (Team.objects.count(), Task.objects.count(), TaskRevision.objects.count()) == (1, 2, 2)
+
+
+# --- grants ----------------------------------------------------------------------------------------
+
+GRANTING = """\
+team: warehouse
+groups: [{name: etl}]
+tasks:
+  - name: extract
+    group: etl
+    kind: shell
+    command: x
+    grants: {outside: [view, rerun], analytics: [stop, run]}
+---
+team: outside
+---
+team: analytics
+"""
+
+
+def test_grants_are_applied_shown_and_exported(write: Any) -> None:
+    said = apply(write(GRANTING))
+    assert "      grants.analytics:\n        - run\n        - stop\n      grants.outside: - rerun\n" in said
+    assert set(TaskGrant.objects.values_list("team__name", "permission")) == {
+        ("outside", "rerun_task"),
+        ("analytics", "run_task"),
+        ("analytics", "stop_task"),
+    }
+    exported = export()
+    assert exported.endswith(
+        "    grants:\n      analytics:\n        - run\n        - stop\n      outside:\n        - rerun\n"
+    )
+    for name in ("flights.yaml", write(exported, "again.yaml")):
+        assert apply(name) == "0 new, 0 changed, 5 unchanged.\n"
+    forget_everything()
+    apply("again.yaml")
+    assert export() == exported
+
+
+def test_a_changed_grant_makes_no_revision_and_stands_in_the_journal(write: Any) -> None:
+    apply(write(GRANTING))
+    said = apply(write(GRANTING.replace("analytics: [stop, run]", "analytics: [run]")))
+    assert "  ~ task extract\n      grants.analytics:" in said
+    assert Task.objects.get().revision.number == 1  # type: ignore[union-attr]
+    entry = JournalEntry.objects.filter(object_type="task").latest("id")
+    assert (entry.action, entry.reason) == ("revoked", "apply flights.yaml")
+    assert entry.details == {"team": "analytics", "permission": "stop_task"}
+
+
+def test_grants_that_the_file_leaves_out_stay_and_an_empty_map_takes_them_back(write: Any) -> None:
+    apply(write(GRANTING))
+    line = "    grants: {outside: [view, rerun], analytics: [stop, run]}\n"
+    assert "5 unchanged" in apply(write(GRANTING.replace(line, "")))
+    assert TaskGrant.objects.count() == 3
+    assert "1 changed" in apply(write(GRANTING.replace(line, "    grants: {}\n")))
+    assert not TaskGrant.objects.exists()
 
 
 # --- export ----------------------------------------------------------------------------------------

@@ -94,9 +94,9 @@ def test_an_instance_stopped_and_rerun_in_a_held_batch_stays_held():
 def test_an_instance_rerun_in_a_batch_that_was_stopped_while_held_runs_at_once():
     node = factories.node()
     task = factories.task(group=node.group, overlap="queue")
-    factories.batch(task)
-    held = factories.batch(task)
+    first, held = factories.batch(task), factories.batch(task)
     services.stop(held, by="ann")
+    services.stop(first, by="ann")
     services.rerun_instance(held.instances.get(), by="ann")
     held.refresh_from_db()
     assert not held.held
@@ -157,7 +157,7 @@ def test_an_earlier_life_of_a_node_claims_nothing():
     batch = shards(2, group=node.group)
     earlier = identity(node)
     transitions.boot_node(node, boot_id=uuid.uuid4(), host="here", pid=1)
-    assert broker.claim(earlier, 10) == ([], False)
+    assert broker.claim(earlier, 10).claims == []
     node.refresh_from_db()
     assert claimed_by(node) == ids(batch)
 
@@ -182,12 +182,22 @@ def test_a_node_never_holds_more_than_its_capacity_in_whatever_state():
     assert third.instance in set(Instance.objects.filter(node=node, claimed=True).values_list("pk", flat=True))
 
 
-def test_it_may_look_again_at_once_only_while_there_was_room_for_more():
+def test_a_claim_says_whether_it_filled_the_node():
     node = factories.node()
     shards(3, group=node.group)
-    assert broker.claim(identity(node), 2)[1] is False
-    assert broker.claim(identity(node), 9)[1] is True
-    assert broker.claim(identity(node), 9) == ([], False)
+    full, last = broker.claim(identity(node), 2), broker.claim(identity(node), 9)
+    assert (len(full.claims), full.full, full.limited) == (2, True, False)
+    assert (len(last.claims), last.full, last.limited) == (1, False, False)
+    assert broker.claim(identity(node), 9) == broker.Claimed([], full=False, limited=False)
+    assert broker.claim(identity(node), 3) == broker.Claimed([], full=True, limited=False)
+
+
+def test_a_claim_says_that_an_end_may_admit_another_shard():
+    node = factories.node()
+    shards(3, group=node.group, shard_concurrency=1)
+    first, second = broker.claim(identity(node), 9), broker.claim(identity(node), 9)
+    assert (len(first.claims), first.full, first.limited) == (1, False, True)
+    assert (second.claims, second.full, second.limited) == ([], False, True)
 
 
 def test_shards_at_once_on_a_node_are_limited_and_refilled_when_one_ends():
@@ -341,9 +351,38 @@ def test_start_and_end_find_their_rows_by_primary_key(long_history: Node):
         index: count - before.get(index, 0) for index, count in scans().items() if count > before.get(index, 0)
     }
     assert during["scheduling_instance_pkey"] >= 2
-    assert not {"seq scan", "instance_executing", "instance_in_flight", "batch_unfinished"} & set(during), (
-        during
-    )
+    assert not {"seq scan", "instance_in_flight", "batch_unfinished"} & set(during), during
+
+
+def test_the_statements_of_every_instance_are_planned_once_a_connection():
+    node = factories.node()
+    shards(1, group=node.group)
+    [claimed] = claim(node)
+    assert start(claimed) is not None
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT string_agg(statement, ' ') FROM pg_prepared_statements")
+        [prepared] = cursor.fetchone()
+    assert "tailrace_start" in prepared
+    assert "scheduling_instance" in prepared
+
+
+def test_a_start_changes_its_row_in_place():
+    node = factories.node()
+    shards(1, group=node.group)
+    [claimed] = claim(node)
+    before = updates()
+    assert start(claimed) is not None
+    assert tuple(after - earlier for after, earlier in zip(updates(), before, strict=True)) == (1, 1)
+
+
+def updates() -> tuple[int, int]:
+    """How many instances this transaction has updated so far, and how many of them in place."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT pg_stat_get_xact_tuples_updated(t), pg_stat_get_xact_tuples_hot_updated(t)"
+            " FROM (SELECT 'scheduling_instance'::regclass AS t)"
+        )
+        return cursor.fetchone()
 
 
 def scans() -> dict[str, int]:

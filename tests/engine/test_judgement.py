@@ -171,6 +171,20 @@ def test_each_end_of_a_batch_is_told_once():
     assert heard[1:] == [(batch.pk, "failed", "manual"), (passed_over.pk, "condition_not_met", "manual")]
 
 
+def test_the_end_of_a_broadcast_that_found_no_node_is_told_as_it_is_made():
+    heard: list[tuple[int, str, str]] = []
+
+    def hear(batch_id: int, state: str, trigger: str, **_: Any) -> None:
+        heard.append((batch_id, state, trigger))
+
+    batch_ended.connect(hear)
+    try:
+        batch = factories.batch(factories.task(mode="broadcast"))
+    finally:
+        batch_ended.disconnect(hear)
+    assert heard == [(batch.pk, "failed", "manual")]
+
+
 def test_a_receiver_that_raises_undoes_the_whole_end():
     def refuse(**_: Any) -> None:
         raise RuntimeError("not now")

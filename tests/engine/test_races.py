@@ -534,3 +534,36 @@ def test_a_crowd_of_verbs_never_deadlocks_and_leaves_everything_in_agreement():
     assert deadlocks() == before
     for batch in Batch.objects.filter(total__gt=0):
         check(batch)
+
+
+# --- overlap -----------------------------------------------------------------------------------------
+
+
+def test_replacing_several_batches_never_holds_one_while_it_waits_for_another():
+    task = factories.task(overlap="replace")
+    first = factories.batch(task)
+    running(first)
+    outdated, newest = (services.create_batches([held_request(task)])[0] for _ in range(2))
+    with transaction.atomic():
+        # A worker that ends an instance of `outdated` and starts one of `first` locks them in this order.
+        Batch.objects.select_for_update(no_key=True).get(pk=outdated.pk)
+        settling = Elsewhere(lambda: services.settle_overlap(task.pk))
+        settling.until_blocked()
+        assert Batch.objects.select_for_update(no_key=True, nowait=True).get(pk=first.pk).state == "terminating"
+    settling.result()
+    outdated.refresh_from_db()
+    newest.refresh_from_db()
+    assert (outdated.state, newest.state, newest.held) == ("failed", "waiting", True)
+
+
+def held_request(task: Task) -> services.BatchRequest:
+    assert task.revision is not None
+    return services.BatchRequest(
+        task=task,
+        revision=task.revision,
+        trigger="manual",
+        scheduled_for=timezone.now(),
+        slots=services.slots_of(task.revision, []),
+        held=True,
+        by="ann",
+    )

@@ -10,12 +10,13 @@ from datetime import timedelta
 
 import psycopg
 import pytest
+from django.contrib.sessions.models import Session
 from django.db import connection
 from django.db.models import Count
 from django.utils import timezone
 
 from scheduling.engine import triggers
-from scheduling.engine.scheduler import LEAD_KEY, Scheduler, Step
+from scheduling.engine.scheduler import LEAD_KEY, STEPS, Scheduler, Step
 from scheduling.models import Batch, DeploymentGroup, Instance, Task, TaskRevision
 from tests import factories
 from tests.processes import database_url, eventually, manage
@@ -295,3 +296,14 @@ def test_stopping_a_scheduler_that_has_ended_is_harmless():
     scheduler.stop()
     assert not scheduler.leads
     assert DeploymentGroup.objects.count() == 0
+
+
+def test_what_is_left_of_sessions_that_ended_is_removed(db: None) -> None:
+    [step] = [step for step in STEPS if step.name == "forget sessions that ended"]
+    for key, days in (("ended", -1), ("lasting", 1)):
+        Session.objects.create(
+            session_key=key, session_data="", expire_date=timezone.now() + timedelta(days=days)
+        )
+
+    assert step.run() == 0
+    assert list(Session.objects.values_list("session_key", flat=True)) == ["lasting"]

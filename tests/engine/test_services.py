@@ -212,6 +212,34 @@ def test_an_instance_whose_node_is_gone_falls_back_to_another_at_once():
     assert [one.instance for one in claim(there)] == [again.pk]
 
 
+@pytest.mark.parametrize("overlap", ["skip", "queue", "replace"])
+def test_a_rerun_instance_does_not_open_its_batch_beside_another_against_the_overlap_policy(overlap: str):
+    task = factories.task(overlap=overlap)
+    ended = factories.batch(task)
+    factories.end_batch(ended)
+    other = factories.batch(task)
+    with pytest.raises(TransitionRefused, match=f"Batch {other.pk} of task {task.name} is unfinished"):
+        services.rerun_instance(ended.instances.get(), by="ann")
+    assert ended.instances.get().state == "success"
+    services.stop(other, by="ann")
+    assert services.rerun_instance(ended.instances.get(), by="ann").state == "waiting"
+
+
+def test_a_rerun_instance_joins_its_batch_while_that_runs_whatever_the_overlap_policy():
+    batch = factories.batch(factories.task(shards=["a", "b"], overlap="skip"))
+    first = factories.start_batch(batch)[0]
+    factories.end(first)
+    assert services.rerun_instance(first, by="ann").state == "waiting"
+
+
+def test_work_may_be_claimed_at_once_by_the_clock_of_the_database(time_machine: Any):
+    time_machine.move_to("2100-01-01T00:00Z", tick=False)
+    node = factories.node()
+    batch = factories.batch(factories.task(group=node.group))
+    [claimed] = claim(node)
+    assert claimed.instance == batch.instances.get().pk
+
+
 # --- stop ----------------------------------------------------------------------------------------------
 
 
@@ -231,6 +259,16 @@ def test_stopping_the_last_instance_brings_the_held_batch_forward_at_once():
     services.stop_instance(first.instances.get(), by="ann")
     held.refresh_from_db()
     assert not held.held
+
+
+def test_stopping_all_that_is_left_of_a_batch_is_recorded_for_the_batch_too():
+    batch = factories.batch(factories.task(shards=["a", "b"]))
+    first, last = batch.instances.order_by("number")
+    services.stop_instance(first, by="ann", reason="one")
+    assert not JournalEntry.objects.filter(action="stopped", object_type="batch").exists()
+    services.stop_instance(last, by="ann", reason="other")
+    made = entry(batch, "stopped")
+    assert (made.actor, made.reason) == ("ann", "other")
 
 
 # --- nodes ---------------------------------------------------------------------------------------------

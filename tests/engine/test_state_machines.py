@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from scheduling import transitions
 from scheduling.errors import TransitionRefused
-from scheduling.models import Batch, Execution, Instance, JournalEntry
+from scheduling.models import Batch, Execution, Instance, JournalEntry, SavedFilter
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Machine, Outcome
 from tests import factories
 from tests.engine.support import row
@@ -533,6 +533,10 @@ def _twin(thing: Any) -> None:
     duplicate(thing._meta.db_table, thing.pk)
 
 
+def _twin_task(**changes: Any) -> None:
+    duplicate("scheduling_task", factories.task().pk, **({"name": factories.unique("twin")} | changes))
+
+
 def _chunk_twice() -> None:
     execution = instance_in("running").executions.get()
     for _time in range(2):
@@ -548,6 +552,11 @@ def _membership(**changes: Any) -> None:
     duplicate("scheduling_membership", member.pk, **changes)
 
 
+def _grant(**changes: Any) -> None:
+    granted = factories.grant(factories.task(), to=factories.team())
+    duplicate("scheduling_taskgrant", granted.pk, **changes)
+
+
 def _journal(**changes: Any) -> None:
     factories.task()
     entry = JournalEntry.objects.first()
@@ -555,11 +564,19 @@ def _journal(**changes: Any) -> None:
     duplicate("scheduling_journalentry", entry.pk, **changes)
 
 
+def _saved_filters(*, names: tuple[str, str], default: bool = False) -> None:
+    user = factories.user()
+    for name in names:
+        SavedFilter.objects.create(user=user, page="batches", name=name, query="", is_default=default)
+
+
 VIOLATIONS: dict[str, list[Callable[[], None]]] = {
+    "saved_filter_name_once": [lambda: _saved_filters(names=("mine", "mine"))],
+    "saved_filter_one_default": [lambda: _saved_filters(names=("mine", "other"), default=True)],
     "trigger_fires_once": [_fires_twice],
-    "batch_state_legal": [lambda: _batch(state="paused")],
     "batch_trigger_legal": [lambda: _batch(trigger="moon")],
     "batch_ended_when_final": [
+        lambda: _batch(state="paused"),
         lambda: _batch(ended_at=timezone.now()),
         lambda: _batch(state="success"),
         lambda: _batch(state="condition_not_met"),
@@ -569,10 +586,11 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
         lambda: _batch(succeeded=3),
         lambda: _batch(succeeded=1, failed=1, timed_out=1),
         lambda: _batch(terminated=1, timed_out=2),
+        lambda: _batch(succeeded=-1, failed=2),
     ],
     "instance_number_once_a_batch": [lambda: _twin(instance_in("waiting"))],
-    "instance_state_legal": [lambda: _instance(state="frozen")],
     "instance_ended_when_final": [
+        lambda: _instance(state="frozen"),
         lambda: _instance(ended_at=timezone.now()),
         lambda: _instance(state="terminated"),
         lambda: _instance(state="timed_out"),
@@ -581,8 +599,8 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "instance_pinned_has_node": [lambda: _instance(pinned=True)],
     "execution_number_once_an_instance": [lambda: _execution(number=1)],
     "execution_one_live": [lambda: _execution("running")],
-    "execution_outcome_legal": [lambda: _execution(outcome="maybe")],
     "execution_ended_with_outcome": [
+        lambda: _execution(outcome="maybe"),
         lambda: _execution(ended_at=None),
         lambda: _execution(outcome=None),
     ],
@@ -603,11 +621,14 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
         lambda: _revision(trigger="workflow", interval=60),
     ],
     "task_name_once_a_team": [lambda: _twin(factories.task())],
+    "task_keeps_records_a_day": [lambda: _twin_task(retention_days=0)],
     "group_name_once_a_team": [lambda: _twin(factories.group())],
     "node_state_legal": [lambda: _node(state="asleep")],
     "node_has_a_slot": [lambda: _node(slots=0)],
     "membership_once": [_membership],
     "membership_role_legal": [lambda: _membership(role="king", user_id=factories.user().pk)],
+    "grant_once": [_grant],
+    "grant_permission_legal": [lambda: _grant(permission="edit_task")],
     "journal_via_legal": [lambda: _journal(via="post")],
 }
 

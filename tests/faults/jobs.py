@@ -6,34 +6,40 @@ import asyncio
 import os
 import subprocess
 import time
+import uuid
 
 import psycopg
 from django.db import connection, transaction
 
 from scheduling.jobs import JobContext, job
 
-TABLE = "CREATE TABLE IF NOT EXISTS effects (execution_id bigint, instance_id bigint, attempt int, pid int)"
+TABLE = (
+    "CREATE TABLE IF NOT EXISTS effects"
+    " (execution_id bigint, instance_id bigint, attempt int, pid int, run uuid UNIQUE)"
+)
 
 
-def _leave_row(context: JobContext) -> None:
+def _leave_row(context: JobContext, run: uuid.UUID) -> None:
+    # Done twice it is one row: the database may commit it and go away before it says so.
     with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
         connection.execute(
-            "INSERT INTO effects VALUES (%s, %s, %s, %s)",
-            [context.execution_id, context.instance_id, context.attempt, os.getpid()],
+            "INSERT INTO effects VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
+            [context.execution_id, context.instance_id, context.attempt, os.getpid(), run],
         )
 
 
 @job(name="effect")
 def effect(context: JobContext) -> None:
     """Work for `seconds`, then leave a row."""
+    run = uuid.uuid4()
     context.sleep(float(context.parameters.get("seconds", 0)))
     for _attempt in range(100):
         try:
-            return _leave_row(context)
+            return _leave_row(context, run)
         except psycopg.OperationalError:
             # The database is being restarted under us: the job itself is patient.
             context.sleep(0.1)
-    return _leave_row(context)
+    return _leave_row(context, run)
 
 
 @job(name="noop")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from django.db import connection
 
 from scheduling.models import Execution, Instance
 from scheduling.states import InstanceState, Outcome
@@ -97,6 +98,16 @@ def test_a_killed_node_gives_its_work_to_another(running: Cluster) -> None:
     assert set(lost.values_list("node__name", flat=True)) == {"n1"}
 
 
+def nothing_under_way() -> bool:
+    """Whether the database has answered all that any other connection asked."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE state = 'active' AND backend_type = 'client backend'"
+            " AND datname = current_database() AND pid <> pg_backend_pid()"
+        )
+        return cursor.fetchone() == (0,)
+
+
 def test_a_node_that_was_cut_off_reports_too_late_and_changes_nothing(running: Cluster) -> None:
     running.start_node("n1")
     running.start_scheduler("s1")
@@ -105,6 +116,8 @@ def test_a_node_that_was_cut_off_reports_too_late_and_changes_nothing(running: C
     frozen = [running.processes["n1"], *running.processes["n1"].children(recursive=True)]
     for process in frozen:
         process.suspend()
+    # What they had sent is carried out all the same; only what is live after that can come too late.
+    eventually(nothing_under_way)
     held = set(Execution.objects.live().values_list("pk", flat=True))
     assert held
     running.start_node("n2")

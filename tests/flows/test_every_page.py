@@ -16,7 +16,7 @@ from django.urls import URLPattern, URLResolver, get_resolver
 from playwright.sync_api import Page
 
 from scheduling import services
-from scheduling.models import Batch, JournalEntry, Node
+from scheduling.models import Batch, JournalEntry, Node, Task
 from tests import factories as make
 from tests.flows.pages import sign_in
 
@@ -38,10 +38,10 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
         f"/batches/{running.pk}/instances/stop/?instance={_first(running)}"
     ),
     "instances-rerun": lambda ended, running: f"/batches/{ended.pk}/instances/rerun/?instance={_first(ended)}",
-    "task-list": lambda ended, running: "/tasks/?enabled=on",
+    "task-list": lambda ended, running: "/tasks/?enabled=yes",
     "task-detail": lambda ended, running: f"/tasks/{ended.task_id}/",
     "task-run": lambda ended, running: f"/tasks/{ended.task_id}/run/",
-    "task-enable": lambda ended, running: f"/tasks/{ended.task_id}/enable/",
+    "task-enable": lambda ended, running: f"/tasks/{Task.objects.get(enabled=False).pk}/enable/",
     "task-disable": lambda ended, running: f"/tasks/{ended.task_id}/disable/",
     "node-list": lambda ended, running: "/nodes/",
     "node-drain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-a').pk}/drain/",
@@ -49,8 +49,19 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "journal": lambda ended, running: "/journal/?via=shell&window=30d",
     "journal-entry": lambda ended, running: f"/journal/{JournalEntry.objects.earliest('pk').pk}/",
     "preferences": lambda ended, running: "/preferences/",
+    "password-change": lambda ended, running: "/accounts/password/",
+    "password-changed": lambda ended, running: "/accounts/password/changed/",
     "find": lambda ended, running: "/find/?q=extract_fl",
 }
+# The administration's, whose frame is Django's: there only what is serious counts.
+ADMINISTRATION = [
+    "/admin/",
+    "/admin/scheduling/task/",
+    "/admin/scheduling/task/add/",
+    "/admin/scheduling/team/",
+    "/admin/scheduling/deploymentgroup/add/",
+    "/admin/auth/user/",
+]
 # What is no page of its own: fragments, redirects, files, and what only takes a POST.
 NO_PAGES = {
     "batch-changes",
@@ -58,6 +69,8 @@ NO_PAGES = {
     "batch-list-count",
     "healthz",
     "instance-changes",
+    "instance-log",
+    "instance-log-download",
     "journal-changes",
     "login",
     "logout",
@@ -114,12 +127,17 @@ def test_no_page_has_a_barrier_bad_html_or_slides_sideways(page: Page, scheme: A
         for name, build in PAGES.items()
         for problem in look_at(page, build(ended, running))
     ]
+    problems += [
+        f"{address} ({scheme}): {problem}"
+        for address in ADMINISTRATION
+        for problem in look_at(page, address, grave={"serious", "critical"})
+    ]
 
     assert not problems, "\n".join(problems)
 
 
-def look_at(page: Page, address: str) -> list[str]:
-    """Everything that is wrong with the page at `address`, in words."""
+def look_at(page: Page, address: str, grave: set[str] | None = None) -> list[str]:
+    """Everything that is wrong with the page at `address`, in words; of barriers only those so `grave`."""
     problems: list[str] = []
     answer = page.goto(address)
     if answer is None or answer.status >= 400:
@@ -138,6 +156,7 @@ def look_at(page: Page, address: str) -> list[str]:
             f"at {width} px, {each['id']} ({each['impact']}): {each['help']}: "
             + "; ".join(node["html"][:150] for node in each["nodes"][:3])
             for each in found
+            if grave is None or each["impact"] in grave
         ]
     return problems
 
@@ -159,13 +178,21 @@ def records() -> tuple[Batch, Batch]:
     make.user("mei", team=team, role="owner", is_superuser=True, is_staff=True)
     group = make.group("etl", team=team)
     node = make.node("node-a", group=group)
-    ended = make.batch(make.task("extract_flights", group=group, shards=["AA", "UA"]))
+    edited = make.task("extract_flights", group=group, shards=["AA", "UA"])
+    services.save_task(
+        team=team,
+        group=group,
+        name=edited.name,
+        content={"kind": "shell", "spec": {"command": "true"}, "mode": "sharded", "shards": ["AA", "UA", "DL"]},
+        by="mei",
+    )
+    ended = make.batch(edited)
     for number, instance in enumerate(make.start_batch(ended)):
         make.end(instance, "failed" if number else "success", may_retry=False)
     services.rerun(ended, by="mei", reason="the feed was corrected")
-    make.task("extract_flights_again", group=group)
+    make.task("extract_flights_again", group=group, interval=3600, enabled=False)
     running = make.batch(make.task("load", group=group, shards=["a", "b"]))
     make.start_batch(running)
-    make.node("node-b", group=make.group("ml", team=team), state="offline")
+    make.node("node-b", group=make.group("ml", team=team), state="draining", drained=True)
     assert node.pk
     return ended, running

@@ -135,7 +135,8 @@ def test_a_page_left_open_while_a_thousand_instances_change_keeps_ticks_and_focu
     # All thousand change; what an engine does in many small steps, here in a few large ones.
     for batch in batches:
         make.start(batch.instances.select_related("group", "node").first())
-    Instance.objects.filter(state="waiting").update(state="running", started_at=timezone.now())
+    waiting = Instance.objects.filter(state="waiting")
+    waiting.update(state="running", claimed=True, started_at=timezone.now())
     for batch in batches:
         expect(page.locator(f"#batch-{batch.pk}")).to_contain_text("100 running")
     expect(page.locator("#ticked-count")).to_have_text("4")

@@ -7,9 +7,7 @@ from playwright.sync_api import Page, expect
 
 from scheduling.models import Batch, Node, Task
 from tests import factories as make
-from tests.flows.test_first_pages import page, sign_in
-
-__all__ = ["page"]
+from tests.flows.pages import sign_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 

@@ -27,6 +27,17 @@ def test_batches_of_other_teams_are_not_listed(desk: Desk, outsider: Client) -> 
     assert marks(outsider.get("/batches/"), "batch") == []
 
 
+@pytest.mark.parametrize("query", ["tab=basic", "by=mei", "by=schedule,mei", "by=mei&state=waiting"])
+def test_batches_of_a_granted_task_are_listed_with_those_of_ones_own_team(
+    desk: Desk, operator: Client, query: str
+) -> None:
+    foreign = make.task()
+    make.grant(foreign, to=desk.team)
+    granted, own = make.batch(foreign, by="mei"), make.batch(desk.task, by="mei")
+    make.batch(make.task(group=foreign.group), by="mei")
+    assert marks(operator.get(f"/batches/?{query}"), "batch") == [own.pk, granted.pk]
+
+
 def test_a_superuser_sees_every_team(desk: Desk) -> None:
     batch = make.batch(desk.task)
     assert marks(desk.sign_in(is_superuser=True).get("/batches/"), "batch") == [batch.pk]
@@ -57,10 +68,10 @@ def test_a_viewer_sees_no_buttons(desk: Desk, viewer: Client) -> None:
 def test_the_list_takes_the_same_number_of_queries_however_long_it_is(
     desk: Desk, operator: Client, django_assert_num_queries
 ) -> None:
-    # Session, user, the form's groups, the page, what executes, the roles of the user, and saved filters.
+    # Session, user, the form's groups, the page's ids, its rows, what executes, the roles, saved filters.
     make.start_batch(make.batch(desk.task))
     for _ in range(2):
-        with django_assert_num_queries(7):
+        with django_assert_num_queries(8):
             operator.get("/batches/?tab=basic")
         for _ in range(15):
             make.start_batch(make.batch(desk.task))

@@ -203,6 +203,15 @@ def test_without_javascript_question_and_answer_are_pages(desk: Desk, operator: 
     assert "1 new batch has begun" in text_of(answer)
 
 
+def test_more_than_one_action_takes_are_refused_also_when_they_are_named(desk: Desk, operator: Client) -> None:
+    batch = make.batch(desk.task)
+    bound = " ".join(str(batch.pk + number) for number in range(501))
+    answer = operator.post("/batches/stop/", {"bound": bound, "reason": "x"}, headers=HTMX)
+    assert (answer.status_code, "at most 500 batches" in text_of(answer)) == (409, True)
+    batch.refresh_from_db()
+    assert batch.state == "waiting"
+
+
 # --- who -------------------------------------------------------------------------------------------
 
 

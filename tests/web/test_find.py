@@ -45,7 +45,7 @@ def test_a_piece_of_a_name_finds_tasks_and_a_whole_name_only_its_own(operator: C
     assert operator.get("/find/", {"q": "extract"}).status_code == 302
 
 
-@pytest.mark.parametrize("text", ["", "nothing like it", "99999999999999999999", "0", "²"])
+@pytest.mark.parametrize("text", ["", "nothing like it", "99999999999999999999", "0", "²", "\0", "a\0b"])
 def test_what_means_nothing_says_what_to_type(operator: Client, text: str) -> None:
     answer = operator.get("/find/", {"q": text})
 

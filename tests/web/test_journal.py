@@ -14,7 +14,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from scheduling import deeds, journal, services
-from scheduling.models import JournalEntry
+from scheduling.models import JournalEntry, Membership
 from scheduling.views.journal import PAGE_SIZE
 from tests import factories as make
 from tests.web.conftest import Desk
@@ -254,3 +254,13 @@ def test_the_shells_user_and_name_stand_there(desk: Desk, operator: Client) -> N
 
     assert made.actor in row
     assert "incident 12" in row
+
+
+def test_an_invalid_filter_shows_nothing_to_people_of_several_teams_too(operator: Client, desk: Desk) -> None:
+    Membership.objects.create(team=make.team(), user=operator.user, role="viewer")  # type: ignore[attr-defined]
+    services.trigger(desk.task)
+
+    for query in ("window=bogus", "object=abc", "via=moon"):
+        answer = operator.get(f"/journal/?{query}")
+        assert answer.status_code == 422, query
+        assert marks(answer, "entry") == []

@@ -58,6 +58,15 @@ def test_failures_are_grouped_by_task_newest_first_with_their_reason(desk: Desk,
     assert f"state=failed&amp;task={flaky.pk}" in element(page, "failures")
 
 
+def test_the_last_failure_is_the_one_that_ended_last(desk: Desk, operator: Client) -> None:
+    task = make.task("flaky", group=desk.group)
+    first, second = make.batch(task), make.batch(task)
+    for batch in (second, first):
+        [instance] = make.start_batch(batch)
+        make.end(instance, "failed", reason=f"batch {batch.pk} broke", may_retry=False)
+    assert f"batch {first.pk} broke" in words_of(operator.get("/"), "failures")
+
+
 def test_a_failure_of_some_instances_says_how_many(desk: Desk, operator: Client) -> None:
     failed(desk, "exit code 3", desk.task)
     assert "1 of 3 instances did not succeed: exit code 3" in words_of(operator.get("/"), "failures")

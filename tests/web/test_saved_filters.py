@@ -45,6 +45,7 @@ def test_saving_under_a_name_again_replaces_what_it_meant(desk: Desk, operator: 
     ("name", "query", "said"),
     [
         (" ", "tab=basic", "Give the filter a name"),
+        ("\0", "tab=basic", "Give the filter a name"),
         ("x" * 61, "tab=basic", "at most 60 characters"),
         ("broken", "state=asleep", "The filter is not valid"),
     ],

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import argparse
-import difflib
 import sys
 from typing import Any
 
@@ -9,7 +8,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.core.management.color import Style
 
 from scheduling import definitions
-from scheduling.definitions import Change, Plan, Step
+from scheduling.definitions import Change, Plan, Step, written
 from scheduling.errors import SchedulingError
 
 
@@ -95,19 +94,10 @@ def _added(change: Change) -> list[str]:
 
 def _changed(change: Change, style: Style) -> list[str]:
     before, after = written(change.before), written(change.after)
-    if "\n" not in before + after:
+    if not (lines := change.difference):
         return [f"      {change.field}: {style.ERROR(before)} → {style.SUCCESS(after)}"]
-    lines = [f"      {change.field}:"]
-    for line in list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="", n=2))[2:]:
-        colour = {"+": style.SUCCESS, "-": style.ERROR}.get(line[0], str)
-        lines.append(f"        {colour(line.rstrip())}")
-    return lines
-
-
-def written(value: Any) -> str:
-    """A value as the file writes it; what the file leaves out is a dash."""
-    if value is None:
-        return "–"
-    if isinstance(value, str) and "\n" in value and all(c.isprintable() or c == "\n" for c in value):
-        return value
-    return definitions.dump(value).removesuffix("\n").removesuffix("\n...")
+    colours = {"+": style.SUCCESS, "-": style.ERROR}
+    return [
+        f"      {change.field}:",
+        *(f"        {colours.get(line[0], str)(line.rstrip())}" for line in lines),
+    ]

@@ -1,0 +1,398 @@
+"""Who may do what: every address × every kind of person × what is theirs and what is not.
+
+ROWS has a row for every address of the product; a new one fails `test_every_address_has_a_row` until it has.
+A row says what the path names, what permission it asks, and what a person who has that is answered:
+
+    "batch-detail": page("batch"),                            # looking at a batch needs `view`
+    "batch-stop": action("running_batch", "stop_task"),       # GET confirms, POST does it and leads on
+    "batch-list": page(),                                     # a list shows what one may see, to every member
+
+Everything else follows: a stranger is sent to sign in (302), what one may not see is not there (404), what one
+sees but may not do is refused (403), and a method that the address does not know is not allowed (405).
+What the path may name are the keys of `things_of`; add what is missing there.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+from django.conf import settings
+from django.contrib.contenttypes.models import ContentType
+from django.core.handlers.base import BaseHandler
+from django.db import transaction
+from django.test import RequestFactory
+from django.urls import URLPattern, URLResolver, get_resolver, reverse
+
+from scheduling import services
+from scheduling.models import JournalEntry, Membership, Team
+from tests import factories as make
+from tests.web.conftest import signed_in
+
+# --- the people ------------------------------------------------------------------------------------
+
+ADMINISTER = "administer"
+ROLES: dict[str, set[str]] = {"viewer": {"view"}}
+ROLES["operator"] = ROLES["viewer"] | {"run_task", "stop_task", "rerun_task", "drain_node"}
+ROLES["developer"] = ROLES["operator"] | {"edit_task"}
+ROLES["owner"] = ROLES["developer"] | {"edit_team"}
+EVERYTHING = ROLES["owner"] | {ADMINISTER}
+# What a grant reaches of a team: one task, its runs, and what was written of them.
+REACHED = {"task", "batch", "running_batch", "ended_batch", "journalentry"}
+REACHED |= {"instance", "running_instance", "ended_instance"}
+
+
+@dataclass(frozen=True)
+class Person:
+    """What somebody may do in their own team, and to what belongs to the team of the table."""
+
+    at_home: set[str] = field(default_factory=set)
+    here: set[str] = field(default_factory=set)
+    by_grant: set[str] = field(default_factory=set)
+    everywhere: bool = False
+
+    def may(self, permission: str, thing: str, team: str) -> bool:
+        if self.everywhere:
+            return True
+        granted = self.by_grant if thing in REACHED else set()
+        return team == "ours" and permission in self.here | granted
+
+
+# The team of the table granted the guests' team to rerun its task.
+PEOPLE = {
+    **{role: Person(at_home=may, here=may) for role, may in ROLES.items()},
+    "outsider": Person(at_home=ROLES["owner"]),
+    "guest who views": Person(at_home=ROLES["viewer"], by_grant={"view"}),
+    "guest who operates": Person(at_home=ROLES["operator"], by_grant={"view", "rerun_task"}),
+    "administrator": Person(at_home=EVERYTHING, everywhere=True),
+}
+
+# --- the rows --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """`get` and `post` are what somebody is answered who may; None: the method is not allowed.
+
+    `door` is a permission that is needed in some team before anything is looked up; with `hidden`, what one
+    lacks the permission for is not shown at all (404 where else it is 403).
+    """
+
+    thing: str | None = None
+    needs: str = "view"
+    get: int | None = 200
+    post: int | None = None
+    data: dict[str, Any] = field(default_factory=dict)
+    door: str | None = None
+    hidden: bool = False
+    public: bool = False
+    stranger: int | None = None
+    nothing: int | None = None
+    methods: tuple[str, ...] = ("GET", "POST")
+    query: str = ""
+    address: Callable[[dict[str, Any]], str] | None = None
+
+
+def page(thing: str | None = None, needs: str = "view", *, ok: int = 200, query: str = "") -> Row:
+    """Something to look at."""
+    return Row(thing, needs, get=ok, query=query)
+
+
+def action(thing: str | None, needs: str, *, done: int = 302, ok: int | None = 200, **data: Any) -> Row:
+    """Something to do: GET asks for the reason, POST with it does the deed. `ok=None`: there is only POST."""
+    return Row(thing, needs, get=ok, post=done, data={"reason": "to see who may"} | data)
+
+
+def public(*, get: int | None = 200, post: int | None = None, stranger: int | None = None, **data: Any) -> Row:
+    """For everybody; `stranger` is what they are answered where that is something else."""
+    return Row(get=get, post=post, public=True, stranger=stranger, data=data)
+
+
+# What a live list answers depends on what it has to show, of which some see nothing: 200 or 204.
+SOME = Row(nothing=204)
+
+ROWS: dict[str, Row] = {
+    "home": page(),
+    "overview-changes": page(),
+    "overview-timeline": page(),
+    "set_language": public(get=302, post=302),
+    "preferences": Row(post=422),
+    "find": page(query="?q=nothing-of-this-name"),
+    "login": public(get=302, post=302, stranger=200, username="x", password="y"),
+    "logout": Row(get=None, post=302),
+    "password-change": Row(post=200),
+    "password-changed": page(),
+    "healthz": public(),
+    "journal": page(),
+    "journal-changes": SOME,
+    "journal-entry": page("journalentry"),
+    # Tasks and nodes.
+    "task-list": page(),
+    "task-list-changes": SOME,
+    "task-detail": page("task"),
+    "task-changes": page("task"),
+    "task-run": action("task", "run_task"),
+    "task-enable": action("disabled_task", "edit_task"),
+    "task-disable": action("task", "edit_task"),
+    "suggest-tasks": page(),
+    "suggest-people": page(),
+    "node-list": page(),
+    "node-list-changes": SOME,
+    "node-drain": action("node", "drain_node"),
+    "node-undrain": action("drained_node", "drain_node"),
+    # Execution records.
+    "batch-list-count": page(),
+    # Everybody may ask; who may do it to which of the ticked ones is told row by row. Here none is ticked.
+    "batches-stop": action(None, "view", ok=422, done=422),
+    "batches-rerun": action(None, "view", ok=422, done=422),
+    "saved-filter-add": Row(get=None, post=409),
+    **{
+        # Whose filter it is says who may, whatever their role: here it is nobody's.
+        f"saved-filter-{deed}": Row(
+            get=None, post=404, address=lambda _things, deed=deed: f"/saved-filters/999999/{deed}/"
+        )
+        for deed in ("rename", "default", "delete")
+    },
+    "batch-list": page(),
+    "batch-list-changes": page(ok=286, query="?batch=999999999"),
+    "batch-detail": page("batch"),
+    "batch-changes": page("batch"),
+    "batch-stop": action("running_batch", "stop_task"),
+    "batch-rerun": action("ended_batch", "rerun_task"),
+    "instance-detail": page("instance"),
+    "instance-changes": page("instance"),
+    # None of the batch's instances is named here, which is refused to those who might.
+    "instances-stop": action("running_batch", "stop_task", ok=409, done=409),
+    "instances-rerun": action("ended_batch", "rerun_task", ok=409, done=409),
+    "instance-log": page("instance", ok=302),  # without htmx it leads to the whole page
+    "instance-log-download": page("instance"),
+    "instance-stop": action("running_instance", "stop_task"),
+    "instance-rerun": action("ended_instance", "rerun_task"),
+}
+
+
+# --- the administration ----------------------------------------------------------------------------
+
+
+# Where Django's administration takes a POST for a GET, asking twice would tell nothing more.
+LOOKED_AT = ("GET",)
+
+
+def inside(needs: str = "edit_task", *, get: int = 200, post: int | None = None, **more: Any) -> Row:
+    """A page of the administration that is about no single thing; without `post` only looked at."""
+    methods = LOOKED_AT if post is None else ("GET", "POST")
+    return Row(needs=needs, get=get, post=post, door=needs, methods=methods, **more)
+
+
+def about(thing: str, needs: str, *, get: int = 200, post: int | None = None, **more: Any) -> Row:
+    """A page of the administration about one thing; it shows only what one may edit."""
+    methods = LOOKED_AT if post is None else ("GET", "POST")
+    return Row(thing, needs, get=get, post=post, door=needs, hidden=True, methods=methods, **more)
+
+
+def model_rows(
+    thing: str, needs: str, *, add: bool = True, change: bool = True, delete: int | None = 302, model: str = ""
+) -> dict[str, Row]:
+    """The addresses of one model: `delete` is what deleting `thing` is answered, None: nobody may."""
+    name = model or thing
+    app = "auth" if name == "user" else "scheduling"
+    base = f"admin:{app}_{name}_"
+    gone = about(thing, needs, post=delete or 403, data={"reason": "to see who may"})
+    return {
+        f"{base}changelist": inside(needs),
+        f"{base}add": inside(needs, post=200) if add else inside(needs, get=403, post=403),
+        f"{base}change": about(thing, needs, post=200 if change else 403),
+        f"{base}history": about(thing, needs),
+        f"{base}delete": gone if delete else about(thing, needs, get=403, post=403),
+        # Django keeps an older address for each object, which leads to the page of the object.
+        f"admin/{app}/{name}/<path:object_id>/": replace(
+            inside(get=302), address=lambda _things: f"/admin/{app}/{name}/1/"
+        ),
+    }
+
+
+ROWS |= {
+    "admin:index": inside(),
+    "admin:login": public(get=302, post=302),
+    "admin:logout": inside(get=405, post=302),
+    "admin:password_change": inside(get=302),
+    "admin:password_change_done": inside(get=302),
+    "admin:jsi18n": inside(),
+    "admin:autocomplete": inside(get=403),
+    "admin:view_on_site": inside(get=404, address=lambda things: things["shortcut"]),
+    "admin:app_list": inside(address=lambda _things: "/admin/scheduling/"),
+    **model_rows("task", "edit_task", delete=409),
+    **model_rows("group", "edit_task", change=False, delete=409, model="deploymentgroup"),
+    **model_rows("membership", "edit_team"),
+    **model_rows("grant", "edit_team", change=False, model="taskgrant"),
+    **model_rows("team", "edit_team", add=False, change=False, delete=None),
+    # Administrators make teams, and delete empty ones.
+    "admin:scheduling_team_add": Row(needs=ADMINISTER, post=200, door=ADMINISTER),
+    "admin:scheduling_team_delete": Row("team", ADMINISTER, post=409, door=ADMINISTER, data={"reason": "x"}),
+    **model_rows("user", ADMINISTER, delete=None),
+    "admin:auth_user_password_change": about("user", ADMINISTER, post=200),
+}
+for record in ("node", "taskrevision", "batch", "instance", "execution", "journalentry"):
+    ROWS |= model_rows(record, ADMINISTER, add=False, change=False, delete=None)
+
+
+# --- the world -------------------------------------------------------------------------------------
+
+
+def things_of(team: Team) -> dict[str, Any]:
+    """One of everything that a path may name, of `team`."""
+    group = make.group(team=team)
+    node = make.node(group=group)
+    task = make.task(group=group, shards=["a", "b"])
+    running, ended = make.batch(task), make.end_batch(make.batch(task))
+    make.start_batch(running)
+    drained = services.drain(make.node(group=group), by="tests")
+    disabled = make.task(group=group, enabled=False)
+    owners = [make.user(team=team, role="owner") for _ in range(2)]
+    first = running.instances.select_related("batch").first()
+    assert first is not None
+    return {
+        "team": team,
+        "group": group,
+        "node": node,
+        "drained_node": drained,
+        "disabled_task": disabled,
+        "task": task,
+        "taskrevision": task.revision,
+        "batch": running,
+        "running_batch": running,
+        "ended_batch": ended,
+        "instance": first,
+        "running_instance": first,
+        "ended_instance": ended.instances.first(),
+        "execution": first.executions.get(),
+        "journalentry": JournalEntry.objects.filter(task=task).first(),
+        "membership": Membership.objects.get(user=owners[0]),
+        "user": owners[0],
+        "grant": make.grant(task, "rerun_task", to=Team.objects.get(name="guests")),
+        "shortcut": f"/admin/r/{ContentType.objects.get_for_model(task).pk}/{task.pk}/",
+    }
+
+
+@dataclass
+class World:
+    """Two teams with one of everything, and the session of each person; nobody is of the second."""
+
+    things: dict[str, dict[str, Any]]
+    sessions: dict[str, str]
+    handler: BaseHandler = field(default_factory=BaseHandler)
+
+    def __post_init__(self) -> None:
+        self.handler.load_middleware()
+
+    def ask(self, who: str | None, method: str, address: str, data: dict[str, Any]) -> int:
+        """What `who` is answered (None: a stranger); whatever is done is undone."""
+        requests = RequestFactory()
+        request = requests.post(address, data) if method == "POST" else requests.generic(method, address)
+        if who is not None:
+            request.COOKIES[settings.SESSION_COOKIE_NAME] = self.sessions[who]
+        # As the test client does; it also keeps every context of every template, which takes most of its time.
+        request._dont_enforce_csrf_checks = True  # type: ignore[attr-defined]
+        with transaction.atomic():
+            status: int = self.handler.get_response(request).status_code
+            transaction.set_rollback(True)
+        return status
+
+
+def a_world() -> World:
+    ours, home, guests = make.team("ours"), make.team("home"), make.team("guests")
+    people = {role: make.user(team=ours, role=role) for role in ROLES}
+    people["outsider"] = make.user(team=home, role="owner")
+    people["guest who views"] = make.user(team=guests, role="viewer")
+    people["guest who operates"] = make.user(team=guests, role="operator")
+    people["administrator"] = make.user(is_superuser=True)
+    things = {"ours": things_of(ours), "theirs": things_of(make.team("theirs"))}
+    # They grant as well, but to nobody of the table.
+    things["theirs"]["grant"] = _regrant(things["theirs"]["task"])
+    sessions = {name: str(signed_in(user).cookies["sessionid"].value) for name, user in people.items()}
+    return World(things, sessions)
+
+
+def _regrant(task: Any) -> Any:
+    task.grants.all().delete()
+    return make.grant(task, to=make.team())
+
+
+# --- the table is whole ----------------------------------------------------------------------------
+
+
+def addresses(patterns: Any = None, route: str = "", space: str = "") -> Iterator[tuple[str, str]]:
+    """Every address: its name with its namespace (or else its route), and its route."""
+    for pattern in get_resolver().url_patterns if patterns is None else patterns:
+        here = route + str(pattern.pattern).removeprefix("^").removesuffix("$")
+        if isinstance(pattern, URLResolver):
+            inner = f"{space}{pattern.namespace}:" if pattern.namespace else space
+            yield from addresses(pattern.url_patterns, here, inner)
+        elif isinstance(pattern, URLPattern):
+            yield (f"{space}{pattern.name}" if pattern.name else here), here
+
+
+def test_every_address_has_a_row() -> None:
+    known = dict(addresses())
+    missing = "\n".join(
+        f'    "{name}": page(…) or action(…),   # {route}' for name, route in known.items() if name not in ROWS
+    )
+    assert not missing, f"Say who may: add to ROWS in {__name__}, whose docstring says how,\n{missing}"
+    gone = sorted(ROWS.keys() - known.keys())
+    assert not gone, f"These rows of ROWS have no address any more; take them out: {gone}"
+
+
+# --- the table holds -------------------------------------------------------------------------------
+
+
+def expected(row: Row, who: str | None, team: str, method: str) -> int:
+    """What `who` must be answered; see the docstring of the module."""
+    answer = row.get if method == "GET" else row.post
+    if row.public:
+        return (row.stranger if who is None else None) or answer or 405
+    if who is None:
+        return 302
+    person = PEOPLE[who]
+    if row.door is not None and row.door not in person.at_home:
+        return 403
+    if answer is None:
+        return 405
+    if row.thing is None:
+        return answer if row.needs in person.at_home else 403
+    if not person.may("view" if not row.hidden else row.needs, row.thing, team):
+        return 404
+    return answer if person.may(row.needs, row.thing, team) else 403
+
+
+@pytest.mark.django_db
+def test_everybody_is_answered_as_the_table_says(caplog: pytest.LogCaptureFixture) -> None:
+    # A line in the log for every refusal would be most of the time and all of the output.
+    caplog.set_level(logging.CRITICAL, logger="django.request")
+    world = a_world()
+    wrong = []
+    # One world for all, as making it takes longer than asking.
+    for name, row in ROWS.items():
+        # Whom an administrator's door keeps out, it keeps out of everything.
+        both = row.thing and row.door != ADMINISTER
+        for team in ("ours", "theirs") if both else ("ours",):
+            address = address_of(name, row, world.things[team])
+            for who in (*PEOPLE, None):
+                for method in row.methods:
+                    status = world.ask(who, method, address, row.data)
+                    wanted = expected(row, who, team, method)
+                    if status != wanted and not (wanted == 200 and status == row.nothing):
+                        wrong.append(f"{name}: {method} {address} ({team}) by {who}: {status}, not {wanted}")
+    assert not wrong, "\n".join(wrong)
+
+
+def address_of(name: str, row: Row, things: dict[str, Any]) -> str:
+    if row.address is not None:
+        return row.address(things)
+    return reverse(name, args=[things[row.thing].pk] if row.thing else []) + row.query
+
+
+def test_the_roles_of_the_table_are_those_of_the_product() -> None:
+    assert set(ROLES) == set(dict(Membership._meta.get_field("role").choices))
