@@ -211,7 +211,12 @@ class Index:
         if line > self.last_line:
             return self.tail()
         stop = min(line + LINES_AT_ONCE, self.last_line + 1)
-        return self._read(line, stop, octets=BYTES_AT_ONCE)
+        window = self._read(line, stop, octets=BYTES_AT_ONCE)
+        entries = window.entries
+        while entries and isinstance(entries[-1], Gap) and entries[-1].number <= self.last_line:
+            # It belongs to the line behind it, with which the next window begins.
+            entries.pop()
+        return window
 
     def new(self) -> Window:
         """The lines from where the index begins on."""
@@ -234,7 +239,7 @@ class Index:
                 reader.read(row, *texts.get(row.sequence, ("", None)))
             behind = begin + len(rows)
             if behind == len(self._rows) or self._rows[behind].starts:
-                reader.finish()
+                reader.finish(rows[-1], closed=behind < len(self._rows))
         return Window(reader.entries, reader.end or self._start, self.sequence, self.last_line)
 
     def _needed(self, first: int, stop: int, octets: int | None) -> tuple[int, list[_Row]]:
@@ -256,9 +261,9 @@ class Index:
             if octets is None or row.inside:
                 continue
             octets -= row.octets
-            # A gap belongs to the line behind it, or is the end of the log.
-            enough = octets <= 0 and row.octets
-            if enough and following is not None and first <= following.before < self.last_line:
+            # Enough is at least a line with its end. A gap at the end of the log is read with its last line.
+            enough = octets <= 0 and first <= row.before + row.ends and row.octets
+            if enough and following is not None and following.before < self.last_line:
                 break
         return begin, needed
 
@@ -300,10 +305,12 @@ class _Reader:
                 self._at = at
             (self._rest if self._unread else self._head).append(piece)
 
-    def finish(self) -> None:
-        """Nothing goes on behind what was read: what was begun is a line too."""
+    def finish(self, row: _Row, *, closed: bool) -> None:
+        """Nothing goes on behind `row`: what was begun is a line too, and has its end if a gap is there."""
         if self._begun():
             self._emit()
+            if closed and self._number <= self._stop:
+                self.end = Place(row.sequence, row.ends + 1, self._number)
 
     def _begun(self) -> bool:
         return bool(self._unread) or any(self._head)

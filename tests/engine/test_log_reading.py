@@ -79,6 +79,8 @@ pieces = some.lists(
 @given(chunks=pieces, cut=some.integers(0, 12), at_once=some.integers(1, 8), octets=some.integers(4, 200))
 @example(chunks=["a", 1, "b"], cut=1, at_once=8, octets=200)
 @example(chunks=["a\n", 1, "b\n"], cut=2, at_once=1, octets=4)
+@example(chunks=["a", 1, "ab"], cut=1, at_once=1, octets=8)
+@example(chunks=["abb", 1, "b", "a"], cut=3, at_once=3, octets=4)
 @example(chunks=["\na\nbab\naa\n\na", 1], cut=0, at_once=2, octets=4)
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_windows_joined_are_the_whole_log(
