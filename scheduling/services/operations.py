@@ -67,8 +67,8 @@ def slots_of_rerun(source: Batch) -> tuple[list[Slot], list[Node]]:
     """
     if not source.can_rerun:
         raise TransitionRefused(
-            _("Batch %(id)s is %(state)s; only a finished batch can be rerun.")
-            % {"id": source.pk, "state": source.get_state_display().lower()}
+            _("Batch %(id)s has state %(state)s; only a finished batch can be rerun.")
+            % {"id": source.pk, "state": source.get_state_display()}
         )
     instances = list(source.instances.all())
     if not instances:

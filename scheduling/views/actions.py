@@ -232,9 +232,9 @@ def _confirm(
 
 
 def _not_now(thing: Batch | Instance) -> str:
-    return _("%(name)s is %(state)s by now, so this is not possible any more.") % {
+    return _("%(name)s has state %(state)s by now, so this is not possible any more.") % {
         "name": str(thing._meta.verbose_name).capitalize() + f" {thing.pk}",
-        "state": str(thing.get_state_display()).lower(),
+        "state": thing.get_state_display(),
     }
 
 

@@ -176,7 +176,7 @@ def test_a_stop_that_comes_during_the_last_end_is_refused(told: list[tuple[int, 
         lambda: end(claimed, execution, "success"), lambda: services.stop(batch, by="ann")
     ) as stopping:
         pass
-    with pytest.raises(TransitionRefused, match="is success; only an unfinished batch"):
+    with pytest.raises(TransitionRefused, match="has state Success; only an unfinished batch"):
         stopping.result()
     check(batch)
     assert told == [(batch.pk, "success")]
@@ -357,7 +357,7 @@ def test_of_two_reruns_of_one_instance_at_once_one_is_refused():
         lambda: services.rerun_instance(instance, by="bob"),
     ) as second:
         pass
-    with pytest.raises(TransitionRefused, match="is waiting; only a finished instance"):
+    with pytest.raises(TransitionRefused, match="has state Waiting; only a finished instance"):
         second.result()
     check(batch)
     assert len(running(batch)) == 1

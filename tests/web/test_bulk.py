@@ -164,7 +164,7 @@ def test_what_changed_since_the_question_is_refused_by_name_and_the_rest_is_done
     answer = text_of(answered(operator, "stop", question))
     assert "1 batch is stopped" in answer
     assert "1 was refused" in answer
-    assert f"Batch {first.pk} is success" in answer
+    assert f"Batch {first.pk} has state Success" in answer
 
 
 def test_what_came_to_match_since_the_question_is_left_alone_and_said(desk: Desk, operator: Client) -> None:
@@ -268,7 +268,7 @@ def test_one_that_is_refused_drops_no_other(desk: Desk) -> None:
     assert [batch.rerun_of_id for batch in result.done] == [failed.pk]
     assert {each.batch_id: each.why for each in result.refused} == {
         gone.pk: "It is not there any more.",
-        waiting.pk: f"Batch {waiting.pk} is waiting; only a finished batch can be rerun.",
+        waiting.pk: f"Batch {waiting.pk} has state Waiting; only a finished batch can be rerun.",
     }
 
 
