@@ -240,8 +240,10 @@ def _not_now(thing: Batch | Instance) -> str:
 
 def _refused(request: HtmxRequest, thing: Any, action: Action, refusal: SchedulingError) -> HttpResponse:
     status = status_of(refusal) or 409
-    thing.refresh_from_db(fields=["state"])
-    if not request.htmx:
+    there = type(thing).objects.filter(pk=thing.pk).exists()
+    if there:
+        thing.refresh_from_db(fields=["state"])
+    if not request.htmx or not there:
         return _confirm(request, thing, action, None, refusal=str(refusal), status=status)
     return _fresh(request, thing, refusal=str(refusal), status=status)
 
