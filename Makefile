@@ -24,7 +24,7 @@ stories: install ## Tell the operators' stories in a real browser
 	@$(PY) -m pytest -n 2 --dist load tests/flows $(ARGS)
 
 .PHONY: faults
-faults: install ## Kill every real process of the product, and run the whole of it: slow, and apart
+faults: install ## Kill every real process, race real connections, and run the whole of it: slow, and apart
 	@$(PY) -m pytest -n 2 --dist loadfile tests/faults tests/ops $(ARGS)
 
 .PHONY: check

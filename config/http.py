@@ -65,6 +65,8 @@ class RefusalMiddleware:
 
     def __call__(self, request: HttpRequest) -> HttpResponse:
         response = self.get_response(request)
+        if response.status_code == 405 and not response.content:
+            return _not_allowed(request, response)
         if is_htmx(request) and _leads_to_login(response):
             # htmx would follow the redirect unseen and put the sign-in page into a table.
             current = cast("HtmxRequest", request).htmx.current_url_abs_path
@@ -76,6 +78,18 @@ class RefusalMiddleware:
         if status is None:
             return None
         return answer(request, title=_("Refused"), message=str(error), status=status)
+
+
+def _not_allowed(request: HttpRequest, response: HttpResponse) -> HttpResponse:
+    """405 with words, and with the methods that `response` allows."""
+    message = _(
+        "This address does not answer to %(method)s, only to %(allowed)s. What it does is done by a button of "
+        "a page, so nothing was done; open the page and use the button there."
+    )
+    words = {"method": request.method, "allowed": response["Allow"]}
+    said = answer(request, title=_("Not possible this way"), message=message % words, status=405)
+    said["Allow"] = response["Allow"]
+    return said
 
 
 def _leads_to_login(response: HttpResponse) -> bool:

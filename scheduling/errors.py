@@ -14,7 +14,7 @@ class TransitionRefused(SchedulingError):
 
 
 class NotAvailable(SchedulingError):
-    """What was asked needs a node, and none that may serve is online."""
+    """What was asked needs something that is not there: a node that is online, or a record that is kept."""
 
 
 class LastOwner(SchedulingError):

@@ -49,6 +49,16 @@ class MomentFilter(django_filters.Filter):  # type: ignore[misc]
     field_class = MomentField
 
 
+def given(data: QueryDict) -> QueryDict:
+    """A copy of `data` without its empty values, as `?state=`: they narrow nothing, and are no choices."""
+    kept = data.copy()
+    for name, values in data.lists():
+        kept.setlist(name, [value for value in values if value])
+        if not kept.getlist(name):
+            del kept[name]
+    return kept
+
+
 class BatchForm(forms.Form):
     """Checks what needs the database or more than one field."""
 
@@ -130,10 +140,9 @@ class BatchFilter(django_filters.FilterSet):  # type: ignore[misc]
         fields: list[str] = []
 
     def __init__(self, data: QueryDict, *, user: Any) -> None:
-        data = data.copy()
+        data = given(data)
         ranged = any(data.get(name) for name in ("since", "until"))
-        if not data.get("window"):
-            data["window"] = RANGE if ranged else DEFAULT_WINDOW
+        data.setdefault("window", RANGE if ranged else DEFAULT_WINDOW)
         super().__init__(data, queryset=Batch.objects.visible_to(user))
         self.user = user
         self.tab = WORKFLOW if data.get("tab") == WORKFLOW else BASIC

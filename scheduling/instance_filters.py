@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from scheduling.filters import IdsFilter, ManyFilter
+from scheduling.filters import IdsFilter, ManyFilter, given
 from scheduling.models import Batch, Execution, Instance, Node
 from scheduling.models.batches import Cause
 from scheduling.states import InstanceState
@@ -75,7 +75,7 @@ class InstanceFilter(django_filters.FilterSet):  # type: ignore[misc]
         fields: list[str] = []
 
     def __init__(self, data: Any, *, batch: Batch) -> None:
-        super().__init__(data, queryset=Instance.objects.filter(batch=batch), prefix=None)
+        super().__init__(given(data), queryset=Instance.objects.filter(batch=batch), prefix=None)
         names = Node.objects.filter(group=batch.group_id).order_by("name").values_list("name", flat=True)
         self.filters["node"].extra["choices"] = [(name, name) for name in names]
 

@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from scheduling.deeds import ACTIONS, OBJECTS
-from scheduling.filters import IdsFilter, ManyFilter, MomentFilter
+from scheduling.filters import IdsFilter, ManyFilter, MomentFilter, given
 from scheduling.journal import ENGINE, SCHEDULE
 from scheduling.models import JournalEntry
 from scheduling.models.journal import Via
@@ -94,7 +94,7 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
         fields: list[str] = []
 
     def __init__(self, data: Any, *, request: Any) -> None:
-        data = data.copy()
+        data = given(data)
         data.setdefault("window", RANGE if data.get("since") or data.get("until") else DEFAULT_WINDOW)
         super().__init__(data, queryset=JournalEntry.objects.all(), request=request)
 

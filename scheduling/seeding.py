@@ -27,7 +27,12 @@ from scheduling.models.journal import Via
 from scheduling.models.tasks import Mode, Trigger
 
 SEEDER = journal.Actor("seed_records", Via.SHELL)
-GROUPS = ("ingest", "etl", "warehouse", "reports", "features", "billing", "exports", "checks")
+# Whoever looks for a task or a group by its name means a real one.
+PREFIX = "seeded-"
+GROUPS = tuple(
+    PREFIX + name
+    for name in ("ingest", "etl", "warehouse", "reports", "features", "billing", "exports", "checks")
+)
 NODES_EACH = 8
 _VERBS = ("extract", "load", "clean", "join", "publish", "check", "archive", "score")
 _THINGS = (
@@ -210,7 +215,7 @@ def _kinds(sizes: dict[int, int], days: float, first: int, chance: random.Random
                 [Trigger.FIXED_RATE, Trigger.CRON, Trigger.WORKFLOW, Trigger.MANUAL],
                 [80, 0, 20, 0] if often else [15, 55, 20, 10],
             )[0]
-            name = f"{chance.choice(_VERBS)}-{chance.choice(_THINGS)}-{first}"
+            name = f"{PREFIX}{chance.choice(_VERBS)}-{chance.choice(_THINGS)}-{first}"
             yield _Kind(name, size, count, step, trigger)
             first += 1
 
@@ -218,7 +223,7 @@ def _kinds(sizes: dict[int, int], days: float, first: int, chance: random.Random
 def _content(kind: _Kind, chance: random.Random) -> dict[str, Any]:
     content: dict[str, Any] = {
         "kind": "shell",
-        "spec": {"command": f"exec jobs/{kind.name.rsplit('-', 1)[0]}"},
+        "spec": {"command": f"exec jobs/{kind.name.removeprefix(PREFIX).rsplit('-', 1)[0]}"},
         "mode": _BANDS[kind.size][1].value,
         "trigger": kind.trigger,
         "timeout": 3600,

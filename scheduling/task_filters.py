@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy
 
 from scheduling import kinds
-from scheduling.filters import ManyFilter
+from scheduling.filters import ManyFilter, given
 from scheduling.models import Batch, DeploymentGroup, Task
 from scheduling.states import BatchState
 
@@ -57,7 +57,7 @@ class TaskFilter(django_filters.FilterSet):  # type: ignore[misc]
         fields: list[str] = []
 
     def __init__(self, data: Any, *, request: Any) -> None:
-        super().__init__(data, queryset=Task.objects.visible_to(request.user), request=request)
+        super().__init__(given(data), queryset=Task.objects.visible_to(request.user), request=request)
         groups = DeploymentGroup.objects.visible_to(request.user).order_by("name")
         names = dict.fromkeys(groups.values_list("name", flat=True))
         self.filters["group"].extra["choices"] = [(name, name) for name in names]

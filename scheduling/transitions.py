@@ -259,8 +259,11 @@ def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
     batch = _lock(batch_id)
     if not batch.can_stop:
         raise TransitionRefused(
-            _("Batch %(id)s is %(state)s; only an unfinished batch that was not stopped yet can be stopped.")
-            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+            _(
+                "Batch %(id)s has state %(state)s; only an unfinished batch that was not stopped yet "
+                "can be stopped."
+            )
+            % {"id": batch.pk, "state": batch.get_state_display()}
         )
     text = _stopped(by, reason)
     _begin_terminating(batch, text)
@@ -301,8 +304,11 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     instance = Instance.objects.select_related("batch__task").get(pk=instance_id)
     if not never and not running:
         raise TransitionRefused(
-            _("Instance %(id)s is %(state)s; only an unfinished one that was not stopped yet can be stopped.")
-            % {"id": instance.pk, "state": instance.get_state_display().lower()}
+            _(
+                "Instance %(id)s has state %(state)s; only an unfinished one that was not stopped yet "
+                "can be stopped."
+            )
+            % {"id": instance.pk, "state": instance.get_state_display()}
         )
     journal.record("stopped", instance, by, reason=reason)
     if running:
@@ -340,13 +346,13 @@ def rerun_instance(
     instance = Instance.objects.select_for_update(of=("self",)).select_related("node").get(pk=instance_id)
     if not instance.can_rerun:
         raise TransitionRefused(
-            _("Instance %(id)s is %(state)s; only a finished instance can be rerun.")
-            % {"id": instance.pk, "state": instance.get_state_display().lower()}
+            _("Instance %(id)s has state %(state)s; only a finished instance can be rerun.")
+            % {"id": instance.pk, "state": instance.get_state_display()}
         )
     if batch.state in {BatchState.TERMINATING, BatchState.CONDITION_NOT_MET}:
         raise TransitionRefused(
-            _("Batch %(id)s is %(state)s; rerun the instance when the batch has ended.")
-            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+            _("Batch %(id)s has state %(state)s; rerun the instance when the batch has ended.")
+            % {"id": batch.pk, "state": batch.get_state_display()}
         )
     counter = _COUNTER[InstanceState(instance.state)]
     now = database_now()
@@ -415,8 +421,8 @@ def mark(batch_id: int, state: BatchState, *, by: journal.By, reason: str) -> Ba
     batch = _lock_judged(batch_id)
     if batch.state == state:
         raise TransitionRefused(
-            _("Batch %(id)s is %(state)s already.")
-            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+            _("Batch %(id)s has state %(state)s already.")
+            % {"id": batch.pk, "state": batch.get_state_display()}
         )
     batch.reason = said(reasons.MARKED, state=state.value, who=journal.actor(by).name, why=reason)
     return _decide(batch, state, action="marked", by=by, reason=reason, details={})
@@ -426,8 +432,11 @@ def _lock_judged(batch_id: int) -> Batch:
     batch = _lock(batch_id)
     if batch.state not in {BatchState.SUCCESS, BatchState.FAILED}:
         raise TransitionRefused(
-            _("Batch %(id)s is %(state)s; only one that ended as a success or failed can be judged anew.")
-            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+            _(
+                "Batch %(id)s has state %(state)s; only one that ended as a success or failed "
+                "can be judged anew."
+            )
+            % {"id": batch.pk, "state": batch.get_state_display()}
         )
     return batch
 
@@ -453,8 +462,8 @@ def mark_condition_not_met(batch_id: int, *, reason: str) -> Batch:
     batch = _lock(batch_id)
     if not BATCH.allows(batch.state, BatchState.CONDITION_NOT_MET):
         raise TransitionRefused(
-            _("Batch %(id)s is %(state)s; only a waiting batch can be passed over.")
-            % {"id": batch.pk, "state": batch.get_state_display().lower()}
+            _("Batch %(id)s has state %(state)s; only a waiting batch can be passed over.")
+            % {"id": batch.pk, "state": batch.get_state_display()}
         )
     now = timezone.now()
     batch.terminated += Instance.objects.filter(batch=batch, state=InstanceState.WAITING).update(

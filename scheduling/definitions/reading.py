@@ -14,8 +14,10 @@ from typing import Any
 import yaml
 from yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
-MOST_VALUES = 1_000_000
+# What aliases may add to the values that are written out.
+MOST_VALUES = 100_000
 DEEPEST = 60
+_UNFINISHED = 0
 
 type Path = tuple[str | int, ...]
 
@@ -146,7 +148,8 @@ class _Walk:
     def __init__(self, file: str, root: Node, mistakes: list[Mistake]) -> None:
         self.document = Document(file, None, {(): _line(root)})
         self.mistakes = mistakes
-        self.values = 0
+        self.sizes: dict[Node, int] = {}
+        self.measure(root)
         self.document.data = self.value(root, ())
 
     def wrong(self, node: Node, path: Path, message: str) -> Mistake:
@@ -154,19 +157,34 @@ class _Walk:
         self.mistakes.append(mistake)
         return mistake
 
-    def spend(self, node: Node, path: Path, values: int = 1) -> None:
-        """Count what aliases expand to, so that a small file cannot become an endless one."""
-        self.values += values
-        if self.values > MOST_VALUES or len(path) > DEEPEST:
-            problem = (
-                f"Its aliases expand to more than {MOST_VALUES:,} values."
-                if self.values > MOST_VALUES
-                else f"It is nested more than {DEEPEST} deep, or an alias holds itself."
-            )
+    def measure(self, node: Node) -> int:
+        """How many values `node` expands to, found without expanding it; refuses what is too many.
+
+        Each node is counted once, in the order of the file: what an alias means has been counted, or holds it.
+        """
+        if (known := self.sizes.get(node)) is not None:
+            if known == _UNFINISHED:
+                raise self.too_deep(node)
+            return known
+        self.sizes[node] = _UNFINISHED
+        size = 1
+        if isinstance(node, MappingNode):
+            size += sum(self.measure(key) + self.measure(value) for key, value in node.value)
+        elif isinstance(node, SequenceNode):
+            size += sum(map(self.measure, node.value))
+        if size - len(self.sizes) > MOST_VALUES:
+            problem = f"Its aliases expand to more than {MOST_VALUES:,} values."
             raise _Refused(Mistake(self.document.file, _line(node), "", problem))
+        self.sizes[node] = size
+        return size
+
+    def too_deep(self, node: Node) -> _Refused:
+        problem = f"It is nested more than {DEEPEST} deep, or an alias holds itself."
+        return _Refused(Mistake(self.document.file, _line(node), "", problem))
 
     def value(self, node: Node, path: Path) -> Any:
-        self.spend(node, path)
+        if len(path) > DEEPEST:
+            raise self.too_deep(node)
         if isinstance(node, MappingNode) and node.tag == _TAG + "map":
             result = {}
             for key, (key_node, value_node) in self.pairs(node, path).items():
@@ -188,8 +206,9 @@ class _Walk:
         """The keys of a map with their nodes; what it merges (`<<: *defaults`) comes after its own."""
         own: dict[str | int, tuple[Node, Node]] = {}
         merged: list[dict[str | int, tuple[Node, Node]]] = []
+        if len(path) + depth > DEEPEST:
+            raise self.too_deep(node)
         for key_node, value_node in node.value:
-            self.spend(key_node, (*path, *range(depth)))
             if key_node.tag == _MERGE:
                 sources = value_node.value if isinstance(value_node, SequenceNode) else [value_node]
                 for source in sources:

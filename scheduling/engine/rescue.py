@@ -66,8 +66,8 @@ def give_up_instance(
     live = instance.executions.live().first()
     if live is None or instance.node is None:
         raise TransitionRefused(
-            _("Instance %(id)s is %(state)s; only one that runs or is being stopped can be given up.")
-            % {"id": instance.pk, "state": instance.get_state_display().lower()}
+            _("Instance %(id)s has state %(state)s; only one that runs or is being stopped can be given up.")
+            % {"id": instance.pk, "state": instance.get_state_display()}
         )
     _refuse_if_heard(instance.node)
     who = journal.actor(by).name

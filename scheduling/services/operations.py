@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from django.core.exceptions import ObjectDoesNotExist
 from django.db import transaction
 from django.utils.translation import gettext as _
 
@@ -23,9 +27,27 @@ from scheduling.services.nodes import give_up_waiting, node_words
 from scheduling.states import NodeState
 
 
+@contextmanager
+def _still_there(thing: Batch | Instance) -> Iterator[None]:
+    """Refuse (NotAvailable) when retention removes `thing` at the very moment it is acted on."""
+    try:
+        yield
+    except ObjectDoesNotExist as gone:
+        text = (
+            _("Batch %(id)s is not there any more; retention removed it.")
+            if isinstance(thing, Batch)
+            else _("Instance %(id)s is not there any more; retention removed it.")
+        )
+        raise NotAvailable(text % {"id": thing.pk}) from gone
+
+
 def stop(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
-    """Stop an unfinished batch: what waits never runs, what runs is ended and confirms it."""
-    stopped = transitions.stop_batch(batch.pk, by=by, reason=reason)
+    """Stop an unfinished batch: what waits never runs, what runs is ended and confirms it.
+
+    Raises TransitionRefused when it has ended or was stopped already, NotAvailable when it is gone.
+    """
+    with _still_there(batch):
+        stopped = transitions.stop_batch(batch.pk, by=by, reason=reason)
     if stopped.is_finished:
         settle_overlap(stopped.task_id)
     return stopped
@@ -33,7 +55,8 @@ def stop(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
 
 def stop_instance(instance: Instance, *, by: journal.By = None, reason: str = "") -> Instance:
     """Stop one unfinished instance; the others of its batch go on."""
-    stopped = transitions.stop_instance(instance.pk, by=by, reason=reason)
+    with _still_there(instance):
+        stopped = transitions.stop_instance(instance.pk, by=by, reason=reason)
     if stopped.batch.is_finished:
         settle_overlap(stopped.batch.task_id)
     return stopped
@@ -44,12 +67,15 @@ def rerun(batch: Batch, *, by: journal.By = None, reason: str = "") -> Batch:
 
     A broadcast goes to exactly the nodes of the source; those that are not online are ended with that
     reason, and if none is online nothing is begun (NotAvailable). Other modes prefer the nodes of the
-    source and fall back. Raises TransitionRefused when the source has not ended or never ran.
+    source and fall back. Raises TransitionRefused when the source has not ended, and
+    NotAvailable when it is gone.
     """
-    source = Batch.objects.for_rerun().get(pk=batch.pk)
-    slots, absent = slots_of_rerun(source)
-    with transaction.atomic():
-        lock_task(source.task)
+    with _still_there(batch), transaction.atomic():
+        lock_task(batch.task)
+        # From here on retention leaves it alone.
+        Batch.objects.select_for_update(no_key=True).only("pk").get(pk=batch.pk)
+        source = Batch.objects.for_rerun().get(pk=batch.pk)
+        slots, absent = slots_of_rerun(source)
         held = held_by_overlap(source.task)
         [again] = create_batches([rerun_request(source, slots, held=held, by=by, reason=reason)])
     for node in absent:
@@ -67,8 +93,8 @@ def slots_of_rerun(source: Batch) -> tuple[list[Slot], list[Node]]:
     """
     if not source.can_rerun:
         raise TransitionRefused(
-            _("Batch %(id)s is %(state)s; only a finished batch can be rerun.")
-            % {"id": source.pk, "state": source.get_state_display().lower()}
+            _("Batch %(id)s has state %(state)s; only a finished batch can be rerun.")
+            % {"id": source.pk, "state": source.get_state_display()}
         )
     instances = list(source.instances.all())
     if not instances:
@@ -120,7 +146,12 @@ def rerun_instance(instance: Instance, *, by: journal.By = None, reason: str = "
     batch again if that has ended, so unless the task's overlap policy is to allow, it is refused
     (TransitionRefused) while another batch of the task is unfinished.
     """
-    instance = Instance.objects.select_related("node", "batch__revision", "batch__task").get(pk=instance.pk)
+    with _still_there(instance):
+        return _rerun_instance(instance.pk, by=by, reason=reason)
+
+
+def _rerun_instance(pk: int, *, by: journal.By, reason: str) -> Instance:
+    instance = Instance.objects.select_related("node", "batch__revision", "batch__task").get(pk=pk)
     online = instance.node is not None and instance.node.state == NodeState.ONLINE
     if instance.pinned and not online and instance.node is not None and instance.can_rerun:
         raise NotAvailable(

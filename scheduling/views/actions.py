@@ -232,16 +232,18 @@ def _confirm(
 
 
 def _not_now(thing: Batch | Instance) -> str:
-    return _("%(name)s is %(state)s by now, so this is not possible any more.") % {
+    return _("%(name)s has state %(state)s by now, so this is not possible any more.") % {
         "name": str(thing._meta.verbose_name).capitalize() + f" {thing.pk}",
-        "state": str(thing.get_state_display()).lower(),
+        "state": thing.get_state_display(),
     }
 
 
 def _refused(request: HtmxRequest, thing: Any, action: Action, refusal: SchedulingError) -> HttpResponse:
     status = status_of(refusal) or 409
-    thing.refresh_from_db(fields=["state"])
-    if not request.htmx:
+    there = type(thing).objects.filter(pk=thing.pk).exists()
+    if there:
+        thing.refresh_from_db(fields=["state"])
+    if not request.htmx or not there:
         return _confirm(request, thing, action, None, refusal=str(refusal), status=status)
     return _fresh(request, thing, refusal=str(refusal), status=status)
 

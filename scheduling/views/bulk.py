@@ -27,7 +27,7 @@ from scheduling import services
 from scheduling.fields import as_id, words_of
 from scheduling.filters import BatchFilter
 from scheduling.models import Batch, Instance
-from scheduling.permissions import RERUN, STOP, User
+from scheduling.permissions import RERUN, STOP, User, denied
 from scheduling.queries import capped_count, newest_first
 from scheduling.services import MOST_AT_ONCE, BulkResult, Refused
 from scheduling.services.bulk import check_count
@@ -97,9 +97,7 @@ class Plan:
 
 
 def _no_permission(verb: Verb) -> str:
-    return _("You need the permission %(permission)s in the team that owns this. Ask an owner of the team.") % {
-        "permission": verb.permission
-    }
+    return str(denied(verb.permission))
 
 
 def _not_now(batch: Batch) -> str:

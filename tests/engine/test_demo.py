@@ -13,6 +13,7 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.contrib.auth import authenticate, get_user_model
+from django.http import HttpRequest
 
 from config import database, demo
 from config.demo import flights
@@ -225,7 +226,7 @@ def test_an_empty_installation_gets_the_demo_with_accounts_that_can_sign_in(ware
     assert "tell-no-1" in said
     assert "Note" not in said
     for name in ("owner", "operator", "developer", "viewer", "outsider"):
-        assert authenticate(username=name, password="tell-no-1") is not None
+        assert authenticate(HttpRequest(), username=name, password="tell-no-1") is not None
     roles = Membership.objects.values_list("user__username", "team__name", "role").order_by("pk")
     assert list(roles) == [
         *((name, "warehouse", name) for name in ("owner", "operator", "developer", "viewer")),
@@ -254,7 +255,7 @@ def test_without_a_given_password_one_is_made_each_time(
     monkeypatch.delenv("DEMO_PASSWORD")
     password = demo.install().partition("password of all of them is ")[2].split()[0]
     assert len(password) >= 12
-    assert authenticate(username="viewer", password=password) is not None
+    assert authenticate(HttpRequest(), username="viewer", password=password) is not None
 
 
 def test_a_second_start_changes_nothing_and_says_nothing(warehouse: str) -> None:

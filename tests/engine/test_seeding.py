@@ -7,8 +7,8 @@ from django.core.management import CommandError, call_command
 from django.db.models import Count, F
 
 from scheduling import seeding
-from scheduling.management.commands import seed_records
-from scheduling.models import Batch, Execution, Instance, JournalEntry, LogChunk, Node, Task
+from scheduling.management.commands import seed_records, shell
+from scheduling.models import Batch, DeploymentGroup, Execution, Instance, JournalEntry, LogChunk, Node, Task
 from tests import factories as make
 from tests.engine.support import check
 
@@ -71,6 +71,21 @@ def test_nothing_of_it_ever_runs_and_a_second_time_adds_to_it() -> None:
         Batch.objects.values("task", "trigger", "scheduled_for").annotate(n=Count("pk")).filter(n=1).count()
         == 40
     )
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.usefixtures("quick")
+def test_no_name_is_a_real_ones_and_the_last_line_says_how_to_see_them(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    user = make.user("mei")
+    call_command("seed_records", "20", batches=10, yes=True)
+    for model in (Task, DeploymentGroup):
+        assert not model.objects.exclude(name__startswith="seeded-").exists()
+    code = capsys.readouterr().out.splitlines()[-1].partition("manage.py shell: ")[2]
+    code = code.replace("YOUR-NAME", user.get_username())
+    exec(code, shell.Command().get_namespace(verbosity=0, command=code))  # noqa: S102
+    assert Batch.objects.visible_to(user).count() == 10
 
 
 @pytest.mark.django_db(transaction=True)

@@ -92,7 +92,7 @@ def test_asking_for_what_is_not_possible_any_more_says_so_at_once(desk: Desk, op
     batch = make.end_batch(make.batch(desk.task))
     answer = operator.get(f"/batches/{batch.pk}/stop/", headers=HTMX)
     assert answer.status_code == 409
-    assert f"Batch {batch.pk} is success by now" in text_of(answer)
+    assert f"Batch {batch.pk} has state Success by now" in text_of(answer)
     assert "id_reason" not in text_of(answer)
 
 
@@ -228,7 +228,7 @@ def test_the_chosen_instances_are_stopped_and_what_is_refused_drops_no_other(
     )
     assert answer.status_code == 200
     assert "1 instance is being stopped. 1 was refused:" in text_of(answer)
-    assert f"Instance {first.pk} is success" in text_of(answer)
+    assert f"Instance {first.pk} has state Success" in text_of(answer)
     assert "acted" in answer["HX-Trigger-After-Settle"]
     states = dict(batch.instances.values_list("pk", "state"))
     assert states == {first.pk: "success", second.pk: "terminating", third.pk: "running"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -118,6 +119,12 @@ def test_nothing_of_another_team_is_shown_or_can_be_chosen(desk: Desk, owner: Cl
             assert owner.get(url(thing, what)).status_code == (403 if nobody else 404)
     answer = owner.get("/admin/autocomplete/?app_label=scheduling&model_name=membership&field_name=user&term=s")
     assert answer.status_code == 403
+
+
+def test_a_list_shows_times_by_a_clock_of_24_hours(desk: Desk, developer: Client) -> None:
+    due = datetime(2026, 11, 22, 19, 4, 5, tzinfo=UTC)
+    Task.objects.filter(pk=desk.task.pk).update(next_due_at=due)
+    assert "2026-11-22 19:04:05" in text_of(developer.get("/admin/scheduling/task/"))
 
 
 def test_what_was_sent_for_another_team_is_refused(desk: Desk, owner: Client) -> None:

@@ -6,7 +6,7 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from scheduling import services
+from scheduling import journal, services
 from scheduling.models import Batch
 from tests import factories as make
 from tests.web.conftest import Desk
@@ -118,6 +118,24 @@ def test_an_invalid_filter_shows_its_mistake_and_no_rows(
     assert page.status_code == 422
     assert said in text_of(page)
     assert marks(page, "batch") == []
+
+
+@pytest.mark.parametrize(
+    ("address", "row"),
+    [
+        ("/batches/?state=&trigger=&group=&task=&window=", "batch"),
+        ("/batches/{batch}/?state=&node=&cause=&shard=", "instance"),
+        ("/tasks/?group=&kind=&last=&enabled=&name=", "task"),
+        ("/journal/?action=&via=&type=&who=&window=", "entry"),
+    ],
+)
+def test_an_empty_value_narrows_nothing(desk: Desk, operator: Client, address: str, row: str) -> None:
+    batch = make.batch(desk.task)
+    journal.record("stopped", batch, "ann")
+    address = address.format(batch=batch.pk)
+    page, plain = operator.get(address), operator.get(address.partition("?")[0])
+    assert page.status_code == 200
+    assert marks(page, row) == marks(plain, row) != []
 
 
 def test_a_filter_does_not_tell_of_tasks_and_groups_of_other_teams(desk: Desk, outsider: Client) -> None:

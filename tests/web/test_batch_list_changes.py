@@ -89,6 +89,6 @@ def test_asking_for_changes_takes_the_same_number_of_queries_however_long_the_li
         make.start_batch(make.batch(desk.task))
     page = operator.get("/batches/")
     Batch.objects.update(reason="changed")
-    with django_assert_num_queries(6):
+    with django_assert_num_queries(7):
         answer = operator.get(live_address(page), headers=shown(page))
     assert len(marks(answer, "batch")) == count

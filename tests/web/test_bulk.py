@@ -164,7 +164,7 @@ def test_what_changed_since_the_question_is_refused_by_name_and_the_rest_is_done
     answer = text_of(answered(operator, "stop", question))
     assert "1 batch is stopped" in answer
     assert "1 was refused" in answer
-    assert f"Batch {first.pk} is success" in answer
+    assert f"Batch {first.pk} has state Success" in answer
 
 
 def test_what_came_to_match_since_the_question_is_left_alone_and_said(desk: Desk, operator: Client) -> None:
@@ -224,7 +224,8 @@ def test_a_viewer_is_refused_and_told_the_permission(desk: Desk, viewer: Client,
         viewer.post(f"/batches/{verb}/", {"bound": bound, "reason": "x"}, headers=HTMX),
     ):
         assert page.status_code == 403
-        assert f"scheduling.{verb}_task" in text_of(page)
+        words = {"stop": "Stop runs (scheduling.stop_task)", "rerun": "Rerun (scheduling.rerun_task)"}[verb]
+        assert f"You need the permission {words} here." in text_of(page)
 
 
 def test_batches_of_another_team_are_neither_hit_nor_told_of(desk: Desk, operator: Client) -> None:
@@ -244,7 +245,7 @@ def test_where_one_may_not_act_is_left_alone_with_the_permission_named(desk: Des
     seen = make.batch(make.task(group=make.group(team=elsewhere)))
     said = text_of(asked(client, "stop", make.batch(desk.task), seen))
     assert "Stop 1 of 2 batches" in said
-    assert "You need the permission scheduling.stop_task" in said
+    assert "You need the permission Stop runs (scheduling.stop_task)" in said
 
 
 # --- in the shell ----------------------------------------------------------------------------------
@@ -268,7 +269,7 @@ def test_one_that_is_refused_drops_no_other(desk: Desk) -> None:
     assert [batch.rerun_of_id for batch in result.done] == [failed.pk]
     assert {each.batch_id: each.why for each in result.refused} == {
         gone.pk: "It is not there any more.",
-        waiting.pk: f"Batch {waiting.pk} is waiting; only a finished batch can be rerun.",
+        waiting.pk: f"Batch {waiting.pk} has state Waiting; only a finished batch can be rerun.",
     }
 
 

@@ -59,6 +59,16 @@ def test_a_form_without_its_token_is_refused_where_one_can_read_it(
     assert answer.get("HX-Retarget", "") == ("#notices" if headers else "")
 
 
+@pytest.mark.parametrize("headers", [{}, HTMX])
+def test_an_address_that_only_takes_what_a_button_sends_says_so(
+    desk: Desk, operator: Client, headers: dict
+) -> None:
+    answer = operator.get("/accounts/logout/", headers=headers)
+    assert (answer.status_code, answer["Allow"]) == (405, "POST, OPTIONS")
+    assert "This address does not answer to GET, only to POST, OPTIONS." in text_of(answer)
+    assert ("Overview" in text_of(answer)) == (not headers)
+
+
 def test_a_fault_is_in_the_server_s_log(
     desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,16 @@ class Command(BaseCommand):
                 self.stdout.flush()
         except seeding.Impossible as refusal:
             raise CommandError(str(refusal)) from None
+        self.stdout.write(how_to_see(team))
+
+
+def how_to_see(team: str) -> str:
+    """What to type to see the records of `team`, which has no members by itself."""
+    return (
+        f"Who joins the team {team} sees them; in manage.py shell: "
+        f"services.set_member(team=Team.objects.get(name={team!r}), "
+        'user=User.objects.get(username="YOUR-NAME"), role="operator")'
+    )
 
 
 def number(text: str) -> int:

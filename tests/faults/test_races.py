@@ -176,10 +176,29 @@ def test_a_stop_that_comes_during_the_last_end_is_refused(told: list[tuple[int, 
         lambda: end(claimed, execution, "success"), lambda: services.stop(batch, by="ann")
     ) as stopping:
         pass
-    with pytest.raises(TransitionRefused, match="is success; only an unfinished batch"):
+    with pytest.raises(TransitionRefused, match="has state Success; only an unfinished batch"):
         stopping.result()
     check(batch)
     assert told == [(batch.pk, "success")]
+
+
+@pytest.mark.parametrize(
+    "verb", [services.stop, services.rerun, services.stop_instance, services.rerun_instance]
+)
+def test_what_is_removed_while_one_acts_on_it_is_refused(verb: Callable[..., Any]):
+    batch = batch_of(1)
+    thing = batch.instances.get() if "instance" in verb.__name__ else batch
+    if "rerun" in verb.__name__:
+        factories.end_batch(batch)
+
+    def remove() -> None:
+        Batch.objects.select_for_update().get(pk=batch.pk).delete()
+
+    with before_commit(remove, lambda: verb(thing, by="ann")) as acting:
+        pass
+    with pytest.raises(NotAvailable, match=rf"{thing.pk} is not there any more; retention removed it\."):
+        acting.result()
+    assert not Batch.objects.exists()
 
 
 def test_a_start_that_comes_during_a_stop_runs_nothing():
@@ -357,7 +376,7 @@ def test_of_two_reruns_of_one_instance_at_once_one_is_refused():
         lambda: services.rerun_instance(instance, by="bob"),
     ) as second:
         pass
-    with pytest.raises(TransitionRefused, match="is waiting; only a finished instance"):
+    with pytest.raises(TransitionRefused, match="has state Waiting; only a finished instance"):
         second.result()
     check(batch)
     assert len(running(batch)) == 1
