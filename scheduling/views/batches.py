@@ -15,6 +15,7 @@ from django.views.decorators.http import require_safe
 from config.http import HtmxRequest, NotFoundMessage
 from scheduling.filters import BatchFilter
 from scheduling.models import Batch, SavedFilter
+from scheduling.permissions import RERUN, STOP, teams_where
 from scheduling.queries import BadCursor, Cursor, Page, capped_count, newest_first
 from scheduling.services import MOST_AT_ONCE
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
@@ -93,6 +94,7 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
         "at_rest": not (valid and _grows(filters, page)) and all(row.batch.is_finished for row in rows),
         "query": filters.query,
         "asked": request.GET.urlencode(),
+        "may_act": any(teams_where(request.user, permission) for permission in (STOP, RERUN)),
         "time_zone": timezone.get_current_timezone_name(),
         "status": 200 if valid else 422,
     }
