@@ -14,6 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 from django.conf import settings
 
@@ -37,7 +38,12 @@ def _start_server(config: pytest.Config) -> None:
     server = database.EmbeddedServer(directory / "postgres")
     config.stash[_SERVER] = (server, directory)
     try:
-        os.environ["DATABASE_URL"] = server.start()
+        os.environ["DATABASE_URL"] = url = server.start()
+        # It is thrown away with the session; that it outlives a crash of the machine is nobody's wish. A crash
+        # of the server itself, which tests do cause, loses nothing all the same.
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("ALTER SYSTEM SET fsync = off")
+            connection.execute("SELECT pg_reload_conf()")
     except BaseException:
         pytest_unconfigure(config)
         raise

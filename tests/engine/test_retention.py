@@ -8,7 +8,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from django.core.exceptions import ObjectDoesNotExist
 from django.core.management import call_command
 from django.db import connection, transaction
 from django.db.models import F
@@ -17,7 +16,7 @@ from django.utils import timezone
 
 from scheduling import definitions, services
 from scheduling.engine.scheduler import STEPS
-from scheduling.errors import InvalidDefinition
+from scheduling.errors import InvalidDefinition, NotAvailable
 from scheduling.models import Batch, Execution, Instance, JournalEntry, LogChunk, Task, TaskRevision
 from scheduling.services import retention
 from scheduling.services.retention import Removed, Sweep
@@ -212,13 +211,13 @@ def test_who_reruns_an_instance_of_what_is_going_waits_a_moment_and_finds_it_gon
     def rerun() -> str:
         try:
             services.rerun_instance(instance, by="tests")
-        except ObjectDoesNotExist as refusal:
-            return type(refusal).__name__
+        except NotAvailable as refusal:
+            return str(refusal)
         return "rerun"
 
     with before_commit(lambda: Sweep().step(), rerun) as other:
         pass
-    assert other.result() == "DoesNotExist"
+    assert other.result() == f"Instance {instance.pk} is not there any more; retention removed it."
     assert not left()
 
 

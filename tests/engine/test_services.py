@@ -154,7 +154,9 @@ def test_a_broadcast_that_found_no_node_reruns_on_those_that_are_online_now():
 @pytest.mark.parametrize("state", ["waiting", "running", "terminating", "condition not met"])
 def test_only_a_batch_that_ran_and_ended_is_rerun(state: str):
     batch = batch_in(state.replace(" ", "_"))
-    with pytest.raises(TransitionRefused, match=f"Batch {batch.pk} is {state}; only a finished batch"):
+    with pytest.raises(
+        TransitionRefused, match=f"Batch {batch.pk} has state {state.capitalize()}; only a finished batch"
+    ):
         services.rerun(batch, by="ann")
     assert list(Batch.objects.all()) == [batch]
 
