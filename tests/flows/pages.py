@@ -11,3 +11,9 @@ def sign_in(page: Page, address: str, *, name: str = "mei") -> None:
     page.get_by_label("Username").fill(name)
     page.get_by_label("Password").fill("secret")
     page.get_by_role("button", name="Sign in").click()
+    loaded(page)
+
+
+def loaded(page: Page) -> None:
+    """Wait until the page answers as htmx makes it; before that its links lead to pages, which is right too."""
+    page.wait_for_load_state("load")

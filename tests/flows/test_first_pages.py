@@ -8,7 +8,7 @@ from playwright.sync_api import Page, expect
 
 from scheduling.models import Batch, Instance, JournalEntry, LogChunk
 from tests import factories as make
-from tests.flows.pages import sign_in
+from tests.flows.pages import loaded, sign_in
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -27,6 +27,7 @@ def test_an_operator_signs_in_opens_a_batch_and_stops_it(page: Page) -> None:
     batch = running_batch()
     sign_in(page, "/batches/")
     page.get_by_role("link", name=str(batch.pk), exact=True).click()
+    loaded(page)
     head = page.locator(f"#batch-{batch.pk}")
     expect(head.locator(".state")).to_have_attribute("data-state", "running")
 
