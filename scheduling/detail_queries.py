@@ -95,8 +95,7 @@ class Capacity:
 def capacity_of(group_id: int) -> Capacity:
     """How much of a group could run something now."""
     nodes = list(Node.objects.filter(group=group_id, state=NodeState.ONLINE))
-    executing = [InstanceState.RUNNING, InstanceState.TERMINATING]
-    taken = Instance.objects.filter(node__in=nodes, claimed=True, state__in=executing).count()
+    taken = Instance.objects.executing().filter(node__in=nodes).count()
     return Capacity(len(nodes), sum(node.slots for node in nodes), taken)
 
 

@@ -1,5 +1,7 @@
 // A log: following its end, links to its lines, how it is shown. Without this it can be read all the same.
 
+import { copy } from "./clipboard.js";
+
 const log = () => document.getElementById("log");
 const button = (name) => document.getElementById(`log-${name}`);
 
@@ -92,17 +94,6 @@ function reveal(line) {
   const pane = log();
   pane.scrollIntoView({ block: "nearest" });
   pane.scrollTop += line.getBoundingClientRect().top - pane.getBoundingClientRect().top - pane.clientHeight / 3;
-}
-
-async function copy(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // Plain http has no clipboard, but an older way to it.
-  const area = document.createElement("textarea");
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
 }
 
 document.body.addEventListener("click", async (event) => {

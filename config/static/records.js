@@ -1,5 +1,7 @@
 // The execution records: ticks that outlive the live view, boxes that suggest, IDs that are copied, keys.
 
+import { copy } from "./clipboard.js";
+
 const ticked = new Set();
 let last = null;
 
@@ -159,17 +161,6 @@ window.addEventListener("pageshow", () => {
 });
 
 // --- IDs that are copied ---
-
-async function copy(text) {
-  if (navigator.clipboard) return navigator.clipboard.writeText(text);
-  // Plain http has no clipboard, but an older way to it.
-  const area = document.createElement("textarea");
-  area.value = text;
-  document.body.append(area);
-  area.select();
-  document.execCommand("copy");
-  area.remove();
-}
 
 document.body.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");

@@ -7,7 +7,6 @@ markup themselves, from words that are translated once a language: a template wi
 
 from __future__ import annotations
 
-import re
 from datetime import datetime, timedelta
 from functools import cache
 from html import escape
@@ -28,8 +27,6 @@ from scheduling.reasons import actor_in_words
 register = template.Library()
 
 NOTHING = "–"
-# What a terminal would obey rather than show: colours, cursor moves, titles.
-_ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 class Words:
@@ -330,9 +327,3 @@ def duration(passed: timedelta) -> str:
         return said.minutes % {"minutes": minutes, "seconds": rest}
     hours, minutes = divmod(minutes, 60)
     return said.hours % {"hours": hours, "minutes": minutes}
-
-
-@register.filter
-def printable(text: str) -> str:
-    """Output as a page can show it: without a terminal's escape sequences."""
-    return _ESCAPES.sub("", text) if "\x1b" in text else text
