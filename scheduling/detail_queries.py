@@ -59,16 +59,7 @@ def chain_of(batch: Batch, user: Any) -> list[Relative]:
 
 def journal_of_batch(batch: Batch) -> list[JournalEntry]:
     """What was done to `batch` and to its instances, and what became of it, newest first."""
-    of_instances = Q(pk__in=[])
-    numbered = Instance.objects.filter(batch=batch)
-    ends = [numbered.order_by(order).values_list("pk", flat=True).first() for order in ("number", "-number")]
-    if ends[0] is not None and ends[1] is not None:
-        # Instances of a batch are made together, so their ids are a range, which the journal's index serves.
-        of_instances = Q(
-            object_type="instance", object_id__range=sorted(ends), object_id__in=numbered.values("pk")
-        )
-    of_batch = Q(object_type="batch", object_id=batch.pk)
-    return list(JournalEntry.objects.filter(of_batch | of_instances).order_by("-at", "-pk")[:ENTRIES_SHOWN])
+    return list(JournalEntry.objects.about(batch)[:ENTRIES_SHOWN])
 
 
 def journal_of_instance(instance: Instance) -> list[JournalEntry]:

@@ -356,8 +356,12 @@ class JournalQuerySet(models.QuerySet[Any]):
         name = thing._meta.model_name
         entries = Q(object_type=name, object_id=thing.pk)
         if name == "batch":
-            instances = list(thing.instances.values_list("pk", flat=True))  # type: ignore[attr-defined]
-            entries |= Q(object_type="instance", object_id__in=instances)
+            instances = thing.instances.order_by("number")  # type: ignore[attr-defined]
+            ends = [each.values_list("pk", flat=True).first() for each in (instances, instances.reverse())]
+            if None not in ends:
+                # Made together, they have ids of one range, which the index serves; and few others have them.
+                of_instances = Q(object_type="instance", object_id__range=sorted(ends))
+                entries |= of_instances & Q(object_id__in=instances.order_by().values("pk"))
         return self.filter(entries).order_by("-at", "-pk")
 
     def by_people(self) -> Self:

@@ -22,6 +22,7 @@ from scheduling.models.tasks import Overlap
 from scheduling.services.batches import BatchRequest, create_batches
 from scheduling.services.nodes import give_up_waiting
 from scheduling.services.operations import rerun, rerun_request, slots_of_rerun, stop
+from scheduling.services.results import Refused, Result
 
 # The answer must come while the operator waits for it, and every refusal in it be read: five hundred stops,
 # each a transaction of its own, take some seconds. It also bounds what one wrong filter can do.
@@ -34,36 +35,16 @@ _INSTANCES_TOGETHER = 5000
 logger = logging.getLogger("scheduling.bulk")
 
 
-@dataclass(frozen=True)
-class Refused:
-    """A batch that was left as it is, and why."""
-
-    batch_id: int
-    why: str
-
-
-@dataclass
-class BulkResult:
-    """What was done to many batches: those stopped, or the new ones of a rerun; and what was refused."""
-
-    done: list[Batch] = field(default_factory=list)
-    refused: list[Refused] = field(default_factory=list)
-
-    def __repr__(self) -> str:
-        lines = [f"{len(self.done)} done, {len(self.refused)} refused"]
-        return "\n".join(lines + [f"  {each.batch_id}: {each.why}" for each in self.refused])
-
-
 def stop_all(
     batches: Iterable[Batch], *, by: journal.By = None, reason: str = "", limit: int | None = MOST_AT_ONCE
-) -> BulkResult:
+) -> Result[Batch]:
     """Stop each of `batches` (a QuerySet or any objects) as `stop` does, in a transaction of its own.
 
     Raises TooMany, and does nothing, when there are more than `limit`; None takes any number.
     """
     # The newest first: stopping an old one would let the next that it holds go, only to stop that too.
     ids = sorted(_ids(batches, limit), reverse=True)
-    result = BulkResult()
+    result: Result[Batch] = Result()
     found = Batch.objects.in_bulk(ids)
 
     def stop_one(pk: int) -> list[Batch]:
@@ -76,13 +57,13 @@ def stop_all(
 
 def rerun_all(
     batches: Iterable[Batch], *, by: journal.By = None, reason: str = "", limit: int | None = MOST_AT_ONCE
-) -> BulkResult:
+) -> Result[Batch]:
     """Rerun each of `batches` (a QuerySet or any objects) as `rerun` does, the oldest first.
 
     Raises TooMany, and does nothing, when there are more than `limit`; None takes any number.
     """
     ids = sorted(_ids(batches, limit))
-    result = BulkResult()
+    result: Result[Batch] = Result()
     for chunk in _chunks(ids):
         _rerun_chunk(result, chunk, by=by, reason=reason)
     return result
@@ -114,7 +95,7 @@ def _there(found: dict[int, Batch], pk: int) -> Batch:
     return found[pk]
 
 
-def _attempt(result: BulkResult, pk: int, act: Callable[[int], list[Batch]]) -> None:
+def _attempt(result: Result[Batch], pk: int, act: Callable[[int], list[Batch]]) -> None:
     """Add to `result` what `act` did to the batch `pk`, or why it did not."""
     try:
         result.done += act(pk)
@@ -154,7 +135,7 @@ class _Together:
     absent: dict[int, Node] = field(default_factory=dict)
 
 
-def _rerun_chunk(result: BulkResult, chunk: list[int], *, by: journal.By, reason: str) -> None:
+def _rerun_chunk(result: Result[Batch], chunk: list[int], *, by: journal.By, reason: str) -> None:
     sources = {batch.pk: batch for batch in Batch.objects.for_rerun().filter(pk__in=chunk)}
     together = _Together()
 

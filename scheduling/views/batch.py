@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +21,7 @@ from scheduling.states import InstanceState
 from scheduling.views import timeline, why
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.log import whole_number
-from scheduling.views.rows import BatchRow, InstanceRow, difference, shown_by
+from scheduling.views.rows import BatchRow, Head, InstanceRow, difference, shown_by
 
 INSTANCES_SIZE = 100
 
@@ -66,22 +65,6 @@ def _context(request: HtmxRequest, batch: Batch) -> dict[str, Any]:
 
 
 # --- the head --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Head:
-    """The facts of a batch and why it is as it is, which is shown anew when either changes."""
-
-    row: BatchRow
-    whys: list[why.Why]
-
-    @property
-    def mark(self) -> str:
-        return self.row.mark
-
-    @property
-    def digest(self) -> str:
-        return f"{zlib.crc32(repr((self.row.digest, self.whys)).encode()):08x}"
 
 
 @dataclass(frozen=True)

@@ -6,19 +6,19 @@ from datetime import timedelta
 from typing import Any
 
 from django.conf import settings
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from config.http import HtmxRequest, NotFoundMessage
+from config.http import HtmxRequest
 from scheduling.filters import BatchFilter
 from scheduling.models import Batch, SavedFilter
 from scheduling.permissions import RERUN, STOP, teams_where
-from scheduling.queries import BadCursor, Cursor, Page, capped_count, newest_first
+from scheduling.queries import Page, capped_count, newest_first
 from scheduling.services import MOST_AT_ONCE
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
+from scheduling.views.paging import cursors_of
 from scheduling.views.rows import BatchRow, difference, shown_by
 
 # The name of this list among the saved filters.
@@ -107,16 +107,9 @@ def _grows(filters: BatchFilter, page: Page[Batch]) -> bool:
 
 
 def _page_of(request: HtmxRequest, filters: BatchFilter) -> Page[Batch]:
-    cursors: dict[str, Any] = {}
-    for name in ("older", "newer"):
-        if text := request.GET.get(name):
-            try:
-                cursors[name] = Cursor.parse(text)
-            except BadCursor as error:
-                raise Http404(
-                    NotFoundMessage(_("The address names no page of the list. Open the list anew."))
-                ) from error
-    return newest_first(filters.rows_of().for_rows(), size=PAGE_SIZE, within=filters.within, **cursors)
+    return newest_first(
+        filters.rows_of().for_rows(), size=PAGE_SIZE, within=filters.within, **cursors_of(request)
+    )
 
 
 def _known_count(context: dict[str, Any]) -> str | None:

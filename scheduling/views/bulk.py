@@ -29,7 +29,7 @@ from scheduling.filters import BatchFilter
 from scheduling.models import Batch, Instance
 from scheduling.permissions import RERUN, STOP, User, denied
 from scheduling.queries import capped_count, newest_first
-from scheduling.services import MOST_AT_ONCE, BulkResult, Refused
+from scheduling.services import MOST_AT_ONCE, Refused, Result
 from scheduling.services.bulk import check_count
 from scheduling.states import InstanceState
 from scheduling.views.actions import ACTED, ReasonForm
@@ -44,7 +44,7 @@ class Verb:
     name: str
     permission: str
     may: Callable[[Batch], bool]
-    perform: Callable[..., BulkResult]
+    perform: Callable[..., Result[Batch]]
 
 
 _STOP = Verb("stop", STOP, lambda batch: batch.can_stop, services.stop_all)
@@ -280,7 +280,7 @@ def _came_since(request: HtmxRequest, query: str, ids: list[int]) -> int:
 
 
 def _result(
-    request: HtmxRequest, verb: Verb, result: BulkResult, *, came: int, query: str, since: datetime
+    request: HtmxRequest, verb: Verb, result: Result[Batch], *, came: int, query: str, since: datetime
 ) -> HttpResponse:
     template = "scheduling/bulk.html"
     context = {

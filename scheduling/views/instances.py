@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import zlib
-from dataclasses import dataclass
 from typing import Any
 
 from django.http import HttpResponse
@@ -17,7 +15,7 @@ from scheduling.models import Execution, Instance
 from scheduling.permissions import visible
 from scheduling.views import log, timeline, why
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
-from scheduling.views.rows import ExecutionRow, InstanceRow, difference, shown_by
+from scheduling.views.rows import ExecutionRow, Head, InstanceRow, difference, shown_by
 
 
 def instances() -> Any:
@@ -67,22 +65,6 @@ def instance_changes(request: HtmxRequest, pk: int) -> HttpResponse:
 def executions_of(instance: Instance) -> list[Execution]:
     """Every execution of `instance`, the latest first."""
     return list(instance.executions.select_related("node").order_by("-number"))
-
-
-@dataclass(frozen=True)
-class Head:
-    """The facts of an instance and why it is as it is, which is shown anew when either changes."""
-
-    row: InstanceRow
-    whys: list[why.Why]
-
-    @property
-    def mark(self) -> str:
-        return self.row.mark
-
-    @property
-    def digest(self) -> str:
-        return f"{zlib.crc32(repr((self.row.digest, self.whys)).encode()):08x}"
 
 
 def head_context(

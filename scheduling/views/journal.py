@@ -7,22 +7,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from django.db.models import Q
-from django.http import Http404, HttpResponse
+from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
-from config.http import HtmxRequest, NotFoundMessage
+from config.http import HtmxRequest
 from scheduling import deeds
 from scheduling.definitions.revisions import Line, compare
 from scheduling.journal_filters import PEOPLE, JournalFilter
 from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
 from scheduling.permissions import visible
-from scheduling.queries import BadCursor, Cursor, Page
+from scheduling.queries import Page
 from scheduling.standing import standing_of
 from scheduling.states import BatchState
+from scheduling.views.paging import cursors_of
 from scheduling.views.rows import difference, shown_by
 
 NOTHING_NEW = 204
@@ -154,16 +154,7 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
 
 
 def _page_of(request: HtmxRequest, entries: Any) -> Page[JournalEntry]:
-    cursors: dict[str, Cursor] = {}
-    for name in ("older", "newer"):
-        if text := request.GET.get(name):
-            try:
-                cursors[name] = Cursor.parse(text)
-            except BadCursor as error:
-                raise Http404(
-                    NotFoundMessage(_("The address names no page of the list. Open the list anew."))
-                ) from error
-    page: Page[JournalEntry] = entries.newest_of(_parts_of(request.user), size=PAGE_SIZE, **cursors)
+    page: Page[JournalEntry] = entries.newest_of(_parts_of(request.user), size=PAGE_SIZE, **cursors_of(request))
     return page
 
 

@@ -194,3 +194,19 @@ def difference(request: HttpRequest, rows: Iterable[Row]) -> Difference:
     # Marks come from the browser and go into its page: only those of the right shape are ours.
     found.gone = [mark for mark in shown if all(part.isalnum() for part in mark.split("-"))]
     return found
+
+
+@dataclass(frozen=True)
+class Head:
+    """The head of a thing's page: its facts and why it is as it is, shown anew when either changes."""
+
+    row: BatchRow | InstanceRow
+    whys: Sequence[Any]
+
+    @property
+    def mark(self) -> str:
+        return self.row.mark
+
+    @property
+    def digest(self) -> str:
+        return digest_of(self.row.digest, self.whys)

@@ -267,7 +267,7 @@ def test_one_that_is_refused_drops_no_other(desk: Desk) -> None:
     Batch.objects.filter(pk=gone.pk).delete()
     result = services.rerun_all([gone, failed, waiting], by="mei")
     assert [batch.rerun_of_id for batch in result.done] == [failed.pk]
-    assert {each.batch_id: each.why for each in result.refused} == {
+    assert {each.pk: each.why for each in result.refused} == {
         gone.pk: "It is not there any more.",
         waiting.pk: f"Batch {waiting.pk} has state Waiting; only a finished batch can be rerun.",
     }
@@ -290,7 +290,7 @@ def test_an_overlap_policy_holds_for_each_rerun_of_many(desk: Desk) -> None:
     result = services.rerun_all(batches, by="mei")
     assert [batch.rerun_of_id for batch in result.done] == [batches[0].pk, batches[2].pk, batches[3].pk]
     assert [batch.held for batch in result.done] == [False, False, True]
-    assert [each.batch_id for each in result.refused] == [batches[1].pk]
+    assert [each.pk for each in result.refused] == [batches[1].pk]
     assert "skips a run while" in result.refused[0].why
 
 
@@ -302,7 +302,7 @@ def test_a_rerun_of_many_broadcasts_gives_up_nodes_that_are_away(desk: Desk) -> 
     Node.objects.filter(pk=desk.node.pk).update(state="online")
     Node.objects.filter(pk=other.pk).update(state="offline")
     result = services.rerun_all([both, only], by="mei")
-    assert [each.batch_id for each in result.refused] == [only.pk]
+    assert [each.pk for each in result.refused] == [only.pk]
     assert "none of them is online: node-b" in result.refused[0].why
     [again] = result.done
     states = dict(again.instances.values_list("node__name", "state"))
@@ -324,7 +324,7 @@ def test_when_they_cannot_be_made_together_each_is_made_alone(
     monkeypatch.setattr("scheduling.services.operations.create_batches", fails)
     result = services.rerun_all(batches, by="mei")
     assert [batch.rerun_of_id for batch in result.done] == [batches[0].pk, batches[2].pk]
-    assert [each.batch_id for each in result.refused] == [batches[1].pk]
+    assert [each.pk for each in result.refused] == [batches[1].pk]
     assert "The database did not take it" in result.refused[0].why
 
 

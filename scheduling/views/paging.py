@@ -1,0 +1,23 @@
+"""Which page of a keyset list an address asks for."""
+
+from __future__ import annotations
+
+from django.http import Http404, HttpRequest
+from django.utils.translation import gettext as _
+
+from config.http import NotFoundMessage
+from scheduling.queries import BadCursor, Cursor
+
+
+def cursors_of(request: HttpRequest) -> dict[str, Cursor]:
+    """The cursors `older` and `newer` that the address has; Http404, with words, for one that is not ours."""
+    cursors: dict[str, Cursor] = {}
+    for name in ("older", "newer"):
+        if text := request.GET.get(name):
+            try:
+                cursors[name] = Cursor.parse(text)
+            except BadCursor as error:
+                raise Http404(
+                    NotFoundMessage(_("The address names no page of the list. Open the list anew."))
+                ) from error
+    return cursors
