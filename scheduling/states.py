@@ -1,6 +1,6 @@
 """The states of batches and instances, which of them are final, and every allowed transition.
 
-This table is the one source for the code (`transitions.py` compares and sets against it), the database
+This table is the one source for the code (transitions/ compares and sets against it), the database
 triggers and CHECK constraints (models/), the buttons (what may be stopped or rerun) and docs/states.md.
 """
 

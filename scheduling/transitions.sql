@@ -1,5 +1,5 @@
 -- The verbs that every instance of the product passes: transitions.start, transitions.end, and the counting
--- that the rarer verbs share. `manage.py migrate` installs them (see apps.py); only transitions.py calls them.
+-- that the rarer verbs share. `manage.py migrate` installs them (see apps.py); only transitions/ calls them.
 --
 -- They are functions because a function runs its small statements with plans it keeps, each with a fresh
 -- look at the records: a third of what one long statement costs, and a lock that was waited for is followed

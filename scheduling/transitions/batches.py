@@ -1,220 +1,27 @@
-"""The only writer of a state column: one function a verb.
-
-Every verb is a compare-and-set against the table in states.py and runs in one transaction. Rows are
-locked in one order everywhere – task, batch, instances by id, execution – so that no two verbs can
-deadlock; whoever can put an instance back into the queue holds its batch's lock, so that a stop which
-holds it sees every instance.
-
-`start` and `end` run for every instance of the product, so they are functions of the database, in
-transitions.sql.
-"""
+"""What people and policies do to a batch and its instances: stop, rerun, judge anew, pass over, let go."""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any, NotRequired, TypedDict, Unpack
-from uuid import UUID
+from datetime import timedelta
+from typing import Any
 
-import psycopg
-from django.db import connection, transaction
+from django.db import transaction
 from django.db.models.functions import Now
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from psycopg.rows import namedtuple_row
-from psycopg.types.json import Jsonb
 
 from scheduling import journal, reasons, signals
 from scheduling.errors import TransitionRefused
 from scheduling.models import Batch, Instance, Node
 from scheduling.models.batches import Cause
 from scheduling.reasons import said
-from scheduling.states import BATCH, BatchState, InstanceState, NodeState, Outcome
-
-STOP_CHANNEL = "tailrace_stop"
-WORK_CHANNEL = "tailrace_work"
-
-
-def execute(statement: str, parameters: dict[str, Any]) -> Any:
-    """Run one prepared statement on Django's connection and return its first row, or None.
-
-    Django binds on the client, which makes the server plan these long statements anew each time.
-    """
-    connection.ensure_connection()
-    with (
-        connection.wrap_database_errors,
-        psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor,
-    ):
-        cursor.execute(statement, parameters, prepare=True)
-        return cursor.fetchone() if cursor.description else None
-
-
-def notify(channel: str, payload: object = "") -> None:
-    """Wake whoever listens on `channel`; PostgreSQL delivers it when the transaction commits."""
-    execute("SELECT pg_notify(%(channel)s, %(payload)s)", {"channel": channel, "payload": str(payload)})
-
-
-def database_now() -> datetime:
-    """The time by the database's clock, which decides when an instance may be claimed and a lease is over."""
-    moment: datetime = execute("SELECT statement_timestamp() AS now", {}).now
-    return moment
+from scheduling.states import BATCH, BatchState, InstanceState
+from scheduling.transitions.statements import STOP_CHANNEL, WORK_CHANNEL, database_now, execute, notify
 
 
 def tell_ended(batch: Batch) -> None:
     """Tell the apps above, in the transaction that ended it, that `batch` has ended."""
     signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
-
-
-# --- start -----------------------------------------------------------------------------------------
-
-_START = "SELECT * FROM tailrace_start(%(batch)s, %(instance)s, %(token)s, %(worker)s, %(timeout)s)"
-
-
-@dataclass(frozen=True, slots=True)
-class Started:
-    """What a worker needs to know of the execution that it has just begun."""
-
-    execution_id: int
-    attempt: int
-    number: int
-    shard_parameter: str
-    total: int
-    revision_id: int
-    parameters: dict[str, Any]
-    scheduled_for: datetime
-
-
-class Starting(TypedDict):
-    """What `start` takes. `timeout` is in seconds; `worker` is the process that will run it."""
-
-    batch: int
-    instance: int
-    token: int
-    worker: int
-    timeout: int | None
-
-
-def start(**starting: Unpack[Starting]) -> Started | None:
-    """Turn a claimed instance into a running one with a new execution.
-
-    Returns None when the claim is not valid any more (stopped, expired and claimed again, delivered
-    twice): then nothing was changed and nothing may run. Asked again by the worker whose start went
-    through while the database's answer was lost, it returns that start.
-    """
-    return _started(execute(_START, {**starting}))
-
-
-def _started(row: Any) -> Started | None:
-    if row is None or row.execution_id is None:
-        return None
-    values = {name: getattr(row, name) for name in Started.__slots__}
-    # Django's connections hand JSON over as text.
-    return Started(**values | {"parameters": json.loads(row.parameters)})
-
-
-# --- end -------------------------------------------------------------------------------------------
-
-_ENDING = """
-    %(batch)s, %(instance)s, %(execution)s, %(token)s, %(outcome)s, %(state)s, %(state_if_terminating)s,
-    %(exit_code)s, %(error)s, %(reason)s, %(result)s, %(may_retry)s, %(retry_cause)s, %(retry_after)s, %(alone)s
-"""
-_END = f"SELECT * FROM tailrace_end({_ENDING})"
-_HAND_OVER = f"""
-SELECT * FROM tailrace_hand_over({_ENDING},
-    %(next_batch)s, %(next_instance)s, %(next_token)s, %(next_worker)s, %(next_timeout)s)
-"""
-
-_STATE_OF = {
-    Outcome.SUCCESS: (InstanceState.SUCCESS, InstanceState.SUCCESS),
-    Outcome.FAILED: (InstanceState.FAILED, InstanceState.FAILED),
-    Outcome.TIMED_OUT: (InstanceState.TIMED_OUT, InstanceState.TIMED_OUT),
-    # A process that is known to be dead confirms a stop that was asked; otherwise it just failed.
-    Outcome.TERMINATED: (InstanceState.FAILED, InstanceState.TERMINATED),
-    Outcome.LOST: (InstanceState.FAILED, InstanceState.TERMINATED),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """What `end` did: the instance's state, whether it goes back to the queue, whether its batch ended."""
-
-    state: str
-    retry: bool
-    batch_ended: bool
-
-
-class Ending(TypedDict):
-    """What `end` takes. `retry_after` is in seconds; `siblings` spares a look when the batch has but one;
-    without `confirmed`, nobody saw the process end."""
-
-    batch: int
-    instance: int
-    execution: int
-    token: int
-    outcome: str
-    exit_code: NotRequired[int | None]
-    error: NotRequired[str]
-    reason: NotRequired[str]
-    result: NotRequired[Any]
-    may_retry: NotRequired[bool]
-    confirmed: NotRequired[bool]
-    retry_after: NotRequired[float]
-    siblings: NotRequired[bool]
-
-
-def end(**ending: Unpack[Ending]) -> Ended | None:
-    """Record how the execution that holds `token` ended, count it, and judge its batch when it was the last.
-
-    Returns None when the token is stale (a fenced execution's late report, or a report made twice): then
-    nothing was changed.
-    """
-    return _ended(_END, ending, {})[0]
-
-
-def hand_over(ending: Ending, starting: Starting) -> tuple[Ended | None, Started | None]:
-    """`end` one execution and `start` the worker's next in one transaction: half the commits of both alone."""
-    return _ended(_HAND_OVER, ending, {f"next_{name}": value for name, value in starting.items()})
-
-
-def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended | None, Started | None]:
-    """Run `statement`; the end of a batch is told to `batch_ended` in the transaction that made it."""
-    outcome = Outcome(ending["outcome"])
-    state, state_if_terminating = _STATE_OF[outcome]
-    if not ending.get("confirmed", True):
-        state_if_terminating = state
-    result = ending.get("result")
-    told = more | {
-        "batch": ending["batch"],
-        "instance": ending["instance"],
-        "execution": ending["execution"],
-        "token": ending["token"],
-        "outcome": outcome.value,
-        "state": state.value,
-        "state_if_terminating": state_if_terminating.value,
-        "exit_code": ending.get("exit_code"),
-        "error": ending.get("error", ""),
-        "reason": ending.get("reason", ""),
-        "result": None if result is None else Jsonb(result),
-        "may_retry": ending.get("may_retry", True),
-        "retry_cause": (Cause.LOST if outcome == Outcome.LOST else Cause.RETRY).value,
-        "retry_after": float(ending.get("retry_after", 0)),
-    }
-    row = None
-    alone = ending.get("siblings", True) and not connection.in_atomic_block
-    if alone:
-        row = execute(statement, told | {"alone": True})
-    if row is None or (row.known and row.state is None):
-        # It may be the batch's last instance.
-        with transaction.atomic(savepoint=False):
-            row = execute(statement, told | {"alone": False})
-            if row.batch_ended:
-                signals.batch_ended.send(
-                    sender=Batch, batch_id=ending["batch"], state=row.batch_state, trigger=row.trigger
-                )
-    if not row.known:
-        return None, _started(row) if more else None
-    return Ended(row.state, row.retry, row.batch_ended), _started(row) if more else None
 
 
 _COUNT = "SELECT tailrace_count(%(batch)s, %(succeeded)s, %(failed)s, %(timed_out)s, %(terminated)s)"
@@ -506,62 +313,3 @@ def release_held(batch_id: int) -> bool:
     Instance.objects.filter(batch=batch, state=InstanceState.WAITING).update(run_after=Now())
     notify(WORK_CHANNEL, batch.group_id)
     return True
-
-
-# --- nodes -----------------------------------------------------------------------------------------
-
-
-def set_node_state(node: Node, state: str, *, by: journal.By, reason: str = "") -> bool:
-    """Compare-and-set a node's state, with a journal entry; False when it had that state already."""
-    with transaction.atomic():
-        changed = Node.objects.filter(pk=node.pk).exclude(state=state).update(state=state)
-        if changed:
-            journal.record(f"node_{NodeState(state).value}", node, by, reason=reason)
-    node.state = state
-    return bool(changed)
-
-
-def set_drained(node: Node, drained: bool) -> None:
-    """Remember what was asked of a node, over its restarts and silences."""
-    Node.objects.filter(pk=node.pk).update(drained=drained)
-    node.drained = drained
-
-
-def _present(node: Node) -> str:
-    """The state of a node that is there."""
-    return NodeState.DRAINING if node.drained else NodeState.ONLINE
-
-
-@transaction.atomic
-def boot_node(node: Node, *, boot_id: UUID, host: str, pid: int) -> None:
-    """Begin a life of `node`: it is online, and what holds another boot ID speaks for it no more."""
-    now = timezone.now()
-    Node.objects.filter(pk=node.pk).update(
-        boot_id=boot_id, host=host, pid=pid, started_at=now, heartbeat_at=now
-    )
-    node.refresh_from_db(fields=["drained"])
-    set_node_state(node, _present(node), by=journal.ENGINE)
-    notify(WORK_CHANNEL, node.group_id)
-
-
-def heartbeat(node_id: int, boot_id: UUID) -> bool:
-    """Note that the node lives; False when another life of it has begun.
-
-    A node that was thought offline and is heard again is online, or draining if that was asked: what it
-    ran was given to others and is fenced, and it may claim anew.
-    """
-    row = execute(_HEARTBEAT, {"node": node_id, "boot": boot_id})
-    if row is None:
-        return False
-    if row.state == NodeState.OFFLINE:
-        node = Node.objects.select_related("group").get(pk=node_id)
-        set_node_state(node, _present(node), by=journal.ENGINE, reason=said(reasons.NODE_HEARD_AGAIN))
-        notify(WORK_CHANNEL, node.group_id)
-    return True
-
-
-_HEARTBEAT = """
-UPDATE scheduling_node SET heartbeat_at = clock_timestamp()
-WHERE id = %(node)s AND boot_id = %(boot)s
-RETURNING state
-"""

@@ -1,0 +1,53 @@
+"""The only writer of a state column: one function a verb.
+
+Every verb is a compare-and-set against the table in states.py and runs in one transaction. Rows are
+locked in one order everywhere – task, batch, instances by id, execution – so that no two verbs can
+deadlock; whoever can put an instance back into the queue holds its batch's lock, so that a stop which
+holds it sees every instance.
+
+`start` and `end` run for every instance of the product, so they are functions of the database, in
+transitions.sql.
+"""
+
+from scheduling.transitions.batches import (
+    give_up_waiting,
+    judge_anew,
+    mark,
+    mark_condition_not_met,
+    release_held,
+    rerun_instance,
+    stop_batch,
+    stop_instance,
+    tell_ended,
+)
+from scheduling.transitions.executions import Ended, Ending, Started, Starting, end, hand_over, start
+from scheduling.transitions.nodes import boot_node, heartbeat, set_drained, set_node_state
+from scheduling.transitions.statements import STOP_CHANNEL, WORK_CHANNEL, database_now, execute, notify
+
+__all__ = [
+    "STOP_CHANNEL",
+    "WORK_CHANNEL",
+    "Ended",
+    "Ending",
+    "Started",
+    "Starting",
+    "boot_node",
+    "database_now",
+    "end",
+    "execute",
+    "give_up_waiting",
+    "hand_over",
+    "heartbeat",
+    "judge_anew",
+    "mark",
+    "mark_condition_not_met",
+    "notify",
+    "release_held",
+    "rerun_instance",
+    "set_drained",
+    "set_node_state",
+    "start",
+    "stop_batch",
+    "stop_instance",
+    "tell_ended",
+]

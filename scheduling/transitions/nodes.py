@@ -1,0 +1,70 @@
+"""States of a node, and its heartbeat."""
+
+from __future__ import annotations
+
+from uuid import UUID
+
+from django.db import transaction
+from django.utils import timezone
+
+from scheduling import journal, reasons
+from scheduling.models import Node
+from scheduling.reasons import said
+from scheduling.states import NodeState
+from scheduling.transitions.statements import WORK_CHANNEL, execute, notify
+
+
+def set_node_state(node: Node, state: str, *, by: journal.By, reason: str = "") -> bool:
+    """Compare-and-set a node's state, with a journal entry; False when it had that state already."""
+    with transaction.atomic():
+        changed = Node.objects.filter(pk=node.pk).exclude(state=state).update(state=state)
+        if changed:
+            journal.record(f"node_{NodeState(state).value}", node, by, reason=reason)
+    node.state = state
+    return bool(changed)
+
+
+def set_drained(node: Node, drained: bool) -> None:
+    """Remember what was asked of a node, over its restarts and silences."""
+    Node.objects.filter(pk=node.pk).update(drained=drained)
+    node.drained = drained
+
+
+def _present(node: Node) -> str:
+    """The state of a node that is there."""
+    return NodeState.DRAINING if node.drained else NodeState.ONLINE
+
+
+@transaction.atomic
+def boot_node(node: Node, *, boot_id: UUID, host: str, pid: int) -> None:
+    """Begin a life of `node`: it is online, and what holds another boot ID speaks for it no more."""
+    now = timezone.now()
+    Node.objects.filter(pk=node.pk).update(
+        boot_id=boot_id, host=host, pid=pid, started_at=now, heartbeat_at=now
+    )
+    node.refresh_from_db(fields=["drained"])
+    set_node_state(node, _present(node), by=journal.ENGINE)
+    notify(WORK_CHANNEL, node.group_id)
+
+
+def heartbeat(node_id: int, boot_id: UUID) -> bool:
+    """Note that the node lives; False when another life of it has begun.
+
+    A node that was thought offline and is heard again is online, or draining if that was asked: what it
+    ran was given to others and is fenced, and it may claim anew.
+    """
+    row = execute(_HEARTBEAT, {"node": node_id, "boot": boot_id})
+    if row is None:
+        return False
+    if row.state == NodeState.OFFLINE:
+        node = Node.objects.select_related("group").get(pk=node_id)
+        set_node_state(node, _present(node), by=journal.ENGINE, reason=said(reasons.NODE_HEARD_AGAIN))
+        notify(WORK_CHANNEL, node.group_id)
+    return True
+
+
+_HEARTBEAT = """
+UPDATE scheduling_node SET heartbeat_at = clock_timestamp()
+WHERE id = %(node)s AND boot_id = %(boot)s
+RETURNING state
+"""
