@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from config.http import HtmxRequest
 from scheduling import detail_queries as ask
 from scheduling.definitions import revisions
-from scheduling.instance_filters import InstanceFilter
+from scheduling.filters import InstanceFilter
 from scheduling.models import Batch
 from scheduling.permissions import RERUN, STOP, visible
 from scheduling.states import InstanceState

@@ -24,8 +24,8 @@ from django_htmx.http import trigger_client_event
 
 from config.http import HtmxRequest
 from scheduling import services
-from scheduling.fields import as_id, words_of
 from scheduling.filters import BatchFilter
+from scheduling.filters.fields import as_id, words_of
 from scheduling.models import Batch, Instance
 from scheduling.permissions import RERUN, STOP, User, denied
 from scheduling.queries import capped_count, newest_first

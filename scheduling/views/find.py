@@ -10,7 +10,7 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
-from scheduling.fields import printable
+from scheduling.filters.fields import printable
 from scheduling.models import Batch, Instance, Task
 
 # More than one reads is no help; who sees this many types another letter.

@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 from config.http import HtmxRequest
 from scheduling import deeds
 from scheduling.definitions.revisions import Line, compare
-from scheduling.journal_filters import PEOPLE, JournalFilter
+from scheduling.filters import PEOPLE, JournalFilter
 from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
 from scheduling.permissions import visible
 from scheduling.queries import Page

@@ -7,7 +7,7 @@ from django.shortcuts import render
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
-from scheduling.fields import as_id, printable
+from scheduling.filters.fields import as_id, printable
 from scheduling.journal import ENGINE, SCHEDULE
 from scheduling.models import Task
 from scheduling.queries import colleagues_of

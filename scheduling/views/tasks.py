@@ -19,10 +19,10 @@ from django.views.decorators.http import require_safe
 from config.http import HtmxRequest
 from scheduling import calendars, charts, words
 from scheduling.definitions import revisions
+from scheduling.filters import TaskFilter
 from scheduling.models import Batch, JournalEntry, Task, TaskRevision
 from scheduling.models.tasks import SCHEDULED
 from scheduling.permissions import visible
-from scheduling.task_filters import TaskFilter
 from scheduling.views.links import records, tab_of
 from scheduling.views.rows import BatchRow, difference, shown_by
 from scheduling.views.sections import NOTHING_NEW, Section, changes, context_of

@@ -16,7 +16,7 @@ from django.db.models import Q
 from django.utils.translation import gettext_lazy
 
 from scheduling import kinds
-from scheduling.filters import ManyFilter, given
+from scheduling.filters.fields import ManyFilter, given
 from scheduling.models import Batch, DeploymentGroup, Task
 from scheduling.states import BatchState
 

@@ -1,8 +1,4 @@
-"""What the record lists can be narrowed by. A filter is an address that can be shared.
-
-An invalid filter shows its mistakes and no rows: read `rows_of`, never `.qs` of an invalid FilterSet, which
-django-filter answers with everything.
-"""
+"""What narrows the execution records, and the ranges of an index that answer it."""
 
 from __future__ import annotations
 
@@ -18,7 +14,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from scheduling.fields import IdsField, ManyField, MomentField, as_id, words_of
+from scheduling.filters.fields import IdsFilter, ManyFilter, MomentFilter, as_id, given, words_of
 from scheduling.models import Batch, DeploymentGroup, Task
 from scheduling.models.tasks import Trigger
 from scheduling.permissions import places_of
@@ -35,28 +31,6 @@ RANGE = "range"
 # A pasted column of ids is one chip.
 _MOST_CHIPS = 6
 _CHIP_LABELS = {"task": gettext_lazy("Task"), "batch": gettext_lazy("Batch")}
-
-
-class ManyFilter(django_filters.Filter):  # type: ignore[misc]
-    field_class = ManyField
-
-
-class IdsFilter(ManyFilter):
-    field_class = IdsField
-
-
-class MomentFilter(django_filters.Filter):  # type: ignore[misc]
-    field_class = MomentField
-
-
-def given(data: QueryDict) -> QueryDict:
-    """A copy of `data` without its empty values, as `?state=`: they narrow nothing, and are no choices."""
-    kept = data.copy()
-    for name, values in data.lists():
-        kept.setlist(name, [value for value in values if value])
-        if not kept.getlist(name):
-            del kept[name]
-    return kept
 
 
 class BatchForm(forms.Form):

@@ -1,4 +1,4 @@
-"""Form fields for what the filters of lists take: several words in one box, and moments."""
+"""What the filters of lists take beyond Django's own fields: several words in one box, and moments."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
+import django_filters
 from django import forms
 from django.core.exceptions import ValidationError
+from django.http import QueryDict
 from django.utils import timezone
 from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext as _
@@ -94,3 +96,28 @@ class MomentField(forms.DateTimeField):
                 value = timezone.localtime(value)
             return value.strftime("%Y-%m-%dT%H:%M:%S")
         return value
+
+
+# --- as filters ------------------------------------------------------------------------------------
+
+
+class ManyFilter(django_filters.Filter):  # type: ignore[misc]
+    field_class = ManyField
+
+
+class IdsFilter(ManyFilter):
+    field_class = IdsField
+
+
+class MomentFilter(django_filters.Filter):  # type: ignore[misc]
+    field_class = MomentField
+
+
+def given(data: QueryDict) -> QueryDict:
+    """A copy of `data` without its empty values, as `?state=`: they narrow nothing, and are no choices."""
+    kept = data.copy()
+    for name, values in data.lists():
+        kept.setlist(name, [value for value in values if value])
+        if not kept.getlist(name):
+            del kept[name]
+    return kept

@@ -15,7 +15,7 @@ from django.db.models import Exists, OuterRef, Q
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from scheduling.filters import IdsFilter, ManyFilter, given
+from scheduling.filters.fields import IdsFilter, ManyFilter, given
 from scheduling.models import Batch, Execution, Instance, Node
 from scheduling.models.batches import Cause
 from scheduling.states import InstanceState

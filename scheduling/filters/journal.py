@@ -18,7 +18,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from scheduling.deeds import ACTIONS, OBJECTS
-from scheduling.filters import IdsFilter, ManyFilter, MomentFilter, given
+from scheduling.filters.fields import IdsFilter, ManyFilter, MomentFilter, given
 from scheduling.journal import ENGINE, SCHEDULE
 from scheduling.models import JournalEntry
 from scheduling.models.journal import Via
