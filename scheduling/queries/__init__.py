@@ -1,0 +1,39 @@
+"""Named QuerySets and keyset pages. Every list and look-up of a page goes through `visible_to`."""
+
+from scheduling.queries.journal import ROUTINE, JournalQuerySet
+from scheduling.queries.paging import BadCursor, Cursor, Page, capped_count, newest_first
+from scheduling.queries.ranges import MACHINES, Ranges
+from scheduling.queries.records import (
+    BatchQuerySet,
+    ExecutionQuerySet,
+    GroupQuerySet,
+    InstanceQuerySet,
+    LogQuerySet,
+    NodeQuerySet,
+    TaskQuerySet,
+    colleagues_of,
+    executing_on,
+    newest_runs,
+)
+
+__all__ = [
+    "MACHINES",
+    "ROUTINE",
+    "BadCursor",
+    "BatchQuerySet",
+    "Cursor",
+    "ExecutionQuerySet",
+    "GroupQuerySet",
+    "InstanceQuerySet",
+    "JournalQuerySet",
+    "LogQuerySet",
+    "NodeQuerySet",
+    "Page",
+    "Ranges",
+    "TaskQuerySet",
+    "capped_count",
+    "colleagues_of",
+    "executing_on",
+    "newest_first",
+    "newest_runs",
+]
