@@ -92,8 +92,6 @@ def newest_first(
 def page_of(
     rows: list[Any], size: int, *, older: Cursor | None = None, newer: Cursor | None = None
 ) -> Page[Any]:
-    rows: list[Any], size: int, *, older: Cursor | None = None, newer: Cursor | None = None
-) -> Page[Any]:
     """The page that `rows`, newest first and one more than fit when there are more, make."""
     if newer is not None:
         return Page(rows[1:], newer=Cursor.of(rows[1]), older=Cursor.of(rows[-1]))
