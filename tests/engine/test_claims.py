@@ -288,7 +288,7 @@ def test_a_started_instance_has_no_lease_that_could_expire():
 # --- how it is found -----------------------------------------------------------------------------------
 
 
-def explain(statement: str, parameters: dict[str, Any]) -> str:
+def explain(statement: str, parameters: Any) -> str:
     with psycopg.Cursor(connection.connection) as cursor:
         cursor.execute("EXPLAIN " + statement, parameters)  # type: ignore[arg-type]
         return "\n".join(line for (line,) in cursor.fetchall())
@@ -331,6 +331,12 @@ def test_a_claim_is_served_by_the_indexes_of_the_queue(long_history: Node):
     assert "Seq Scan on scheduling_instance" not in plan
     for index in ("instance_claimable", "instance_claimable_pinned", "instance_in_flight"):
         assert f"using {index}" in plan or f"on {index} " in plan, plan
+
+
+def test_what_nodes_execute_is_found_by_the_index_of_what_is_in_flight(long_history: Node):
+    statement, parameters = Instance.objects.executing().filter(node__in=[long_history]).query.sql_with_params()
+
+    assert "instance_in_flight" in explain(statement, parameters)
 
 
 def test_start_and_end_find_their_rows_by_primary_key(long_history: Node):

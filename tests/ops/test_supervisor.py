@@ -18,8 +18,10 @@ from tests.processes import ROOT, eventually
 
 # argv: a directory, then shell commands to keep running; each writes its pid to a file of its number.
 _MAIN = """
-import sys
+import signal, sys
 from config.supervisor import Pauses, Program, Supervisor
+# Whoever started the tests may ignore hang-ups, which a child inherits and the supervisor respects.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 where, *commands = sys.argv[1:]
 programs = [
     Program(str(n), ["sh", "-c", f"echo $$ >> {where}/{n}; {command}"]) for n, command in enumerate(commands)
