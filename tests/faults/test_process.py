@@ -278,7 +278,15 @@ def test_a_job_that_stops_its_reaper_is_not_saved_by_that(mark: str) -> None:
 
 
 def test_a_relay_of_short_lived_processes_is_caught(mark: str) -> None:
-    relay = "import os\nos.write(1, b'started')\nwhile True:\n    if os.fork(): os._exit(0)\n"
+    # It ends by itself too: should this test be killed, nobody is left to catch it.
+    relay = """
+import os, time
+os.write(1, b"started")
+end = time.monotonic() + 60
+while time.monotonic() < end:
+    if os.fork():
+        os._exit(0)
+"""
     log = Log()
     with stop_when(lambda: "started" in log.text) as stop, pytest.raises(JobStopped):
         run_command([sys.executable, "-S", "-c", relay], env=environment(mark), log=log, stop=stop, grace=0.2)
