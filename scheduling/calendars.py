@@ -106,9 +106,9 @@ def data_date(schedule: Schedule, scheduled_for: datetime) -> date:
     That is the field's habit: what runs daily at 01:00 works on yesterday, what runs hourly at 00:00 on
     yesterday's last hour. Without a schedule it is the day before.
     """
-    return (
-        _wall(scheduled_for, ZoneInfo(schedule.timezone)) - (period(schedule, scheduled_for) or _DAY)
-    ).date()
+    back = period(schedule, scheduled_for)
+    # Nothing (not None) where the clocks show an hour again: that run works on the hour's first pass.
+    return (_wall(scheduled_for, ZoneInfo(schedule.timezone)) - (_DAY if back is None else back)).date()
 
 
 def offset(zone: str, at: datetime) -> timedelta:
