@@ -10,21 +10,23 @@ ends. That is the cycle time, cut down on the wall clock of the calendar's zone 
 - the beginning of the hour when it names one minute of several hours: `5 * * * *`, `0 6,18 * * *`,
 - nothing when it names several minutes: `*/15 * * * *`.
 
-So what runs daily at 01:00 works on yesterday; at five past every hour, on the clock hour before; on Mondays, on
-last Monday to Sunday; on the 1st, on the calendar month before; on the 31st, on all since there last was a 31st.
-No two cycles share data and none is left out, whatever the clocks do:
+So what runs daily at 01:00 works on yesterday; at five past every hour, on the clock hour before; on Mondays,
+on last Monday to Sunday; on the 1st, on the calendar month before; on the 31st, on all since there last was a
+31st. No two cycles share data and none is left out, whatever the clocks do:
 
 - A day has 23 or 25 hours where they change by one, each with its own cycle.
 - A day begins with its first midnight, or when the clocks jump over that.
 - A time of day that was jumped over stands for its own day, also when it came due on the next. Apia had no
-  30 December 2011: that day's cycle, due as the 31st began, works on the 29th, and the 31st's on an empty period.
+  30 December 2011: that day's cycle, due as the 31st began, works on the 29th, and the 31st's on nothing: its
+  period is empty.
 - Clocks that go back within an hour begin a new one: Lord Howe Island has a half hour more, and a cycle for it
   when the cron's minute is shown again.
 - A time that is no slot (a test run by hand) works on the newest whole period that is over.
 
-**Upstream.** Instants decide, so zones may differ. A cycle lies in the period that has the *middle* of its data,
-as a week belongs to the year of its Thursday. Its beginning would not do: London's summer days begin in UTC's
-day before, and `0 0 * * MON-FRI` would miss its peer of `0,30 0 * * MON-FRI` by an instant.
+**Upstream.** Instants decide, so zones may differ. A cycle lies in the period that has the *middle* of its
+data, as a week belongs to the year of its Thursday. Beginnings would not do: a summer's day of London begins in
+UTC's day before, and `5-59/15 * * * *` would wait for the cycle of `*/15 * * * *` after it, not for the one
+before.
 """
 
 from __future__ import annotations
@@ -208,7 +210,7 @@ def _cron(calendar: Calendar) -> _Cron:
 
 @lru_cache(1024)
 def _pattern(expression: str) -> _Pattern:
-    fields = CronSim(expression, datetime.min)
+    fields = CronSim(expression, _FOREVER)
     if len(fields.seconds) > 1 or len(fields.minutes) > 1:
         return _Pattern(Grain.INTERVAL, Grain.INTERVAL, time.min)
     weekdays = {each if isinstance(each, tuple) else each % 7 for each in fields.weekdays}
