@@ -189,8 +189,8 @@ def workflow(
 ) -> Workflow:
     """A workflow whose tasks are made with it.
 
-    `nodes` is a text such as "a > b, a > c!" (`!` on failure, `?` always), or maps as in a definition; nodes that
-    name no task get one of their own key.
+    `nodes` is a text such as "a > b, a > c!" (`!` on failure, `?` always), or maps as in a definition; nodes
+    that name no task get one of their own key.
     """
     place = _group(group)
     given = _nodes(nodes) if isinstance(nodes, str) else nodes
