@@ -17,6 +17,7 @@ from workflows.periods import Grain, Offset, Period
 
 NEW_YORK, BERLIN, LONDON, SHANGHAI = "America/New_York", "Europe/Berlin", "Europe/London", "Asia/Shanghai"
 LORD_HOWE, CAIRO, NUUK, APIA = "Australia/Lord_Howe", "Africa/Cairo", "America/Nuuk", "Pacific/Apia"
+TORONTO = "America/Toronto"
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ PERIODS = [
         "2025-11-02T00:00-04:00",
         "2025-11-03T00:00-05:00",
     ),
+    # Toronto's clocks once jumped from 23:30 to 00:30: the day begins there.
+    (TORONTO, "0 6 * * *", "1919-04-01T06:00-04:00", "1919-03-31T00:30-04:00", "1919-04-01T00:00-04:00"),
     # The 30th's 23:30 does not exist and comes due as the 31st begins: it is the 30th's cycle all the same.
     (NUUK, "30 23 * * *", "2024-03-31T00:00-01:00", "2024-03-29T00:00-02:00", "2024-03-30T00:00-02:00"),
     (NUUK, "30 23 * * *", "2024-03-31T23:30-01:00", "2024-03-30T00:00-02:00", "2024-03-31T00:00-01:00"),
