@@ -110,7 +110,7 @@ def refuse_cycles(keys: Collection[str], edges: Iterable[tuple[str, str]]) -> No
     """Raise CycleFound with the path when `edges` (source, target) between `keys` lead in a circle."""
     names = list(keys)
     index = {key: number for number, key in enumerate(names)}
-    graph: rustworkx.PyDiGraph[str, None] = rustworkx.PyDiGraph()
+    graph: rustworkx.PyDiGraph[str | None, None] = rustworkx.PyDiGraph()
     graph.add_nodes_from(names)
     graph.extend_from_edge_list([(index[source], index[target]) for source, target in edges])
     found = rustworkx.digraph_find_cycle(graph)
