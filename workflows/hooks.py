@@ -9,7 +9,7 @@ from scheduling import signals
 from scheduling.engine import steps
 from scheduling.engine.steps import Source, Step
 from scheduling.models.tasks import Trigger
-from workflows import reasons
+from workflows import permissions, reasons
 from workflows.signals import cycle_instance_ended
 
 
@@ -18,6 +18,7 @@ def connect() -> None:
     signals.batch_ended.connect(_batch_ended, dispatch_uid="workflows")
     cycle_instance_ended.connect(_cycle_instance_ended, dispatch_uid="backfills")
     known_reasons.register(vars(reasons))
+    permissions.register()
     steps.SOURCES += (
         Source("generate cycles", _clock("generate_due"), lambda: None),
         Source("make cycles due", _clock("make_due"), _clock("next_due_at")),

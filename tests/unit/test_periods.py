@@ -17,6 +17,7 @@ from workflows.periods import Grain, Offset, Period
 
 NEW_YORK, BERLIN, LONDON, SHANGHAI = "America/New_York", "Europe/Berlin", "Europe/London", "Asia/Shanghai"
 LORD_HOWE, CAIRO, NUUK, APIA = "Australia/Lord_Howe", "Africa/Cairo", "America/Nuuk", "Pacific/Apia"
+TORONTO = "America/Toronto"
 
 
 @dataclass(frozen=True)
@@ -143,6 +144,8 @@ PERIODS = [
         "2025-11-02T00:00-04:00",
         "2025-11-03T00:00-05:00",
     ),
+    # Toronto's clocks once jumped from 23:30 to 00:30: the day begins there.
+    (TORONTO, "0 6 * * *", "1919-04-01T06:00-04:00", "1919-03-31T00:30-04:00", "1919-04-01T00:00-04:00"),
     # The 30th's 23:30 does not exist and comes due as the 31st begins: it is the 30th's cycle all the same.
     (NUUK, "30 23 * * *", "2024-03-31T00:00-01:00", "2024-03-29T00:00-02:00", "2024-03-30T00:00-02:00"),
     (NUUK, "30 23 * * *", "2024-03-31T23:30-01:00", "2024-03-30T00:00-02:00", "2024-03-31T00:00-01:00"),
@@ -230,13 +233,12 @@ def test_a_period_has_its_start_and_not_its_end():
 def test_a_task_in_a_cycle_and_a_task_by_itself_have_the_same_data_date(zone, expression):
     """Also over both changes of the clocks, where a run's date is the one its period begins on."""
     calendar = Calendar(expression, zone)
-    for first, last in [
-        ("2025-03-07", "2025-03-11"),
-        ("2025-04-04", "2025-04-27"),
-        ("2025-10-03", "2025-11-04"),
-    ]:
-        for number, slot in enumerate(periods.slots(calendar, at(first), at(last))):
-            if number % 7 == 0 or slot.astimezone(ZoneInfo(zone)).hour < 4:
+    about_changes = [("2025-03-08", "2025-03-11"), ("2025-04-05", "2025-04-07"), ("2025-04-24", "2025-04-28")]
+    about_changes += [("2025-10-04", "2025-10-06"), ("2025-10-30", "2025-11-04")]
+    for first, last in about_changes:
+        for slot in periods.slots(calendar, at(first), at(last)):
+            # Of the hours those of the night, where dates and clocks change.
+            if slot.astimezone(ZoneInfo(zone)).hour in (23, 0, 1, 2) or periods.grain(calendar) != Grain.HOUR:
                 assert periods.data_date(calendar, slot) == calendars.data_date(calendar, slot)
 
 
