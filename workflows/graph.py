@@ -8,8 +8,7 @@ Pure: nodes are known by their keys, states are the values of `states.NodeRunSta
 
 A node that is passed over has ended too: of its own edges only those with the condition *always* are satisfied.
 A node without edges starts at once. In a partial rerun the nodes that were not chosen are carried: what they
-left behind is given, so their edges count for nothing (`without`), and a chosen node waits for chosen ones
-only.
+left behind is given, so their edges count for nothing (`without`): a chosen node waits for chosen ones only.
 """
 
 from __future__ import annotations
@@ -110,9 +109,9 @@ def refuse_cycles(keys: Collection[str], edges: Iterable[tuple[str, str]]) -> No
     """Raise CycleFound with the path when `edges` (source, target) between `keys` lead in a circle."""
     names = list(keys)
     index = {key: number for number, key in enumerate(names)}
-    graph: rustworkx.PyDiGraph[str, None] = rustworkx.PyDiGraph()
+    graph: rustworkx.PyDiGraph[str, Any] = rustworkx.PyDiGraph()
     graph.add_nodes_from(names)
-    graph.extend_from_edge_list([(index[source], index[target]) for source, target in edges])
+    graph.add_edges_from_no_data([(index[source], index[target]) for source, target in edges])
     found = rustworkx.digraph_find_cycle(graph)
     if found:
         path = [names[source] for source, _target in found]

@@ -1,0 +1,53 @@
+"""Where workflows hangs itself into the ground that it stands on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from scheduling import reasons as known_reasons
+from scheduling import signals
+from scheduling.engine import steps
+from scheduling.engine.steps import Source, Step
+from scheduling.models.tasks import Trigger
+from workflows import reasons
+from workflows.signals import cycle_instance_ended
+
+
+def connect() -> None:
+    """Called once, when the apps are ready."""
+    signals.batch_ended.connect(_batch_ended, dispatch_uid="workflows")
+    cycle_instance_ended.connect(_cycle_instance_ended, dispatch_uid="backfills")
+    known_reasons.register(vars(reasons))
+    steps.SOURCES += (
+        Source("generate cycles", _clock("generate_due"), lambda: None),
+        Source("make cycles due", _clock("make_due"), _clock("next_due_at")),
+    )
+    steps.STEPS += (
+        Step("end cycles that ran too long", _clock("time_out_cycles"), 1.0),
+        Step("end nodes that ran too long", _clock("time_out_nodes"), 1.0),
+        Step("carry on what was left half done", _clock("carry_on"), 5.0),
+    )
+
+
+def _clock(name: str) -> Any:
+    """A function of `services.clock`, which imports models and so cannot be imported before they are ready."""
+
+    def call() -> Any:
+        from workflows.services import clock
+
+        return getattr(clock, name)()
+
+    return call
+
+
+def _cycle_instance_ended(*, instance_id: int, **_kwargs: Any) -> None:
+    from workflows.services import backfills
+
+    backfills.cycle_ended(instance_id)
+
+
+def _batch_ended(*, batch_id: int, trigger: str, **_kwargs: Any) -> None:
+    if trigger == Trigger.WORKFLOW:
+        from workflows import transitions
+
+        transitions.batch_ended(batch_id)
