@@ -90,13 +90,13 @@ def lock(instance_id: int) -> CycleInstance:
     return found.select_for_update(no_key=True, of=("self",)).get(pk=instance_id)
 
 
-@transaction.atomic
 def batch_ended(batch_id: int) -> None:
     """Let a cycle instance go on whose node's batch has ended, or end it. Told twice, it does nothing more."""
-    instance_id = nodes.instance_of(batch_id)
-    if instance_id is not None:
-        instance = lock(instance_id)
-        if nodes.end(instance, batch_id):
+    with transaction.atomic(savepoint=False):
+        node = nodes.end(batch_id)
+        if node is not None and nodes.has_consequences(node):
+            instance = lock(node.instance_id)
+            nodes.follow(instance, node)
             finish_if_ended(instance)
 
 
