@@ -18,15 +18,15 @@ Edges = list[tuple[str, str]]
 
 @st.composite
 def flows(draw: st.DrawFn) -> tuple[list[Node], Edges]:
-    """A DAG of boxes of several sizes, some of them isolated."""
+    """A DAG of boxes of several sizes, from isolated ones to three arrows each."""
     count = draw(st.integers(1, 24))
-    sizes = draw(st.lists(st.sampled_from([(160, 46), (90, 60)]), min_size=count, max_size=count))
-    pairs = st.tuples(st.integers(0, count - 1), st.integers(0, count - 1)).filter(
-        lambda pair: pair[0] < pair[1]
-    )
-    edges = draw(st.lists(pairs, max_size=40)) if count > 1 else []
+    chance = random.Random(draw(st.integers(0, 10**6)))
+    numbers = range(count)
+    edges = [
+        sorted(chance.sample(numbers, 2)) for _ in range(draw(st.integers(0, 3 * count)) if count > 1 else 0)
+    ]
     return (
-        [Node(f"n{number:02}", *size) for number, size in enumerate(sizes)],
+        [Node(f"n{number:02}", *chance.choice([(160, 46), (90, 60)])) for number in numbers],
         [(f"n{source:02}", f"n{target:02}") for source, target in edges],
     )
 
@@ -205,6 +205,22 @@ def test_a_wide_fan_is_one_box_for_each_state_and_what_failed_stands_for_itself(
         (58, {"success": 58}),
     ]
     assert folded.shown["load_007"] == "load_007"
+
+
+def test_only_what_has_the_same_neighbours_on_both_sides_is_a_twin() -> None:
+    states, edges = fan(40)
+    states["other"] = "waiting"
+    edges += [("load_039", "other"), ("load_038", "other")]
+    (group,) = fold(states, edges).groups.values()
+    assert len(group.members) == 38
+
+
+def test_a_few_that_failed_stand_for_themselves_in_a_large_flow_too_and_many_do_not() -> None:
+    states, edges = fan(100)
+    for few, groups in ((8, [92]), (9, [9, 91])):
+        failed = states | {f"load_{number:03}": "failed" for number in range(few)}
+        folded = fold(failed, edges, limit=20)
+        assert sorted(len(group.members) for group in folded.groups.values()) == groups
 
 
 def test_a_small_flow_is_left_as_it_is() -> None:
