@@ -76,7 +76,8 @@ class Notification(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.subject} → {self.channel}"
+        # Short enough for the journal to name it.
+        return f"{self.subject[:150]} → {self.channel}"
 
 
 class Deadline(models.Model):
