@@ -113,7 +113,7 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
         required=False,
         help_text=gettext_lazy(
             "YAML, e.g. - {channel: ops, on: [failure, late], late_after: 2h}. Events are success, failure and "
-            "late; the address of a channel is TAILRACE_CHANNEL_<NAME> in the scheduler's environment."
+            "late; the address of the channel ops is TAILRACE_CHANNEL_OPS in the scheduler's environment."
         ),
         widget=forms.Textarea(
             attrs={"class": "vLargeTextField code", "rows": 4, "cols": 80, "spellcheck": "false"}

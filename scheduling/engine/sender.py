@@ -32,7 +32,7 @@ POLL_SECONDS = 1.0
 # A channel that fails rests, so that ten thousand notifications do not knock in a row at a door that is shut.
 FIRST_REST, LONGEST_REST = 5.0, 300.0
 # How long the end of the scheduler waits for messages that are being sent; what is cut off is sent again.
-END_SECONDS = 5.0
+END_SECONDS = 2.0
 SUBJECTS_SHOWN = 10
 
 
@@ -77,8 +77,7 @@ class Sender:
             if self._is_busy(channel, now) or self._rests.get(channel, (0.0, 0.0))[0] > now:
                 continue
             if not channels.is_known(channel):
-                while outbox.give_up_unknown(channel, channels.why_unknown(channel)):
-                    pass
+                _give_up(channel, channels.why_unknown(channel), whatever_its_age=True)
                 continue
             thread = threading.Thread(target=self._serve, args=(channel,), name=f"to-{channel}", daemon=True)
             self._channels[channel] = thread
@@ -93,7 +92,8 @@ class Sender:
         if now - since < outbox.LEASE_SECONDS:
             return True
         reason = said(reasons.CHANNEL_HANGS, seconds=outbox.LEASE_SECONDS)
-        outbox.record_failed(letters, reason, for_good=False)
+        outbox.record_failed(letters, reason)
+        _give_up(channel, reason, whatever_its_age=False)
         logger.warning("The channel %s was not told of %d notifications: %s", channel, len(letters), reason)
         del self._sending[channel], self._channels[channel]
         return False
@@ -118,7 +118,9 @@ class Sender:
         try:
             channels.send(channel, subject=subject, text=text, event=letters[0].event)
         except channels.NotSent as error:
-            outbox.record_failed(letters, str(error), for_good=error.for_good)
+            outbox.record_failed(letters, str(error))
+            # What has waited behind others for hours has waited for this channel as long.
+            _give_up(channel, str(error), whatever_its_age=error.for_good)
             rest = min(max(self._rests.get(channel, (0.0, 0.0))[1] * 2, FIRST_REST), LONGEST_REST)
             self._rests[channel] = (time.monotonic() + rest, rest)
             logger.warning("The channel %s was not told of %d notifications: %s", channel, len(letters), error)
@@ -128,6 +130,11 @@ class Sender:
         self._rests.pop(channel, None)
         outbox.record_sent(letters)
         return True
+
+
+def _give_up(channel: str, error: str, *, whatever_its_age: bool) -> None:
+    while outbox.give_up(channel, error, whatever_its_age=whatever_its_age):
+        pass
 
 
 def message_of(letters: Sequence[Letter], channel: str) -> tuple[str, str]:

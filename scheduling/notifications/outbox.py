@@ -33,7 +33,7 @@ FIRST_RETRY_SECONDS, LONGEST_RETRY_SECONDS = 15, 1800
 MESSAGES_A_MINUTE = 10
 SUMMED_UP_AT_ONCE = 1000
 MINUTE = 60.0
-REMOVED_AT_ONCE = 1000
+CHANGED_AT_ONCE = 1000
 
 _LONGEST_SUBJECT = 200
 _LONGEST_TEXT = 10_000
@@ -128,14 +128,15 @@ _SENT = f"""
 """
 _FAILED = f"""
     UPDATE scheduling_notification n SET last_error = %(error)s,
-        state = CASE WHEN %(for_good)s OR give_up_at <= statement_timestamp() THEN 'given_up' ELSE state END,
         next_attempt_at = statement_timestamp()
             + make_interval(secs => least(%(first)s * 2.0 ^ least(n.attempts - 1, 20), %(longest)s)) {_MINE}
 """
-_UNKNOWN = """
-    UPDATE scheduling_notification SET state = 'given_up', attempts = attempts + 1, last_error = %(error)s
+_GIVEN_UP = """
+    UPDATE scheduling_notification
+    SET state = 'given_up', attempts = greatest(attempts, 1), last_error = %(error)s
     WHERE id IN (
-        SELECT id FROM scheduling_notification WHERE channel = %(channel)s AND state = 'waiting'
+        SELECT id FROM scheduling_notification
+        WHERE channel = %(channel)s AND state = 'waiting' AND (%(all)s OR give_up_at <= statement_timestamp())
         LIMIT %(limit)s FOR NO KEY UPDATE SKIP LOCKED
     )
 """
@@ -169,17 +170,26 @@ def record_sent(letters: Sequence[Letter]) -> None:
         cursor.execute(_SENT, _mine(letters))
 
 
-def record_failed(letters: Sequence[Letter], error: str, *, for_good: bool) -> None:
-    """The channel has not taken it: again after a longer while, or given up when the time for that is over."""
-    how = {"first": FIRST_RETRY_SECONDS, "longest": LONGEST_RETRY_SECONDS, "for_good": for_good}
+def record_failed(letters: Sequence[Letter], error: str) -> None:
+    """The channel has not taken it: these are tried again after a longer while."""
+    waits = {"first": FIRST_RETRY_SECONDS, "longest": LONGEST_RETRY_SECONDS, "error": error}
     with connection.cursor() as cursor:
-        cursor.execute(_FAILED, _mine(letters) | how | {"error": error})
+        cursor.execute(_FAILED, _mine(letters) | waits)
 
 
-def give_up_unknown(channel: str, error: str) -> int:
-    """Give up what waits for a channel that does not exist here; returns how many, a thousand at most."""
+def give_up(channel: str, error: str, *, whatever_its_age: bool) -> int:
+    """Give up what waits for a channel that fails: what is too old by now, or all for one that cannot work.
+
+    Returns how many, a thousand at most: call it until there are none.
+    """
+    place: dict[str, Any] = {
+        "channel": channel,
+        "error": error,
+        "all": whatever_its_age,
+        "limit": CHANGED_AT_ONCE,
+    }
     with connection.cursor() as cursor:
-        cursor.execute(_UNKNOWN, {"channel": channel, "error": error, "limit": REMOVED_AT_ONCE})
+        cursor.execute(_GIVEN_UP, place)
         return cursor.rowcount
 
 
@@ -208,6 +218,6 @@ def remove_old() -> int:
             " SELECT id FROM scheduling_notification"
             " WHERE created_at < statement_timestamp() - make_interval(days => %s) AND state <> 'waiting'"
             " ORDER BY created_at LIMIT %s FOR UPDATE SKIP LOCKED)",
-            [settings.TAILRACE["RETENTION_DAYS"], REMOVED_AT_ONCE],
+            [settings.TAILRACE["RETENTION_DAYS"], CHANGED_AT_ONCE],
         )
         return cursor.rowcount

@@ -21,7 +21,6 @@ from scheduling.models import Notification
 from scheduling.models.notifications import NotificationState
 from scheduling.notifications import event_in_words
 from scheduling.permissions import RERUN, User, authorised, denied, teams_where
-from scheduling.queries import newest_first
 from scheduling.views.asking import back_of
 from scheduling.views.paging import cursors_of
 from scheduling.views.rows import difference, digest_of, shown_by
@@ -101,7 +100,7 @@ def notifications_again(request: HtmxRequest) -> HttpResponse:
 
 def _list(request: HtmxRequest) -> dict[str, Any]:
     filters = NotificationFilter(request.GET, user=request.user)
-    page = newest_first(filters.rows_of().select_related("team"), size=PAGE_SIZE, **cursors_of(request))
+    page = filters.rows_of().newest(size=PAGE_SIZE, **cursors_of(request))
     rows = NotificationRow.of(page.rows, request.user)
     query = request.GET.copy()
     for name in ("older", "newer"):
