@@ -189,7 +189,7 @@ def give_up(channel: str, error: str, *, whatever_its_age: bool) -> int:
         "limit": CHANGED_AT_ONCE,
     }
     with connection.cursor() as cursor:
-        cursor.execute(_GIVEN_UP, place)
+        cursor.execute(_GIVEN_UP, place | {"all": whatever_its_age})
         return cursor.rowcount
 
 

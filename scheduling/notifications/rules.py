@@ -18,9 +18,10 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from scheduling import parameters, validation, words
+from scheduling import parameters, words
 from scheduling.errors import InvalidDefinition
 from scheduling.notifications.channels import CHANNEL_NAME
+from scheduling.rules import not_among, shown, unknown_field
 
 SUCCESS, FAILURE, LATE = "success", "failure", "late"
 EVENTS = (SUCCESS, FAILURE, LATE)
@@ -72,7 +73,7 @@ def _rule(value: Any, field: str, events: Sequence[str], errors: dict[str, str])
     known = KEYS if LATE in events else KEYS[:2]
     for key in value:
         if key not in known:
-            errors[f"{field}.{key}"] = validation.unknown_field(key, known)
+            errors[f"{field}.{key}"] = unknown_field(key, known)
     rule: dict[str, Any] = {
         "channel": _channel(value.get("channel"), field, errors),
         "on": _on(value.get("on"), field, events, errors),
@@ -103,7 +104,7 @@ def _channel(value: Any, field: str, errors: dict[str, str]) -> str:
 def _shown_name(value: Any) -> str:
     """A channel that is none, as a message may quote it: somebody may have written an address there."""
     text = str(value)
-    return _("An address") if "://" in text or "@" in text else validation.shown(value)
+    return _("An address") if "://" in text or "@" in text else shown(value)
 
 
 def _on(value: Any, field: str, events: Sequence[str], errors: dict[str, str]) -> list[str]:
@@ -116,7 +117,7 @@ def _on(value: Any, field: str, events: Sequence[str], errors: dict[str, str]) -
         return []
     wrong = [each for each in value if each not in events]
     if wrong:
-        errors[f"{field}.on"] = validation.not_among(wrong[0], events)
+        errors[f"{field}.on"] = not_among(wrong[0], events)
     return [each for each in events if each in value]
 
 
@@ -129,9 +130,7 @@ def _late_after(value: Any, field: str, errors: dict[str, str]) -> int | None:
         errors[f"{field}.late_after"] = f"{error}."
         return None
     if not 1 <= seconds <= LONGEST_LATENESS:
-        errors[f"{field}.late_after"] = _("%(value)s is not between 1s and 30d.") % {
-            "value": validation.shown(value)
-        }
+        errors[f"{field}.late_after"] = _("%(value)s is not between 1s and 30d.") % {"value": shown(value)}
     return seconds
 
 
