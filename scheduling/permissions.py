@@ -68,6 +68,7 @@ _TEAM_PATHS: dict[str, tuple[str, ...]] = {
     "instance": ("batch", "team_id"),
     "execution": ("instance", "batch", "team_id"),
     "journalentry": ("team_id",),
+    "notification": ("team_id",),
 }
 _TASK_PATHS: dict[str, tuple[str, ...]] = {
     "task": ("pk",),

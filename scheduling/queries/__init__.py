@@ -1,6 +1,7 @@
 """Named QuerySets and keyset pages. Every list and look-up of a page goes through `visible_to`."""
 
 from scheduling.queries.journal import ROUTINE, JournalQuerySet
+from scheduling.queries.notifications import NotificationQuerySet
 from scheduling.queries.paging import BadCursor, Cursor, Page, capped_count, newest_first
 from scheduling.queries.ranges import MACHINES, Ranges
 from scheduling.queries.records import (
@@ -28,6 +29,7 @@ __all__ = [
     "JournalQuerySet",
     "LogQuerySet",
     "NodeQuerySet",
+    "NotificationQuerySet",
     "Page",
     "Ranges",
     "TaskQuerySet",
