@@ -92,10 +92,16 @@ class BatchFilter(django_filters.FilterSet):  # type: ignore[misc]
     task = ManyFilter(label=gettext_lazy("Task name or ID"), method="by_task")
     batch = IdsFilter(label=gettext_lazy("Batch ID"), method="by_id")
     state = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("State"), choices=BatchState.choices, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("State"),
+        choices=BatchState.choices,
+        widget=forms.CheckboxSelectMultiple,
+        distinct=False,
     )
     trigger = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("Trigger"), choices=Trigger.choices, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("Trigger"),
+        choices=Trigger.choices,
+        widget=forms.CheckboxSelectMultiple,
+        distinct=False,
     )
     group = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("Group"), method="by_group", widget=forms.CheckboxSelectMultiple

@@ -56,16 +56,15 @@ class Ranges:
         """As `page`, each id behind the time that it was begun at."""
         order = _OLDEST_FIRST if newer is not None else _NEWEST_FIRST
         cursor = newer or older
-        beyond = "" if cursor is None else f"AND (created_at, id) {'>' if newer else '<'} (%(at)s, %(pk)s)"
         facts = {"size": size, "at": cursor and cursor.at, "pk": cursor and cursor.pk}
-        union = self._union(beyond, order)
+        union = self._union(self._span(older, newer), order)
         found = self._rows(f"SELECT created_at, id FROM ({union}) one {order} LIMIT %(size)s", facts)
         return sorted(((at, pk) for at, pk in found), reverse=True)
 
     def count(self, most: int) -> int:
         """How many there are, counting no further than `most`."""
         # In order, although it does not matter: else the planner may prefer to read the whole table.
-        found = self._union("", _NEWEST_FIRST)
+        found = self._union(self._span(), _NEWEST_FIRST)
         counted = self._rows(
             f"SELECT count(*) FROM (SELECT FROM ({found}) one LIMIT %(size)s) counted", {"size": most}
         )
@@ -97,13 +96,24 @@ class Ranges:
             " unnest(%(states)s::text[]) now"
         )
 
-    def _union(self, beyond: str, order: str) -> str:
-        span = [beyond]
-        if self.since is not None:
-            span.append("AND created_at >= %(since)s")
-        if self.until is not None:
-            span.append("AND created_at < %(until)s")
-        parts = (self._of(place, " ".join(span), order) for place in self.places)
+    def _span(self, older: Cursor | None = None, newer: Cursor | None = None) -> str:
+        """The span of time, as far as it lies beyond a cursor.
+
+        It has one bound to a side: of two PostgreSQL may take the outer one, and read from there to the other.
+        """
+        bounds = []
+        if newer is not None and (self.since is None or self.since <= newer.at):
+            bounds.append("AND (created_at, id) > (%(at)s, %(pk)s)")
+        elif self.since is not None:
+            bounds.append("AND created_at >= %(since)s")
+        if older is not None and (self.until is None or older.at < self.until):
+            bounds.append("AND (created_at, id) < (%(at)s, %(pk)s)")
+        elif self.until is not None:
+            bounds.append("AND created_at < %(until)s")
+        return " ".join(bounds)
+
+    def _union(self, span: str, order: str) -> str:
+        parts = (self._of(place, span, order) for place in self.places)
         return " UNION ".join(
             f"SELECT found.id, found.created_at FROM {values}, LATERAL ({rows} {order} LIMIT %(size)s) found"
             for values, rows in parts

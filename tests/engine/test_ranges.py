@@ -122,6 +122,16 @@ def test_a_span_of_time_has_its_beginning_and_not_its_end(batches: list[Batch]) 
     agree(Ranges(places, until=since, **ALL), Batch.objects.filter(created_at__lt=since))
 
 
+def test_a_cursor_beyond_the_span_of_time_admits_what_the_span_does(batches: list[Batch]) -> None:
+    since, until = batches[4].created_at, batches[10].created_at
+    ranges = Ranges({"team": [batch.team_id for batch in batches[:3:2]]}, since=since, until=until, **ALL)
+    first, last = (Cursor.of(Batch.objects.get(pk=batches[place].pk)) for place in (0, -1))
+    whole = ranges.page(size=50)
+    assert whole == [batch.pk for batch in batches[9:3:-1]]
+    assert ranges.page(size=50, newer=first) == ranges.page(size=50, older=last) == whole
+    assert ranges.page(size=50, older=first) == ranges.page(size=50, newer=last) == []
+
+
 def test_a_count_stops_where_nobody_reads_on(batches: list[Batch]) -> None:
     ranges = Ranges({"team": [batches[0].team_id, batches[2].team_id]}, **ALL)
     assert ranges.count(5) == 5
