@@ -412,7 +412,7 @@ def peer() -> None:
 
     from scheduling.models import Batch
 
-    class Plain(admin.ModelAdmin[Batch]):
+    class Plain(admin.ModelAdmin):  # type: ignore[type-arg]
         list_display = ("id", "task", "group", "trigger", "state", "created_at", "started_at", "ended_at")
         list_filter = ("state", "trigger")
         list_select_related = ("task", "group")
