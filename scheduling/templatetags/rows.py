@@ -1,4 +1,4 @@
-"""The rows of the two long lists: batches among the records, instances on the page of their batch.
+"""The rows of the long lists: batches among the records, instances on the page of their batch and of nodes.
 
 A page has fifty or a hundred of them and is asked for every two seconds. As templates with a tag for each cell
 they were half of what a list cost; so a row is one tag, and its words are translated once a language.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from functools import cache
 from html import escape
+from typing import Any
 
 from django import template
 from django.utils.safestring import SafeString
@@ -28,6 +29,7 @@ from scheduling.templatetags.tailrace import (
     took,
     when,
 )
+from scheduling.views.node_rows import NodeRow
 from scheduling.views.rows import BatchRow, InstanceRow
 
 register = template.Library()
@@ -160,4 +162,19 @@ def _choose(row: InstanceRow, said: Words) -> str:
     return (
         f'<input type="checkbox" class="tick" form="several" name="instance" value="{pk}" id="tick-{pk}" '
         f'aria-label="{escape(said.choose % {"id": pk})}">'
+    )
+
+
+@register.simple_tag
+def executing(row: NodeRow) -> SafeString:
+    """The items of what a node executes: instances with the name of their task as `task_name`."""
+    return SafeString("".join(_executed(row.mark, each) for each in row.instances))
+
+
+def _executed(mark: str, it: Any) -> str:
+    ending = f' <span class="tag">{escape(choice(it, "state"))}</span>' if it.state == "terminating" else ""
+    return (
+        f'<li><a id="{mark}-{it.pk}" href="{address("instance-detail", it.pk)}">{escape(it.task_name)} '
+        f'<span class="id">{it.pk}</span></a>{ending} '
+        f'<span class="muted">{took(it.started_at, None)}</span></li>'
     )
