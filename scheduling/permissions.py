@@ -10,6 +10,7 @@ user may not see is a 404, what they see but may not touch a 403 that names the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.backends import BaseBackend
@@ -36,7 +37,7 @@ EDIT_TASK = "scheduling.edit_task"
 EDIT_TEAM = "scheduling.edit_team"
 
 # Every permission in words.
-WORDS = {
+WORDS: dict[str, Any] = {
     VIEW: gettext_lazy("See"),
     RUN: gettext_lazy("Run tasks"),
     STOP: gettext_lazy("Stop runs"),
@@ -47,7 +48,7 @@ WORDS = {
 }
 
 # What each role adds to the ones before it.
-_ADDED = {
+_ADDED: dict[Role, set[str]] = {
     Role.VIEWER: {VIEW},
     Role.OPERATOR: {RUN, STOP, RERUN, DRAIN},
     Role.DEVELOPER: {EDIT_TASK},
@@ -76,6 +77,16 @@ _TASK_PATHS: dict[str, tuple[str, ...]] = {
     "execution": ("instance", "batch", "task_id"),
     "journalentry": ("task_id",),
 }
+
+
+def extend(
+    words: Mapping[str, Any], added: Mapping[Role, set[str]], team_paths: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Let an app above have permissions: in words, by the role that adds them, and whose its things are."""
+    WORDS.update(words)
+    for role, permissions in added.items():
+        _ADDED[role] |= permissions
+    _TEAM_PATHS.update(team_paths)
 
 
 def granted_by(role: str) -> frozenset[str]:

@@ -102,7 +102,20 @@ COPY_REFUSED = gettext_noop(
 )
 NO_SUCH_PARAMETER = gettext_noop("line %(line)s: there is no parameter %(name)s; there are %(known)s")
 
-REGISTRY = tuple(value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str))
+
+def templates_in(namespace: Mapping[str, Any]) -> list[str]:
+    """The templates among a module's globals: texts whose names are in capitals."""
+    return [value for name, value in namespace.items() if name.isupper() and isinstance(value, str)]
+
+
+REGISTRY = templates_in(globals())
+
+
+def register(namespace: Mapping[str, Any]) -> None:
+    """Let the templates of another app's module be known again on pages; called once, when the app is ready."""
+    REGISTRY.extend(template for template in templates_in(namespace) if template not in REGISTRY)
+    _patterns.cache_clear()
+
 
 # --- to be stored ----------------------------------------------------------------------------------
 

@@ -38,24 +38,27 @@ END $$;
 CREATE FUNCTION tailrace_start(
     p_batch bigint, p_instance bigint, p_token int, p_worker int, p_timeout int,
     OUT execution_id bigint, OUT attempt int, OUT number int, OUT shard_parameter text,
-    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz
+    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz,
+    OUT data_date date, OUT timezone text
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     batch record;
     instance record;
 BEGIN
-    SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for
+    SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for, b.data_date, b.timezone
         INTO batch FROM scheduling_batch b WHERE id = p_batch;
     IF batch.state = 'waiting' THEN
         -- Its first start makes it run; later ones leave its row alone.
-        SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for
+        SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for, b.data_date, b.timezone
             INTO batch FROM scheduling_batch b WHERE id = p_batch FOR NO KEY UPDATE;
     END IF;
     total := batch.total;
     revision_id := batch.revision_id;
     parameters := batch.parameters;
     scheduled_for := batch.scheduled_for;
+    data_date := batch.data_date;
+    timezone := batch.timezone;
     UPDATE scheduling_instance i
     SET state = 'running', claimed_until = NULL, started_at = clock_timestamp(), reason = '',
         executions_count = executions_count + 1
@@ -187,7 +190,8 @@ CREATE FUNCTION tailrace_hand_over(
     OUT known boolean, OUT state text, OUT retry boolean,
     OUT batch_ended boolean, OUT batch_state text, OUT trigger text,
     OUT execution_id bigint, OUT attempt int, OUT number int, OUT shard_parameter text,
-    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz
+    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz,
+    OUT data_date date, OUT timezone text
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
@@ -197,7 +201,8 @@ BEGIN
             p_error, p_reason, p_result, p_may_retry, p_retry_cause, p_retry_after, p_alone);
     IF state IS NOT NULL OR NOT known THEN
         SELECT *
-            INTO execution_id, attempt, number, shard_parameter, total, revision_id, parameters, scheduled_for
+            INTO execution_id, attempt, number, shard_parameter, total, revision_id, parameters, scheduled_for,
+                data_date, timezone
             FROM tailrace_start(p_next_batch, p_next_instance, p_next_token, p_worker, p_next_timeout);
     END IF;
 END $$;

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from scheduling import kinds, services, validation
+from scheduling import kinds, rules, services, validation
 from scheduling.definitions.reading import Document, Mistake, Path
 from scheduling.errors import InvalidDefinition, SchedulingError
 from scheduling.models import DeploymentGroup, Task, Team
@@ -187,7 +187,7 @@ class _Checking:
         spec = {str(key): value for key, value in data.items() if key not in TASK_KEYS}
         for key in spec:
             if key not in fields:
-                message = validation.unknown_field(key, [*TASK_KEYS, *dict.fromkeys(fields)])
+                message = rules.unknown_field(key, [*TASK_KEYS, *dict.fromkeys(fields)])
                 self.mistakes.append(document.mistake((*path, key), message))
                 refused.add((key,))
         given: dict[str, Any] = {"spec": spec}
@@ -252,7 +252,7 @@ class _Checking:
                 continue
             known = [each for each in listed if isinstance(each, str) and each in GRANTS]
             wrong = [each for each in listed if each not in known]
-            self.mistakes += [document.mistake(at, validation.not_among(each, GRANTS)) for each in wrong]
+            self.mistakes += [document.mistake(at, rules.not_among(each, GRANTS)) for each in wrong]
             grants[name] = services.canonical(GRANTS[each] for each in known)
         return grants if "grants" in data else None
 
@@ -261,7 +261,7 @@ class _Checking:
         known = set(Team.objects.values_list("name", flat=True)) | set(self.teams)
         for document, path, name in self.grantees:
             if name not in known:
-                message = f"There is no team {validation.shown(name)}; define it, or create it first."
+                message = f"There is no team {rules.shown(name)}; define it, or create it first."
                 if close := get_close_matches(name, known, n=1):
                     message += f" Did you mean “{close[0]}”?"
                 self.mistakes.append(document.mistake(path, message))
@@ -275,7 +275,7 @@ class _Checking:
                 continue
             own = sorted(name for owner, name in known if owner == team)
             others = sorted(owner for owner, name in known if name == group)
-            message = f"The team {team} has no group {validation.shown(group)}"
+            message = f"The team {team} has no group {rules.shown(group)}"
             if others:
                 message += f"; it belongs to the team {others[0]}, and a task runs on its own team's nodes."
             else:
@@ -313,7 +313,7 @@ class _Checking:
     ) -> None:
         for key in data:
             if key not in known:
-                self.mistakes.append(document.mistake((*path, str(key)), validation.unknown_field(key, known)))
+                self.mistakes.append(document.mistake((*path, str(key)), rules.unknown_field(key, known)))
 
     def name(
         self, document: Document, path: Path, data: Mapping[str | int, Any], key: str, model: Any
@@ -330,7 +330,7 @@ class _Checking:
         self.mistakes.append(
             document.mistake(
                 place,
-                f"{validation.shown(value)} is no name: letters, digits, - and _, at most {longest} of them.",
+                f"{rules.shown(value)} is no name: letters, digits, - and _, at most {longest} of them.",
             )
         )
         return None

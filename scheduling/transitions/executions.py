@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NotRequired, TypedDict, Unpack
 
 from django.db import connection, transaction
@@ -31,6 +31,8 @@ class Started:
     revision_id: int
     parameters: dict[str, Any]
     scheduled_for: datetime
+    data_date: date | None
+    timezone: str
 
 
 class Starting(TypedDict):

@@ -1,0 +1,179 @@
+"""Workflows: their content in revisions, and whether their schedule is on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+
+from scheduling import journal
+from scheduling.models import Team
+from scheduling.models.tasks import Misfire
+from scheduling.reasons import said
+from scheduling.services import SCHEDULE_CHANNEL, content_digest
+from scheduling.transitions import notify
+from scheduling.validation import clean_retention
+from workflows import reasons, transitions, validation
+from workflows.models import (
+    CycleInstance,
+    Mode,
+    RunType,
+    Workflow,
+    WorkflowDependency,
+    WorkflowEdge,
+    WorkflowNode,
+    WorkflowRevision,
+)
+from workflows.services.generation import generate, regenerate
+from workflows.states import CycleState
+
+
+@transaction.atomic
+def save_workflow(
+    *,
+    team: Team,
+    name: str,
+    content: Mapping[str, Any],
+    mode: str = Mode.ONLINE,
+    starts_at: datetime | None = None,
+    retention_days: Any = None,
+    by: journal.By = None,
+    reason: str = "",
+) -> Workflow:
+    """Create or change a workflow; changed content makes a new revision, the same content none.
+
+    `content` is as `validation.clean_content` takes it. `starts_at` is when its cycles begin to exist, now for
+    a new one that says nothing. What is not ready of it, and of what depends on it, follows at once.
+    Raises InvalidDefinition with every mistake at once.
+    """
+    cleaned = validation.clean_content(team, name, content)
+    kept_days = clean_retention(retention_days)
+    digest = content_digest(cleaned.plain)
+    now = timezone.now()
+    workflow, created = Workflow.objects.get_or_create(
+        team=team, name=name, defaults={"mode": mode, "starts_at": starts_at or now, "generated_until": now}
+    )
+    dependants = Workflow.objects.depending_on([workflow.pk]).values_list("pk", flat=True)
+    locked = Workflow.objects.locked([workflow.pk, *dependants])
+    workflow = locked[workflow.pk]
+    before = workflow.revision
+    wanted = (mode, starts_at or workflow.starts_at, kept_days)
+    unchanged = before is not None and before.digest == digest
+    if unchanged and (workflow.mode, workflow.starts_at, workflow.retention_days) == wanted:
+        return workflow
+    if not unchanged:
+        workflow.revision = _new_revision(workflow, cleaned, digest, by)
+    workflow.mode, workflow.starts_at, workflow.retention_days = wanted
+    workflow.save()
+    details = {"revision": workflow.revision.number, "digest": digest}
+    journal.record("created" if created else "edited", workflow, by, reason=reason, details=details)
+    regenerate(locked.values(), by=by)
+    generate(workflow.pk, now)
+    notify(SCHEDULE_CHANNEL)
+    return workflow
+
+
+def _new_revision(
+    workflow: Workflow, content: validation.Content, digest: str, by: journal.By
+) -> WorkflowRevision:
+    newest = workflow.revisions.order_by("-number").values_list("number", flat=True).first() or 0
+    plain = content.plain
+    revision = WorkflowRevision.objects.create(
+        workflow=workflow,
+        number=newest + 1,
+        digest=digest,
+        created_by_id=journal.actor(by).user_id,
+        **{name: plain[name] for name in WorkflowRevision.CONTENT},
+    )
+    nodes = WorkflowNode.objects.bulk_create(
+        WorkflowNode(
+            revision=revision,
+            number=number,
+            key=node["key"],
+            task=content.tasks[node["key"]],
+            join=node["join"],
+            parameters=node["parameters"],
+            timeout=node["timeout"],
+            core=node["core"],
+        )
+        for number, node in enumerate(plain["nodes"])
+    )
+    by_key = {node.key: node for node in nodes}
+    WorkflowEdge.objects.bulk_create(
+        WorkflowEdge(
+            source=by_key[edge["node"]],
+            target=by_key[node["key"]],
+            condition=edge["on"],
+            expected=edge.get("expected"),
+        )
+        for node in plain["nodes"]
+        for edge in node["after"]
+    )
+    WorkflowDependency.objects.bulk_create(_dependencies(workflow, revision, content))
+    return revision
+
+
+def _dependencies(
+    workflow: Workflow, revision: WorkflowRevision, content: validation.Content
+) -> Sequence[WorkflowDependency]:
+    made = []
+    for each in content.plain["depends_on"]:
+        team, slash, name = each["workflow"].partition("/")
+        key = (team, name) if slash else (workflow.team.name, each["workflow"])
+        made.append(
+            WorkflowDependency(
+                revision=revision,
+                upstream=content.upstreams.get(key, workflow),
+                offset=each["cycles"],
+                count=each.get("count", 1),
+            )
+        )
+    return made
+
+
+@transaction.atomic
+def set_enabled(workflow: Workflow, enabled: bool, *, by: journal.By = None, reason: str = "") -> Workflow:
+    """Switch a workflow's schedule off or on; what runs goes on.
+
+    Switched off, nothing of its schedule becomes ready or begins. Switched on again, the cycles whose time
+    passed meanwhile are made good as its misfire policy says.
+    """
+    workflow = Workflow.objects.locked([workflow.pk])[workflow.pk]
+    if workflow.enabled == enabled:
+        return workflow
+    now = timezone.now()
+    since, workflow.enabled, workflow.paused_at = workflow.paused_at, enabled, None if enabled else now
+    workflow.save(update_fields=["enabled", "paused_at"])
+    journal.record("enabled" if enabled else "disabled", workflow, by, reason=reason)
+    if enabled and since is not None:
+        _catch_up(workflow, since, now, by)
+        generate(workflow.pk, now)
+    notify(SCHEDULE_CHANNEL)
+    return workflow
+
+
+def _catch_up(workflow: Workflow, since: datetime, now: datetime, by: journal.By) -> None:
+    """Drop what was missed between the two times as the misfire policy says, and let the rest become ready."""
+    missed = CycleInstance.objects.filter(
+        workflow=workflow,
+        run_type=RunType.ONLINE,
+        state=CycleState.NOT_READY,
+        cycle_time__gt=since,
+        cycle_time__lte=now,
+    ).order_by("cycle_time")
+    policy = workflow.revision.misfire if workflow.revision else Misfire.RUN_ALL
+    if policy != Misfire.RUN_ALL:
+        dropped = list(missed.values_list("pk", flat=True))
+        if policy == Misfire.RUN_ONCE:
+            # The newest may not have been generated yet; then `generate` makes it, and all of these are passed.
+            ahead = workflow.generated_until is not None and workflow.generated_until >= now
+            dropped = dropped[:-1] if ahead else dropped
+        template = reasons.MISSED if policy == Misfire.SKIP else reasons.MISSED_BUT_LATEST
+        for each in dropped:
+            transitions.cancel(each, by=by, reason=said(template))
+    waiting = CycleInstance.objects.filter(workflow=workflow, state=CycleState.NOT_READY)
+    transitions.make_ready(waiting)
+    transitions.begin_ready(workflow)

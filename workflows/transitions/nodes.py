@@ -1,0 +1,339 @@
+"""Node runs: how they begin as batches, how the ends of batches end them, and what follows from that.
+
+Callers hold the lock of the cycle instance.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import F
+from django.utils import timezone
+
+from scheduling import journal
+from scheduling import services as scheduling
+from scheduling.models import Batch, Execution, Node
+from scheduling.models.tasks import Mode, Trigger
+from scheduling.reasons import said
+from scheduling.services import BatchRequest
+from scheduling.states import BatchState
+from workflows import reasons
+from workflows.graph import Condition, Decision, Edge, Ended, Graph
+from workflows.graphs import graph_of, keys_of
+from workflows.models import CycleInstance, NodeRun, Stopping
+from workflows.states import NodeRunState
+
+_FAILED = frozenset({NodeRunState.FAILED, NodeRunState.TERMINATED, NodeRunState.TIMED_OUT})
+
+
+def prepare(instance: CycleInstance, *, carried: Mapping[int, NodeRun] | None = None) -> None:
+    """Give `instance` its node runs, unless it has them; `carried` are those that it keeps, by node id.
+
+    The caller saves `total` and the counters.
+    """
+    if instance.total:
+        return
+    carried = carried or {}
+    graph = graph_of(instance.revision_id).without({str(node) for node in carried})
+    runs = [
+        _carry(instance, node, carried[node])
+        if node in carried
+        else NodeRun(instance=instance, node_id=node, pending=len(graph.incoming[str(node)]))
+        for node in keys_of(instance.revision_id)
+    ]
+    NodeRun.objects.bulk_create(runs)
+    instance.total = len(runs)
+    for run in runs:
+        _count(instance, run.state)
+
+
+def _carry(instance: CycleInstance, node: int, source: NodeRun) -> NodeRun:
+    """What a rerun keeps of a node: how it ended, with its batch."""
+    return NodeRun(
+        instance=instance,
+        node_id=node,
+        carried=True,
+        state=source.state,
+        reason=source.reason,
+        batch_id=source.batch_id,
+        result=source.result,
+        started_at=source.started_at,
+        ended_at=source.ended_at,
+    )
+
+
+def start_roots(instance: CycleInstance) -> None:
+    """Begin the nodes of a cycle instance that wait for no other."""
+    roots = NodeRun.objects.filter(instance=instance, state=NodeRunState.WAITING, pending=0)
+    _proceed(instance, list(roots.order_by("node__number").values_list("node_id", flat=True)), {})
+
+
+def instance_of(batch_id: int) -> int | None:
+    """The id of the cycle instance that waits for the end of a batch."""
+    found = NodeRun.objects.filter(batch=batch_id, ended_at=None)
+    return found.values_list("instance_id", flat=True).first()
+
+
+def end(instance: CycleInstance, batch_id: int) -> bool:
+    """End the node run whose batch has ended, and let what follows happen; False when it has ended before."""
+    run = NodeRun.objects.filter(instance=instance, batch=batch_id, ended_at=None).first()
+    if run is None:
+        return False
+    _proceed(instance, [], {str(run.node_id): _end(instance, run, Batch.objects.get(pk=batch_id))})
+    return True
+
+
+def begin_stopping(instance: CycleInstance, why: Stopping, reason: str) -> None:
+    """Let nothing more of a running instance begin; what runs is stopped by `services.stop_batches`."""
+    instance.stopping, instance.reason = why, reason
+    waiting = NodeRun.objects.filter(instance=instance, state=NodeRunState.WAITING)
+    cancelled = waiting.update(state=NodeRunState.CANCELLED, ended_at=timezone.now(), reason=reason)
+    instance.passed_over += cancelled
+    instance.save(update_fields=["stopping", "reason", "passed_over"])
+
+
+# --- the end of a node -------------------------------------------------------------------------------
+
+
+def _end(instance: CycleInstance, run: NodeRun, batch: Batch) -> Ended:
+    """Record how the node whose `batch` ended did."""
+    run.state = _state_of(run, batch)
+    run.reason = run.reason or batch.reason
+    run.ended_at = batch.ended_at
+    edges = graph_of(instance.revision_id).outgoing[str(run.node_id)]
+    if any(edge.condition == Condition.RESULT for edge in edges):
+        run.result = _result_of(batch)
+    run.save(update_fields=["state", "reason", "ended_at", "result"])
+    _count(instance, run.state)
+    return Ended(run.state, run.result)
+
+
+def _state_of(run: NodeRun, batch: Batch) -> NodeRunState:
+    if batch.state == BatchState.SUCCESS:
+        return NodeRunState.SUCCESS
+    if run.timed_out:
+        return NodeRunState.TIMED_OUT
+    if batch.terminated:
+        return NodeRunState.TERMINATED
+    return NodeRunState.TIMED_OUT if batch.timed_out and not batch.failed else NodeRunState.FAILED
+
+
+def _result_of(batch: Batch) -> Any:
+    """What the job returned; of several instances the list of what each returned, by number."""
+    newest = Execution.objects.filter(
+        instance__batch=batch, number=F("instance__executions_count"), outcome="success"
+    )
+    results = list(newest.order_by("instance__number").values_list("result", flat=True))
+    return results if batch.total > 1 else next(iter(results), None)
+
+
+def _count(instance: CycleInstance, state: str) -> None:
+    match state:
+        case NodeRunState.SUCCESS:
+            instance.succeeded += 1
+        case NodeRunState.FAILED | NodeRunState.TIMED_OUT | NodeRunState.TERMINATED:
+            instance.failed += 1
+        case NodeRunState.CONDITION_NOT_MET | NodeRunState.CANCELLED:
+            instance.passed_over += 1
+
+
+# --- what follows ------------------------------------------------------------------------------------
+
+
+def _proceed(instance: CycleInstance, start: list[int], ended: dict[str, Ended]) -> None:
+    """Begin `start`, draw the conclusions from what `ended`, and so on until there is nothing more to do."""
+    graph = _graph(instance)
+    while start or ended:
+        failed = [node for node, each in ended.items() if each.state in _FAILED]
+        if failed and instance.stop_on_failure and not instance.stopping:
+            begin_stopping(instance, Stopping.FAILURE, _failure(instance, failed))
+        if instance.stopping:
+            break
+        decided = _decide(instance, graph, ended)
+        passed = [node for node, decision in decided.items() if decision == Decision.PASS_OVER]
+        start += [node for node, decision in decided.items() if decision == Decision.START]
+        ended = _pass_over(instance, graph, passed)
+        if not ended:
+            start, ended = [], _begin(instance, _within_limit(instance, graph, start))
+    instance.save(update_fields=["succeeded", "failed", "passed_over"])
+
+
+def _graph(instance: CycleInstance) -> Graph:
+    """The graph of what this instance runs itself."""
+    graph = graph_of(instance.revision_id)
+    if instance.rerun_of_id is None:
+        return graph
+    carried = NodeRun.objects.filter(instance=instance, carried=True).values_list("node_id", flat=True)
+    return graph.without({str(node) for node in carried})
+
+
+def _decide(instance: CycleInstance, graph: Graph, ended: Mapping[str, Ended]) -> dict[int, Decision]:
+    """What becomes of the nodes that waited for those that `ended`; those that go on waiting are left out."""
+    edges = [edge for node in ended for edge in graph.outgoing[node]]
+    if not edges:
+        return {}
+    settled = {edge.target for edge in edges if graph.settles(edge, ended[edge.source])}
+    complete = _count_down(instance, edges)
+    waiting = complete.keys()
+    sources = {
+        edge.source for node, pending in complete.items() if not pending for edge in graph.incoming[node]
+    }
+    known = _ended(instance, sources - ended.keys()) | dict(ended)
+    decided: dict[int, Decision] = {}
+    for node in sorted(waiting, key=int):
+        if node in settled or not complete[node]:
+            decision = graph.decide(node, known)
+            if decision != Decision.WAIT:
+                decided[int(node)] = decision
+    return decided
+
+
+def _count_down(instance: CycleInstance, edges: Iterable[Edge]) -> dict[str, int]:
+    """Take the ended sources off what each target waits for; what is left, of the targets that wait still."""
+    counts = Counter(edge.target for edge in edges)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE workflows_noderun run SET pending = pending - met.count"
+            " FROM unnest(%s::bigint[], %s::int[]) met (node, count)"
+            " WHERE run.instance_id = %s AND run.node_id = met.node AND run.state = 'waiting'"
+            " RETURNING run.node_id, run.pending",
+            [[int(node) for node in counts], list(counts.values()), instance.pk],
+        )
+        return {str(node): pending for node, pending in cursor.fetchall()}
+
+
+def _ended(instance: CycleInstance, nodes: Collection[str]) -> dict[str, Ended]:
+    if not nodes:
+        return {}
+    runs = NodeRun.objects.filter(
+        instance=instance, node__in=[int(node) for node in nodes], ended_at__isnull=False
+    )
+    return {
+        str(node): Ended(state, result)
+        for node, state, result in runs.values_list("node_id", "state", "result")
+    }
+
+
+def _failure(instance: CycleInstance, nodes: Iterable[str]) -> str:
+    keys = keys_of(instance.revision_id)
+    return said(reasons.STOPPED_ON_FAILURE, nodes=", ".join(keys[int(node)] for node in nodes))
+
+
+# --- nodes that are not run --------------------------------------------------------------------------
+
+
+def _pass_over(instance: CycleInstance, graph: Graph, nodes: list[int]) -> dict[str, Ended]:
+    """Record, with a batch that says so, that the branch of these nodes was not taken."""
+    if not nodes:
+        return {}
+    keys = keys_of(instance.revision_id)
+    runs = _runs(instance, nodes)
+    for run in runs:
+        edges = graph.incoming[str(run.node_id)]
+        run.reason = said(
+            reasons.BRANCH_NOT_TAKEN,
+            edges=", ".join(f"{keys[int(edge.source)]} ({edge.condition.value})" for edge in edges),
+        )
+    batches = scheduling.create_batches([_request(instance, run, passed_over=run.reason) for run in runs])
+    now = timezone.now()
+    for run, batch in zip(runs, batches, strict=True):
+        run.state, run.batch, run.ended_at = NodeRunState.CONDITION_NOT_MET, batch, now
+        _count(instance, run.state)
+    NodeRun.objects.bulk_update(runs, ["state", "batch", "reason", "ended_at"])
+    return {str(run.node_id): Ended(run.state) for run in runs}
+
+
+# --- nodes that are run ------------------------------------------------------------------------------
+
+
+def _within_limit(instance: CycleInstance, graph: Graph, start: list[int]) -> list[int]:
+    """What of `start`, and of what was held back before, may begin under the instance's limit."""
+    if not instance.node_parallelism:
+        return start
+    runs = NodeRun.objects.filter(instance=instance)
+    room = instance.node_parallelism - runs.running().count()
+    if room <= 0:
+        return []
+    waiting = runs.filter(state=NodeRunState.WAITING).order_by("node__number").values_list("node_id", flat=True)
+    ended = _ended(instance, list(graph.joins))
+    able = [node for node in waiting if graph.decide(str(node), ended) == Decision.START]
+    return able[:room]
+
+
+def _begin(instance: CycleInstance, nodes: list[int]) -> dict[str, Ended]:
+    """Begin these nodes, each as a batch; those that ended on the spot, as no node is online for them."""
+    if not nodes:
+        return {}
+    runs = _runs(instance, nodes)
+    broadcast = {run.node.task.group_id for run in runs if _revision(run).mode == Mode.BROADCAST}
+    online: dict[int, list[Node]] = {group: [] for group in broadcast}
+    if broadcast:
+        for node in Node.objects.online().filter(group__in=broadcast):
+            online[node.group_id].append(node)
+    requests = [_request(instance, run, online=online) for run in runs]
+    batches = scheduling.create_batches(requests)
+    now = timezone.now()
+    for run, batch in zip(runs, batches, strict=True):
+        run.state, run.batch, run.started_at = NodeRunState.RUNNING, batch, now
+        if run.node.timeout:
+            run.deadline_at = now + timedelta(seconds=run.node.timeout)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE workflows_noderun run SET state = 'running', batch_id = begun.batch, started_at = %s,"
+            " deadline_at = %s + make_interval(secs => begun.timeout)"
+            " FROM unnest(%s::bigint[], %s::bigint[], %s::int[]) begun (run, batch, timeout)"
+            " WHERE run.id = begun.run",
+            [
+                now,
+                now,
+                [run.pk for run in runs],
+                [batch.pk for batch in batches],
+                [run.node.timeout for run in runs],
+            ],
+        )
+    return {
+        str(run.node_id): _end(instance, run, batch)
+        for run, batch in zip(runs, batches, strict=True)
+        if batch.is_finished
+    }
+
+
+def _runs(instance: CycleInstance, nodes: list[int]) -> list[NodeRun]:
+    found = NodeRun.objects.filter(instance=instance, node__in=nodes)
+    return list(found.select_related("node__task__revision", "revision").order_by("node__number"))
+
+
+def _revision(run: NodeRun) -> Any:
+    return run.revision or run.node.task.revision
+
+
+def _request(
+    instance: CycleInstance,
+    run: NodeRun,
+    *,
+    online: Mapping[int, list[Node]] | None = None,
+    passed_over: str = "",
+) -> BatchRequest:
+    task, revision = run.node.task, _revision(run)
+    nodes = (online or {}).get(task.group_id, [])
+    return BatchRequest(
+        task=task,
+        revision=revision,
+        trigger=Trigger.WORKFLOW,
+        scheduled_for=instance.cycle_time,
+        slots=[] if passed_over else scheduling.slots_of(revision, nodes),
+        parameters={**run.node.parameters, **instance.parameters},
+        data_date=instance.data_date,
+        timezone=instance.revision.timezone,
+        passed_over=passed_over,
+        by=_actor(instance),
+    )
+
+
+def _actor(instance: CycleInstance) -> Any:
+
+    return journal.Actor(instance.actor, journal.ENGINE.via, instance.requested_by_id)
