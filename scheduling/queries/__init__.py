@@ -3,7 +3,7 @@
 from scheduling.queries.journal import ROUTINE, JournalQuerySet
 from scheduling.queries.notifications import NotificationQuerySet
 from scheduling.queries.paging import BadCursor, Cursor, Page, capped_count, newest_first
-from scheduling.queries.ranges import MACHINES, Ranges
+from scheduling.queries.ranges import MACHINES, Either, Ranges
 from scheduling.queries.records import (
     BatchQuerySet,
     ExecutionQuerySet,
@@ -23,6 +23,7 @@ __all__ = [
     "BadCursor",
     "BatchQuerySet",
     "Cursor",
+    "Either",
     "ExecutionQuerySet",
     "GroupQuerySet",
     "InstanceQuerySet",
