@@ -321,7 +321,6 @@ def _node_limit(instance: CycleInstance, runs: Iterable[NodeRun]) -> Cause:
     running = [run for run in runs if run.state == NodeRunState.RUNNING]
     if not instance.node_parallelism:
         return _cause("node", _("It is about to begin."))
-    names = ", ".join(anchor(node_address(instance, each.node.key), each.node.key) for each in running[:NAMED])
     text = ngettext(
         "This rerun runs %(limit)s node at once, and this runs: %(nodes)s",
         "This rerun runs %(limit)s nodes at once, and these run: %(nodes)s",

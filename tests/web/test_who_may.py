@@ -27,8 +27,8 @@ from django.db import transaction
 from django.test import RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from scheduling import services
-from scheduling.models import JournalEntry, Membership, Team
+from scheduling import notifications, services
+from scheduling.models import JournalEntry, Membership, Notification, Team
 from tests import factories as make
 from tests.web.conftest import signed_in
 from workflows import services as workflow_services
@@ -132,6 +132,10 @@ ROWS: dict[str, Row] = {
     "journal": page(),
     "journal-changes": SOME,
     "journal-entry": page("journalentry"),
+    "notification-list": page(),
+    "notification-list-changes": SOME,
+    "notification-again": action("notification", "rerun_task", ok=None),
+    "notifications-again": Row(needs="rerun_task", get=None, post=302),
     # Tasks and nodes.
     "task-list": page(),
     "task-list-changes": SOME,
@@ -288,6 +292,7 @@ def things_of(team: Team) -> dict[str, Any]:
         "running_instance": first,
         "ended_instance": ended.instances.first(),
         "execution": first.executions.get(),
+        "notification": given_up(team),
         "journalentry": JournalEntry.objects.filter(task=task).first(),
         "membership": Membership.objects.get(user=owners[0]),
         "user": owners[0],
@@ -301,6 +306,20 @@ def cycles_to_come(group: Any) -> list[CycleInstance]:
     workflow = make.workflow(group=group, cron="0 * * * *", timezone="UTC")
     workflow_services.generate(workflow.pk)
     return list(CycleInstance.objects.filter(workflow=workflow).order_by("cycle_time")[:2])
+
+
+def given_up(team: Team) -> Notification:
+    """A notification that was given up."""
+    notifications.post(
+        make.unique("event"),
+        event="failure",
+        channels=["ops"],
+        team_id=team.pk,
+        subject="failed",
+        text="failed",
+    )
+    Notification.objects.filter(team=team).update(state="given_up")
+    return Notification.objects.get(team=team)
 
 
 @dataclass
