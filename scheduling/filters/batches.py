@@ -18,7 +18,7 @@ from scheduling.filters.fields import IdsFilter, ManyFilter, MomentFilter, as_id
 from scheduling.models import Batch, DeploymentGroup, Task
 from scheduling.models.tasks import Trigger
 from scheduling.permissions import places_of
-from scheduling.queries import MACHINES, Ranges
+from scheduling.queries import MACHINES, BatchRanges
 from scheduling.states import BatchState
 
 BASIC = "basic"
@@ -165,7 +165,7 @@ class BatchFilter(django_filters.FilterSet):  # type: ignore[misc]
         return rows.created_between(since, until)
 
     @property
-    def within(self) -> Ranges | None:
+    def within(self) -> BatchRanges | None:
         """The ranges that hold exactly `rows_of()`; None where that is nothing or a list of ids."""
         if not self.is_valid() or self.names_batches:
             return None
@@ -183,7 +183,7 @@ class BatchFilter(django_filters.FilterSet):  # type: ignore[misc]
             # People work in other teams too. What they did to granted tasks lies in two kinds of place.
             places, asked = (places, asked | reach) if list(reach) == ["team"] else (reach, asked)
         also = {name: values for name, values in asked.items() if name not in places}
-        return Ranges(
+        return BatchRanges(
             places=places,
             triggers=cleaned["trigger"] or TRIGGERS[self.tab],
             states=cleaned["state"] or BatchState.values,

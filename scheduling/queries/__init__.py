@@ -2,7 +2,7 @@
 
 from scheduling.queries.journal import ROUTINE, JournalQuerySet
 from scheduling.queries.paging import BadCursor, Cursor, Page, capped_count, newest_first
-from scheduling.queries.ranges import MACHINES, Ranges
+from scheduling.queries.ranges import MACHINES, BatchRanges, Ranges
 from scheduling.queries.records import (
     BatchQuerySet,
     ExecutionQuerySet,
@@ -20,6 +20,7 @@ __all__ = [
     "MACHINES",
     "ROUTINE",
     "BadCursor",
+    "BatchRanges",
     "BatchQuerySet",
     "Cursor",
     "ExecutionQuerySet",

@@ -27,7 +27,7 @@ from scheduling.engine import scheduler
 from scheduling.models import Batch, Instance, Node, Task
 from scheduling.models.tasks import Trigger
 from scheduling.permissions import User, places_of
-from scheduling.queries import Ranges
+from scheduling.queries import BatchRanges
 from scheduling.reasons import in_words
 from scheduling.states import BATCH, BatchState, NodeState
 from scheduling.views.links import records, tab_of
@@ -323,7 +323,7 @@ def _timeline(user: User, now: datetime) -> dict[str, Any]:
     # By elapsed time, so that a day on which the clocks change has its 24 hours too.
     last = now - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
     first = last - (HOURS - 1) * HOUR
-    everything = Ranges(places_of(user), triggers=Trigger.values, states=BatchState.values)
+    everything = BatchRanges(places_of(user), triggers=Trigger.values, states=BatchState.values)
     counted = everything.count_by_slot(first, HOUR, HOURS)
     counts: list[dict[str, int]] = [dict.fromkeys(LAYERS, 0) for _hour in range(HOURS)]
     for (slot, state), count in counted.items():
