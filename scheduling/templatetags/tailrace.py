@@ -7,6 +7,7 @@ markup themselves, from words that are translated once a language: a template wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from html import escape
@@ -81,7 +82,7 @@ def _choices(model: type[Model], field: str, language: str | None) -> dict[str, 
     return {str(value): str(label) for value, label in described.flatchoices}
 
 
-def _choice(of: Any, field: str) -> str:
+def choice(of: Any, field: str) -> str:
     """What `of.get_<field>_display()` says, which translates every choice of the field to say one."""
     if not isinstance(of, Model):
         # Something that only looks like a row of a table, such as whether a task's schedule is on.
@@ -127,16 +128,17 @@ def _icon(name: str, prefix: str) -> SafeString:
 @register.simple_tag
 def state(of: Any) -> SafeString:
     """The chip of the state of a batch, an instance or a node: its glyph and its word."""
-    return _chip(of.state, _choice(of, "state"))
+    return chip(of.state, choice(of, "state"))
 
 
 @register.simple_tag
 def outcome(of: Any) -> SafeString:
     """The chip of how an execution ended, or that it runs."""
-    return _chip(of.outcome, _choice(of, "outcome")) if of.outcome else _chip("running", words().running)
+    return chip(of.outcome, choice(of, "outcome")) if of.outcome else chip("running", words().running)
 
 
-def _chip(identifier: str, word: str) -> SafeString:
+def chip(identifier: str, word: str) -> SafeString:
+    """A state's glyph and its word."""
     known = escape(identifier)
     return SafeString(f'<span class="state" data-state="{known}">{icon(identifier)}{escape(word)}</span>')
 
@@ -163,13 +165,21 @@ def counters(row: Any) -> SafeString:
         "running": row.running,
         "waiting": 0 if batch.is_finished else row.waiting,
     }
-    spoken = [said.succeeded % {"done": batch.succeeded, "total": total}]
+    return progress(counts, batch.succeeded, total, said.counts)
+
+
+def progress(counts: Mapping[str, int], done: int, total: int, phrases: Mapping[str, str]) -> SafeString:
+    """`done` of `total`, as a bar with a part for each of `counts` and in the `phrases` of those that are not none.
+
+    `success` and `waiting` are what the bar and its words are about, and have no phrase, or no part, of their own.
+    """
+    spoken = [words().succeeded % {"done": done, "total": total}]
     bar, text, at = "", "", 0.0
     for identifier, count in counts.items():
         if not count:
             continue
         if identifier != "success":
-            phrase = said.counts[identifier] % count
+            phrase = phrases[identifier] % count
             spoken.append(phrase)
             # A count and its word stay on one line.
             phrase = phrase.replace(" ", "\N{NO-BREAK SPACE}")
@@ -182,7 +192,7 @@ def counters(row: Any) -> SafeString:
     return SafeString(
         '<div class="counters"><svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(", ".join(spoken))}">{bar}</svg>'
-        f'<small aria-hidden="true">{batch.succeeded} / {total}{text}</small></div>'
+        f'<small aria-hidden="true">{done} / {total}{text}</small></div>'
     )
 
 
@@ -224,7 +234,7 @@ def begun_by(batch: Any) -> SafeString:
     """The trigger of a batch and who began it, one above the other."""
     said, who = words(), escape(actor_in_words(batch.actor))
     again = f' <span class="tag">{escape(said.rerun)}</span>' if batch.rerun_of_id else ""
-    return SafeString(f'{escape(_choice(batch, "trigger"))}{again}<small title="{who}">{who}</small>')
+    return SafeString(f'{escape(choice(batch, "trigger"))}{again}<small title="{who}">{who}</small>')
 
 
 @register.simple_tag
