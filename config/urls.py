@@ -26,7 +26,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("language/", login_not_required(set_language), name="set_language"),
     path("healthz", http.healthz, name="healthz"),
     path("admin/", site.urls),
-    path("", include("workflows.urls")),
     path("", include("scheduling.urls")),
     path("", include("workflows.urls")),
 ]

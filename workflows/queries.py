@@ -47,6 +47,10 @@ class WorkflowQuerySet(models.QuerySet[Any]):
         """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
         return self.select_related("team", "revision").order_by("name", "pk").fetch_mode(models.FETCH_RAISE)
 
+    def for_page(self) -> Self:
+        """With what the page of one workflow shows."""
+        return self.select_related("team", "revision__created_by")
+
 
 class CycleInstanceQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:

@@ -3,6 +3,7 @@
 from django.urls import path
 
 from workflows.views import (
+    backfill_new,
     backfills,
     cycle,
     cycle_actions,
@@ -47,7 +48,7 @@ urlpatterns = [
     path("workflows/", workflows.workflow_list, name="workflow-list"),
     path("workflows/changes/", workflows.workflow_list_changes, name="workflow-list-changes"),
     path("workflows/<int:pk>/", workflow.workflow_detail, name="workflow-detail"),
-    path("workflows/<int:pk>/backfill/", backfills.backfill_new, name="workflow-backfill"),
+    path("workflows/<int:pk>/backfill/", backfill_new.backfill_new, name="workflow-backfill"),
     path("workflows/<int:pk>/changes/", workflow.workflow_changes, name="workflow-changes"),
     path("workflows/<int:pk>/disable/", workflow_actions.workflow_disable, name="workflow-disable"),
     path("workflows/<int:pk>/enable/", workflow_actions.workflow_enable, name="workflow-enable"),

@@ -36,6 +36,10 @@ class Words:
             "running": _("%d running"),
             "waiting": _("%d waiting"),
         }
+        self.of_backfill = self.counts | {
+            "terminated": _("%d terminated"),
+            "cancelled": _("%d cancelled"),
+        }
         self.verbs = {
             "rerun": _("Rerun…"),
             "mark-success": _("Mark success…"),
@@ -139,4 +143,14 @@ def _item(verb: str, pk: int, said: Words) -> str:
     return (
         f'<a{look} id="{verb}-cycle-{pk}" href="{where}" data-action="{verb}" hx-get="{where}" hx-target="#dialog">'
         f"{icon(drawing)}{escape(said.verbs[verb])}</a>"
+    )
+
+
+@register.simple_tag
+def backfill_counters(row: Any) -> SafeString:
+    """How far a BackfillRow is: its cycles by how they stand, as a bar and in words."""
+    counted = dict(row.counts)
+    counts = {state: counted.pop(state, 0) for state in ("success", "failed", "terminated", "cancelled", "running")}
+    return progress(
+        {**counts, "waiting": sum(counted.values())}, counts["success"], row.total, words().of_backfill
     )

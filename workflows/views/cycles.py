@@ -45,9 +45,10 @@ def cycle_list(request: HtmxRequest) -> HttpResponse:
         "saved": list(SavedFilter.objects.filter(user=request.user.pk, page=PAGE)),
         "count": _known_count(context["page"]),
         "most_at_once": MOST_AT_ONCE,
+        "kept_days": settings.TAILRACE["RETENTION_DAYS"],
     }
     if not context["rows"]:
-        context |= _emptiness(request, context["filters"])
+        context["none_at_all"] = not CycleInstance.objects.visible_to(request.user).exists()
     return render(request, TEMPLATE, context, status=context["status"])
 
 
@@ -115,12 +116,3 @@ def _known_count(page: Page[CycleInstance]) -> str | None:
 
 def _said_count(count: int) -> str:
     return f"{MOST_COUNTED:,}+" if count > MOST_COUNTED else f"{count:,}"
-
-
-def _emptiness(request: HtmxRequest, filters: CycleFilter) -> dict[str, Any]:
-    """Why there are no rows, as far as it can be told: no instance at all, or older than is kept."""
-    days: int = settings.TAILRACE["RETENTION_DAYS"]
-    return {
-        "none_at_all": not CycleInstance.objects.visible_to(request.user).exists(),
-        "kept_days": days,
-    }
