@@ -56,7 +56,8 @@ class CycleForm(RecordForm):
         since, until = cleaned.get("ready_since"), cleaned.get("ready_until")
         if since and until and since >= until:
             self.add_error(
-                "ready_until", ValidationError(_("The end is not after the beginning. Swap them, or clear one."))
+                "ready_until",
+                ValidationError(_("The end is not after the beginning. Swap them, or clear one.")),
             )
         return cleaned
 

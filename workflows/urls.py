@@ -2,6 +2,7 @@
 
 from django.urls import path
 
+from workflows import pages
 from workflows.views import (
     backfill_new,
     backfills,
@@ -14,6 +15,8 @@ from workflows.views import (
     workflow_actions,
     workflows,
 )
+
+pages.register()
 
 urlpatterns = [
     path("backfills/", backfills.backfill_list, name="backfill-list"),

@@ -59,12 +59,9 @@ def of_parallelism(revision: WorkflowRevision) -> str:
     """How many of its cycles run at once."""
     if not revision.parallelism:
         return _("As many cycles run at once as are ready.")
-    return (
-        ngettext(
-            "One cycle runs at a time.", "At most %(count)d cycles run at a time.", revision.parallelism
-        )
-        % {"count": revision.parallelism}
-    )
+    return ngettext(
+        "One cycle runs at a time.", "At most %(count)d cycles run at a time.", revision.parallelism
+    ) % {"count": revision.parallelism}
 
 
 def of_timeout(revision: WorkflowRevision) -> str:

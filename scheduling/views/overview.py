@@ -8,7 +8,7 @@ counts a whole day, asks for itself once a minute.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -50,24 +50,45 @@ OTHER = "waiting"
 LAYERS = (BatchState.SUCCESS.value, BatchState.FAILED.value, OTHER)
 
 
+@dataclass(frozen=True)
+class Block:
+    """A part that an app above fills: the template of its section, which takes `oob`, and what it shows."""
+
+    template: str
+    section: Callable[[User, datetime], Section]
+
+
+# They stand above what failed, in this order.
+BLOCKS: list[Block] = []
+
+
 @require_safe
 def overview(request: HtmxRequest) -> HttpResponse:
     """The whole page."""
     now = timezone.now()
-    context = context_of(_sections(request.user, now)) | _timeline(request.user, now)
+    context = _parts(request.user, now)
+    context |= context_of(context.pop("sections")) | _timeline(request.user, now)
     return render(request, TEMPLATE, context | {"time_zone": timezone.get_current_timezone_name()})
 
 
 @require_safe
 def overview_changes(request: HtmxRequest) -> HttpResponse:
     """The parts that differ from what the page shows."""
-    return changes(request, f"{TEMPLATE}#changes", _sections(request.user, timezone.now()))
+    parts = _parts(request.user, timezone.now())
+    return changes(request, f"{TEMPLATE}#changes", parts.pop("sections"), **parts)
 
 
 @require_safe
 def overview_timeline(request: HtmxRequest) -> HttpResponse:
     """The timeline as it is now."""
     return render(request, f"{TEMPLATE}#timeline", _timeline(request.user, timezone.now()))
+
+
+def _parts(user: User, now: datetime) -> dict[str, Any]:
+    """The `sections` of the page, and the `blocks` that apps above fill: (mark, template)."""
+    filled = [block.section(user, now) for block in BLOCKS]
+    blocks = [(section.mark, block.template) for section, block in zip(filled, BLOCKS, strict=True)]
+    return {"sections": [*_sections(user, now), *filled], "blocks": blocks}
 
 
 def _sections(user: User, now: datetime) -> list[Section]:

@@ -90,7 +90,9 @@ def test_a_frozen_cycle_says_who_froze_it_and_why(desk: Desk, operator: Client) 
     assert "Frozen by mei: the source is being repaired" in row
 
 
-def test_the_menu_offers_what_the_state_and_the_role_allow(desk: Desk, operator: Client, viewer: Client) -> None:
+def test_the_menu_offers_what_the_state_and_the_role_allow(
+    desk: Desk, operator: Client, viewer: Client
+) -> None:
     workflow = daily(desk)
     waiting, running, ended = come(workflow)
     CycleInstance.objects.filter(pk=waiting.pk).update(due_at=None)
@@ -194,7 +196,9 @@ def test_a_filter_that_makes_no_sense_shows_its_mistake_and_no_rows(
 @pytest.mark.parametrize(
     "query", ["", "state=not_ready", "frozen=yes", "run_type=test", "team=warehouse", "window=ahead"]
 )
-def test_ranges_of_the_index_hold_exactly_what_the_filter_says(desk: Desk, operator: Client, query: str) -> None:
+def test_ranges_of_the_index_hold_exactly_what_the_filter_says(
+    desk: Desk, operator: Client, query: str
+) -> None:
     from django.http import QueryDict
 
     workflow = daily(desk)
@@ -210,7 +214,9 @@ def test_ranges_of_the_index_hold_exactly_what_the_filter_says(desk: Desk, opera
 
 
 def test_a_filter_is_saved_for_this_list_alone_and_may_be_its_default(desk: Desk, operator: Client) -> None:
-    operator.post("/saved-filters/", {"page": "cycles", "name": "failed", "query": "state=failed"}, headers=HTMX)
+    operator.post(
+        "/saved-filters/", {"page": "cycles", "name": "failed", "query": "state=failed"}, headers=HTMX
+    )
     assert "failed" in text_of(operator.get("/cycles/?window=7d"))
     assert "None yet" in text_of(operator.get("/batches/?tab=basic"))
     saved = operator.user.saved_filters.get()  # type: ignore[attr-defined]
@@ -218,7 +224,9 @@ def test_a_filter_is_saved_for_this_list_alone_and_may_be_its_default(desk: Desk
     assert operator.get("/cycles/").headers["Location"] == "/cycles/?state=failed"
 
 
-def test_workflows_are_suggested_by_a_piece_of_their_name(desk: Desk, operator: Client, outsider: Client) -> None:
+def test_workflows_are_suggested_by_a_piece_of_their_name(
+    desk: Desk, operator: Client, outsider: Client
+) -> None:
     make.workflow("flights_daily", group=desk.group)
     assert 'data-value="flights_daily"' in text_of(operator.get("/suggest/workflows/?workflow=ghts"))
     assert "flights" not in text_of(outsider.get("/suggest/workflows/?workflow=ghts"))
@@ -259,7 +267,9 @@ def answered(client: Client, verb: str, question: Any, reason: str = "the feed w
     return client.post(f"/cycles/{verb}/", {**hidden, "reason": reason}, headers=HTMX)
 
 
-def test_many_are_frozen_after_it_was_said_how_many_and_why_others_are_not(desk: Desk, operator: Client) -> None:
+def test_many_are_frozen_after_it_was_said_how_many_and_why_others_are_not(
+    desk: Desk, operator: Client
+) -> None:
     workflow = daily(desk)
     first, second, third = come(workflow)
     services.freeze(third, by="mei")
@@ -318,7 +328,9 @@ def test_many_are_rerun_marked_and_unfrozen(desk: Desk, operator: Client) -> Non
     assert not make.fresh(ahead).is_frozen
 
 
-def test_more_than_one_action_takes_are_refused_with_the_count(desk: Desk, operator: Client, monkeypatch: Any) -> None:
+def test_more_than_one_action_takes_are_refused_with_the_count(
+    desk: Desk, operator: Client, monkeypatch: Any
+) -> None:
     monkeypatch.setattr("scheduling.views.many.MOST_AT_ONCE", 2)
     daily(desk)
     page = operator.get("/cycles/freeze/?all=1&query=", headers=HTMX)

@@ -41,9 +41,7 @@ def freeze_all(
     limit: int | None = MOST_AT_ONCE,
 ) -> Result[CycleInstance]:
     """Freeze each of `instances` as `freeze` does; see `stop_all`."""
-    return _each(
-        instances, limit, _last_in_turn, lambda one: operations.freeze(one, by=by, reason=reason)
-    )
+    return _each(instances, limit, _last_in_turn, lambda one: operations.freeze(one, by=by, reason=reason))
 
 
 def unfreeze_all(
@@ -54,9 +52,7 @@ def unfreeze_all(
     limit: int | None = MOST_AT_ONCE,
 ) -> Result[CycleInstance]:
     """Unfreeze each of `instances` as `unfreeze` does, the oldest cycle first; see `stop_all`."""
-    return _each(
-        instances, limit, _oldest, lambda one: operations.unfreeze(one, by=by, reason=reason)
-    )
+    return _each(instances, limit, _oldest, lambda one: operations.unfreeze(one, by=by, reason=reason))
 
 
 def mark_success_all(
@@ -67,9 +63,7 @@ def mark_success_all(
     limit: int | None = MOST_AT_ONCE,
 ) -> Result[CycleInstance]:
     """Mark each of `instances` as `mark_success` does, the oldest cycle first; see `stop_all`."""
-    return _each(
-        instances, limit, _oldest, lambda one: operations.mark_success(one, by=by, reason=reason)
-    )
+    return _each(instances, limit, _oldest, lambda one: operations.mark_success(one, by=by, reason=reason))
 
 
 def rerun_all(

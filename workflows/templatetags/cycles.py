@@ -150,7 +150,9 @@ def _item(verb: str, pk: int, said: Words) -> str:
 def backfill_counters(row: Any) -> SafeString:
     """How far a BackfillRow is: its cycles by how they stand, as a bar and in words."""
     counted = dict(row.counts)
-    counts = {state: counted.pop(state, 0) for state in ("success", "failed", "terminated", "cancelled", "running")}
+    counts = {
+        state: counted.pop(state, 0) for state in ("success", "failed", "terminated", "cancelled", "running")
+    }
     return progress(
         {**counts, "waiting": sum(counted.values())}, counts["success"], row.total, words().of_backfill
     )

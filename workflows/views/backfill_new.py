@@ -197,7 +197,9 @@ def _planned(
     if not starting:
         return render(request, TEMPLATE, context)
     if request.POST.get("planned") != plan.digest:
-        drift = _("This is not what was shown before: the dates, the order or the cycles have changed. Look again.")
+        drift = _(
+            "This is not what was shown before: the dates, the order or the cycles have changed. Look again."
+        )
         return render(request, TEMPLATE, context | {"refusal": drift}, status=409)
     return _start(request, workflow, context, overrides)
 

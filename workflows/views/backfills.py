@@ -211,7 +211,9 @@ def _of_terminating(found: Backfill) -> list[str]:
     nodes = NodeRun.objects.running().filter(instance__backfill=found).count()
     effects = []
     if waiting:
-        text = ngettext("%d cycle that has not begun is cancelled.", "%d cycles that have not begun are cancelled.", waiting)
+        text = ngettext(
+            "%d cycle that has not begun is cancelled.", "%d cycles that have not begun are cancelled.", waiting
+        )
         effects.append(text % waiting)
     if running:
         cycles = ngettext("%d running cycle is stopped", "%d running cycles are stopped", running) % running

@@ -39,10 +39,9 @@ def _of_stop(instances: Sequence[CycleInstance]) -> list[str]:
     nodes = NodeRun.objects.running().filter(instance__in=running).count() if running else 0
     effects = []
     if running:
-        cycles = (
-            ngettext("%d running cycle is told to end", "%d running cycles are told to end", len(running))
-            % len(running)
-        )
+        cycles = ngettext(
+            "%d running cycle is told to end", "%d running cycles are told to end", len(running)
+        ) % len(running)
         effects.append(
             ngettext(
                 "%(cycles)s, with the %(nodes)d node that runs; what has not begun of them never does.",
@@ -111,7 +110,9 @@ def _of_rerun(instances: Sequence[CycleInstance]) -> list[str]:
     ]
     whole = sum(each.state == CycleState.SUCCESS for each in instances)
     if len(instances) > whole:
-        effects.append(_("Of those that failed or were stopped runs what did not succeed, and what follows it."))
+        effects.append(
+            _("Of those that failed or were stopped runs what did not succeed, and what follows it.")
+        )
     if whole:
         effects.append(
             ngettext(
@@ -243,7 +244,9 @@ VERBS = {
         perform=services.mark_success_all,
         title=_counted(
             lambda n: ngettext(
-                "Mark %(hit)d of %(count)d cycle as a success", "Mark %(hit)d of %(count)d cycles as a success", n
+                "Mark %(hit)d of %(count)d cycle as a success",
+                "Mark %(hit)d of %(count)d cycles as a success",
+                n,
             )
         ),
         button=lambda n: ngettext("Mark %d cycle", "Mark %d cycles", n) % n,

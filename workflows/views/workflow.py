@@ -121,9 +121,7 @@ def _days(workflow: Workflow, now: datetime) -> Section:
         if date in counts:
             counts[date][state if state in LAYERS[:2] else OTHER] += count
     stack = charts.stack([counts[date] for date in dates], LAYERS)
-    days = [
-        Day(date, counts[date], column) for date, column in zip(dates, stack.columns, strict=True)
-    ]
+    days = [Day(date, counts[date], column) for date, column in zip(dates, stack.columns, strict=True)]
     return Section(
         "days",
         [(day.date, day.counts) for day in days],
@@ -134,10 +132,10 @@ def _days(workflow: Workflow, now: datetime) -> Section:
 def _cycles(user: User, workflow: Workflow, now: datetime) -> Section:
     ranges = CycleRanges({"workflow": [workflow.pk]}, states=CycleState.values, until=now)
     found = CycleInstance.objects.visible_to(user).for_rows()
-    rows = CycleRow.of(
-        newest_first(found, size=CYCLES_SHOWN, within=ranges, time="cycle_time").rows, user
+    rows = CycleRow.of(newest_first(found, size=CYCLES_SHOWN, within=ranges, time="cycle_time").rows, user)
+    return Section(
+        "cycles-of-workflow", [(row.mark, row.digest) for row in rows], {"rows": rows, "plain": True}
     )
-    return Section("cycles-of-workflow", [(row.mark, row.digest) for row in rows], {"rows": rows, "plain": True})
 
 
 def _backfills(user: User, workflow: Workflow) -> Section:
@@ -207,9 +205,7 @@ def _content(request: HtmxRequest, workflow: Workflow) -> dict[str, Any]:
     if revision is None:
         return {"nodes": []}
     nodes = list(revision.nodes.select_related("task"))
-    edges = list(
-        WorkflowEdge.objects.filter(target__revision=revision).select_related("source").order_by("pk")
-    )
+    edges = list(WorkflowEdge.objects.filter(target__revision=revision).select_related("source").order_by("pk"))
     seen = set(
         Task.objects.visible_to(request.user)
         .filter(pk__in=[node.task_id for node in nodes])
@@ -228,7 +224,9 @@ def _content(request: HtmxRequest, workflow: Workflow) -> dict[str, Any]:
             (_("Parallelism"), words.of_parallelism(revision)),
             (_("Time-out"), words.of_timeout(revision)),
         ],
-        "revisions": list(workflow.revisions.select_related("created_by").order_by("-number")[:REVISIONS_SHOWN]),
+        "revisions": list(
+            workflow.revisions.select_related("created_by").order_by("-number")[:REVISIONS_SHOWN]
+        ),
     }
 
 

@@ -228,9 +228,7 @@ def _of_disabling(workflow: Workflow) -> list[str]:
         )
     if running:
         effects.append(
-            ngettext(
-                "%d running cycle goes on to its end.", "%d running cycles go on to their end.", running
-            )
+            ngettext("%d running cycle goes on to its end.", "%d running cycles go on to their end.", running)
             % running
         )
     dependants = Workflow.objects.depending_on([workflow.pk]).count()
