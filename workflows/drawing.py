@@ -28,17 +28,7 @@ _BESIDE = 36 + 12
 _TITLE, _SMALL = 13.0, 12.0  # sizes of text
 _NAMED = 12  # so many members of a group are named in its tip
 # What a group that holds several states is shown as: the first of these that is in it.
-_FOREMOST = (
-    "failed",
-    "timed_out",
-    "lost",
-    "terminating",
-    "terminated",
-    "running",
-    "ready",
-    "waiting",
-    "not_ready",
-)
+_FOREMOST = ("failed", "timed_out", "lost", "terminating", "terminated", "running", "ready", "waiting", "not_ready")
 
 
 @dataclass(frozen=True)
@@ -156,7 +146,9 @@ class Flow:
         return replace(
             self,
             boxes=[drawn for drawn in self.boxes if drawn.box.key in keys],
-            arrows=[drawn for drawn in self.arrows if drawn.arrow.source in keys or drawn.arrow.target in keys],
+            arrows=[
+                drawn for drawn in self.arrows if drawn.arrow.source in keys or drawn.arrow.target in keys
+            ],
         )
 
 
@@ -175,12 +167,7 @@ class Folds:
 
 
 def draw(
-    boxes: Iterable[Box],
-    arrows: Iterable[Arrow],
-    *,
-    mark: str = "flow",
-    target: str = "",
-    folds: Folds | None = None,
+    boxes: Iterable[Box], arrows: Iterable[Arrow], *, mark: str = "flow", target: str = "", folds: Folds | None = None
 ) -> Flow:
     """Draw `boxes` and `arrows`. `mark`: the id of the drawing; `target`: where the panels of boxes are shown.
 
@@ -216,9 +203,7 @@ def draw(
         arrows=[_drawn_arrow(arrow, layout) for arrow in merged],
         counts=counts,
         summary=_summary(len(known), len(wanted), counts),
-        shape=blake2s(
-            repr(sorted(layout.routes)).encode() + repr(layout.places).encode(), digest_size=6
-        ).hexdigest(),
+        shape=blake2s(repr(sorted(layout.routes)).encode() + repr(layout.places).encode(), digest_size=6).hexdigest(),
         target=target,
         folded=hidden,
         fold_href=folds.fold_href if folds.opened or folds.whole else "",
@@ -232,15 +217,17 @@ def draw(
 def _laid_out(shown: Mapping[str, Box], groups: Mapping[str, Group], arrows: Sequence[Arrow]) -> Layout:
     needed = max((text_width(box.title, _TITLE) for box in shown.values()), default=0.0)
     width = min(WIDEST, max(NARROWEST, int(needed) + _BESIDE))
-    nodes = tuple(sorted((key, width, GROUP_HEIGHT if key in groups else BOX_HEIGHT) for key in shown))
-    labels = tuple(sorted(((arrow.source, arrow.target), text_width(arrow.label, _SMALL)) for arrow in arrows))
+    nodes = tuple(
+        sorted((key, width, GROUP_HEIGHT if key in groups else BOX_HEIGHT) for key in shown)
+    )
+    labels = tuple(
+        sorted(((arrow.source, arrow.target), text_width(arrow.label, _SMALL)) for arrow in arrows)
+    )
     return _layout(nodes, labels)
 
 
 @lru_cache(maxsize=64)
-def _layout(
-    nodes: tuple[tuple[str, int, int], ...], labels: tuple[tuple[tuple[str, str], float], ...]
-) -> Layout:
+def _layout(nodes: tuple[tuple[str, int, int], ...], labels: tuple[tuple[tuple[str, str], float], ...]) -> Layout:
     return lay_out((Node(*node) for node in nodes), (pair for pair, _width in labels), dict(labels))
 
 
@@ -330,11 +317,7 @@ def _summary(boxes: int, arrows: int, counts: Iterable[Count]) -> str:
     states = ", ".join(f"{each.count} {each.word.lower()}" for each in counts)
     nodes = ngettext("%d node", "%d nodes", boxes) % boxes
     joined = ngettext("%d dependency", "%d dependencies", arrows) % arrows
-    return _("Flow of %(nodes)s and %(arrows)s: %(states)s") % {
-        "nodes": nodes,
-        "arrows": joined,
-        "states": states,
-    }
+    return _("Flow of %(nodes)s and %(arrows)s: %(states)s") % {"nodes": nodes, "arrows": joined, "states": states}
 
 
 def text_width(text: str, size: float) -> float:

@@ -63,7 +63,7 @@ class CycleForm(RecordForm):
 
 
 class CycleFilter(RecordFilter):
-    """Cycle instances by workflow, team, state, run type, freeze, by when they were ready, in a window of cycles.
+    """Cycle instances by workflow, team, state, run type, freeze and ready time, in a window of cycle times.
 
     The window says which cycle times are meant: those that have come, or with AHEAD those still to come.
     """
@@ -174,7 +174,7 @@ class CycleFilter(RecordFilter):
 
 
 class WorkflowFilter(django_filters.FilterSet):  # type: ignore[misc]
-    """The workflows by parts of their name, team, mode, whether they are on, and how their last cycle stands."""
+    """Workflows by parts of their name, team, mode, whether they are on, and how their last cycle stands."""
 
     name = ManyFilter(label=gettext_lazy("Name contains"), method="by_name")
     team = django_filters.MultipleChoiceFilter(

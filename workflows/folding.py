@@ -126,9 +126,7 @@ class _Folding:
             pass
 
     def _twins(self) -> list[list[str]]:
-        return self._alike(
-            lambda box: (self._state(box), frozenset(self.before[box]), frozenset(self.after[box]))
-        )
+        return self._alike(lambda box: (self._state(box), frozenset(self.before[box]), frozenset(self.after[box])))
 
     def _chains(self) -> list[list[str]]:
         chains: list[list[str]] = []

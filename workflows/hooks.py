@@ -16,7 +16,6 @@ from workflows.signals import cycle_instance_ended
 def connect() -> None:
     """Called once, when the apps are ready."""
     from scheduling.services import retention
-
     from workflows import deeds
 
     signals.batch_ended.connect(_batch_ended, dispatch_uid="workflows")

@@ -363,11 +363,7 @@ def _grid(nodes: Sequence[Node], width: int, top: int) -> tuple[dict[str, Place]
     across = max(1, min(len(ordered), int((wanted + GAP) // column)))
     places = {
         node.key: Place(
-            MARGIN + index % across * column,
-            top + index // across * row,
-            node.width,
-            node.height,
-            index % across,
+            MARGIN + index % across * column, top + index // across * row, node.width, node.height, index % across
         )
         for index, node in enumerate(ordered)
     }

@@ -147,7 +147,7 @@ def data_date(calendar: Calendar, cycle_time: datetime) -> date:
 def slots_of_data(
     calendar: Calendar, first: date, last: date, until: datetime
 ) -> tuple[datetime, datetime] | None:
-    """The first and the last cycle time, not later than `until`, whose data dates lie from `first` to `last`."""
+    """The first and the last cycle time up to `until` whose data dates lie from `first` to `last`."""
     zone = ZoneInfo(calendar.timezone)
     found: tuple[datetime, datetime] | None = None
     # Data is dated by its beginning, so that no cycle comes before the day of its data does.

@@ -38,7 +38,7 @@ class WorkflowQuerySet(models.QuerySet[Any]):
         return self.filter(meant).select_related("team").order_by("name", "pk")
 
     def with_last_state(self, now: datetime) -> Self:
-        """With `last_state`: how the effective run of the newest cycle that has come stands; None without one."""
+        """With `last_state`: how the newest cycle that has come stands, by its effective run; or None."""
         cycles: Any = self.model._meta.apps.get_model("workflows", "Cycle")._default_manager
         newest = cycles.filter(workflow=OuterRef("pk"), cycle_time__lte=now, effective__isnull=False)
         return self.annotate(last_state=Subquery(newest.order_by("-cycle_time").values("effective__state")[:1]))
@@ -105,7 +105,7 @@ class CycleInstanceQuerySet(models.QuerySet[Any]):
         return dict(self.order_by().values_list("state").annotate(Count("pk")))
 
     def failures_by_workflow(self, since: datetime) -> Self:
-        """For each workflow whose effective runs failed since: `workflow`, `count`, and `at`, the last; newest first."""
+        """`workflow`, `count` and `at`, the last, of effective runs that failed since; newest first."""
         failed = self.filter(state=CycleState.FAILED, ended_at__gte=since).exclude(run_type="test").effective()
         grouped = failed.order_by().values("workflow").annotate(count=Count("pk"), at=Max("ended_at"))
         return grouped.order_by("-at", "workflow")
@@ -192,7 +192,7 @@ def newest_cycles(
 def cycles_by_day(
     cycles: models.QuerySet[Any], workflow: Any, since: datetime, until: datetime, zone: Any
 ) -> dict[tuple[Any, str], int]:
-    """How many cycles of a workflow stand how, by (day of the cycle time in `zone`, state of the effective run)."""
+    """How many cycles of a workflow there are by (day in `zone`, state of the effective run)."""
     come = cycles.filter(workflow=workflow, cycle_time__gte=since, cycle_time__lte=until)
     days = come.filter(effective__isnull=False).annotate(day=TruncDate("cycle_time", tzinfo=zone))
     counted = days.order_by().values_list("day", "effective__state").annotate(Count("pk"))

@@ -100,12 +100,8 @@ def timeline(runs: Iterable[Run], *, now: datetime, zone: tzinfo, mark: str = "t
     begun = [run.queued_at or run.started_at for run in listed]
     first = min((moment for moment in begun if moment), default=None)
     if first is None:
-        return Timeline(
-            mark, [Row(run, None, None, None, None, False, False) for run in listed], [], "", None, None, None
-        )
-    last = max(
-        max(_end(run, now) for run, moment in zip(listed, begun, strict=True) if moment), first + _SHORTEST
-    )
+        return Timeline(mark, [Row(run, None, None, None, None, False, False) for run in listed], [], "", None, None, None)
+    last = max(max(_end(run, now) for run, moment in zip(listed, begun, strict=True) if moment), first + _SHORTEST)
     path = critical_path(listed, now=now)
     axis = _Axis(first, last)
     on_path = [run for run in listed if run.key in path]
@@ -116,9 +112,7 @@ def timeline(runs: Iterable[Run], *, now: datetime, zone: tzinfo, mark: str = "t
         now=axis.place(now) if first <= now <= last else "",
         begin=first,
         end=last,
-        critical=max(_end(run, now) for run in on_path) - min(_begin(run) for run in on_path)
-        if on_path
-        else None,
+        critical=max(_end(run, now) for run in on_path) - min(_begin(run) for run in on_path) if on_path else None,
     )
 
 
@@ -205,7 +199,9 @@ def _ticks(axis: _Axis, zone: tzinfo) -> list[Tick]:
         # Days are named by themselves when the axis counts them.
         if midnight and len(moments) > 1 and moments[1] - moments[0] >= timedelta(hours=23):
             clock, date = date, ""
-        ticks.append(Tick(axis.place(moment), percent(axis.share(moment)), clock, date if changed else ""))
+        ticks.append(
+            Tick(axis.place(moment), percent(axis.share(moment)), clock, date if changed else "")
+        )
     return ticks
 
 
@@ -223,9 +219,7 @@ def clock_moments(first: datetime, last: datetime, zone: tzinfo) -> list[datetim
         # Zones are whole quarters of an hour away from UTC; counting there passes no hour twice and skips none.
         shift = (first.astimezone(zone).utcoffset() or timedelta(0)).total_seconds()
         at = -(-(first.timestamp() + shift) // step) * step - shift
-        return [
-            datetime.fromtimestamp(at + step * n, UTC) for n in range(int((last.timestamp() - at) // step) + 1)
-        ]
+        return [datetime.fromtimestamp(at + step * n, UTC) for n in range(int((last.timestamp() - at) // step) + 1)]
     local = first.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     found = []
     while (moment := local.replace(tzinfo=zone).astimezone(UTC)) <= last:
@@ -234,3 +228,5 @@ def clock_moments(first: datetime, last: datetime, zone: tzinfo) -> list[datetim
             found.append(moment)
         local += timedelta(seconds=step)
     return found
+
+

@@ -50,7 +50,7 @@ class RecordForm(forms.Form):
         return cleaned
 
     def named(self, field: str, things: Any, unknown: str) -> dict[int, str]:
-        """The things that the words in `field` name, by id: a number may be an id or, as a name may be one, a name.
+        """The names by id of the things that the words in `field` name: by their names, or by their ids.
 
         ValidationError with `unknown`, which has a `%(words)s`, when a word names none of `things`.
         """
@@ -77,7 +77,7 @@ class Chip:
 
 
 class RecordFilter(django_filters.FilterSet):  # type: ignore[misc]
-    """A filter of records in a time window. What narrows it further, its rows and its ranges are its child's."""
+    """A filter of records in a time window; its child says what else narrows it, its rows and their ranges."""
 
     # What says so on a chip, where the label of the box says more than that.
     CHIP_LABELS: ClassVar[dict[str, Any]] = {}

@@ -169,9 +169,9 @@ def counters(row: Any) -> SafeString:
 
 
 def progress(counts: Mapping[str, int], done: int, total: int, phrases: Mapping[str, str]) -> SafeString:
-    """`done` of `total`, as a bar with a part for each of `counts` and in the `phrases` of those that are not none.
+    """`done` of `total` as a bar with a part for each of `counts`, and in `phrases` for those there are.
 
-    `success` and `waiting` are what the bar and its words are about, and have no phrase, or no part, of their own.
+    `success` needs no phrase, as it is what is done, and `waiting` has no part, as it is the ground of the bar.
     """
     spoken = [words().succeeded % {"done": done, "total": total}]
     bar, text, at = "", "", 0.0

@@ -179,7 +179,7 @@ def test_a_cycle_is_ready_when_its_time_came_and_all_its_upstream_succeeded() ->
 
 @at_noon
 def test_parallelism_holds_ready_cycles_back_the_oldest_first() -> None:
-    workflow = make.workflow(parallelism=1, **HOURLY)
+    make.workflow(parallelism=1, **HOURLY)
     clock.make_due(NOON + timedelta(hours=2))
     first, second = CycleInstance.objects.exclude(state="not_ready").order_by("cycle_time")
 
@@ -245,7 +245,7 @@ def test_a_rerun_of_only_what_failed_is_no_success_while_what_follows_was_left_o
 
 @at_noon
 def test_a_frozen_cycle_waits_until_it_is_unfrozen() -> None:
-    workflow = make.workflow(**HOURLY)
+    make.workflow(**HOURLY)
     first = CycleInstance.objects.order_by("cycle_time").first()
     assert first is not None
     services.freeze(first, by="ann", reason="wait for the fix", holder="rerun:1")

@@ -111,6 +111,20 @@ def test_the_page_shows_content_cycles_and_what_depends_on_it_also_of_other_team
     assert len(re.findall(r"Asia/Shanghai|CST", element(page, "next"))) >= 5
 
 
+def test_the_page_shows_how_its_cycles_went(desk: Desk, operator: Client) -> None:
+    workflow = daily(desk)
+    clock.make_due()
+    newest, older, _oldest = come(workflow)
+    make.end_node(newest, "a", "failed")
+    make.end_node(older, "a")
+    make.end_node(older, "b")
+    said = text_of(operator.get(f"/workflows/{workflow.pk}/"))
+    assert "How long the last 3 cycles took" in said
+    assert "50 %" in element(operator.get(f"/workflows/{workflow.pk}/"), f"workflow-{workflow.pk}")
+    assert re.search(rf'href="/cycles/{newest.pk}/" tabindex="-1"><title>Cycle .*: Failed, took', said)
+    assert "1 succeeded, 0 failed, 0 other" in said
+
+
 def test_the_page_takes_the_same_number_of_queries_whatever_happened(
     desk: Desk, operator: Client, django_assert_max_num_queries: Any
 ) -> None:

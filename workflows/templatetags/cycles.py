@@ -129,10 +129,10 @@ def cycle_menu(row: Any) -> SafeString:
     items = "".join(_item(verb, pk, said) for verb in VERBS if row.allows(verb))
     page = address("cycle-detail", pk)
     return SafeString(
-        f'<button type="button" class="glyph quiet" id="more-{pk}" popovertarget="menu-{pk}" aria-label="{more}" '
-        f'title="{more}">{icon("more")}</button>'
-        f'<div class="row-menu" id="menu-{pk}" popover>{items}<a href="{page}">{icon("find")}{escape(said.open)}</a>'
-        "</div>"
+        f'<button type="button" class="button glyph quiet" id="more-{pk}" popovertarget="menu-{pk}" '
+        f'aria-label="{more}" title="{more}">{icon("more")}</button>'
+        f'<div class="row-menu" id="menu-{pk}" popover>{items}'
+        f'<a id="page-{pk}" href="{page}">{icon("find")}{escape(said.open)}</a></div>'
     )
 
 
@@ -141,8 +141,8 @@ def _item(verb: str, pk: int, said: Words) -> str:
     where = address(name, pk)
     look = ' class="danger"' if verb == "stop" else ""
     return (
-        f'<a{look} id="{verb}-cycle-{pk}" href="{where}" data-action="{verb}" hx-get="{where}" hx-target="#dialog">'
-        f"{icon(drawing)}{escape(said.verbs[verb])}</a>"
+        f'<a{look} id="{verb}-cycle-{pk}" href="{where}" data-action="{verb}" hx-get="{where}" '
+        f'hx-target="#dialog">{icon(drawing)}{escape(said.verbs[verb])}</a>'
     )
 
 

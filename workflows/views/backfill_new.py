@@ -140,7 +140,7 @@ class Plan:
 
 @require_http_methods(["GET", "HEAD", "POST"])
 def backfill_new(request: HtmxRequest, pk: int) -> HttpResponse:
-    """Ask for a backfill of a workflow; a POST shows what would run, and one with `start` begins what was shown."""
+    """Ask for a backfill: a POST shows what would run, and one with `start` begins what was shown."""
     workflow: Workflow = authorised(Workflow.objects.for_page(), request.user, RUN, pk=pk)
     if workflow.revision is None or not workflow.revision.cron:
         refusal = _("Workflow %(name)s has no schedule, so it has no cycles.") % {"name": workflow.name}
@@ -167,7 +167,7 @@ def backfill_new(request: HtmxRequest, pk: int) -> HttpResponse:
     form.full_clean()
     if form.slots is None:
         return render(request, TEMPLATE, context, status=422)
-    return _planned(request, workflow, context, overrides, starting=starting)
+    return _planned(request, workflow, form.slots, context, overrides, starting=starting)
 
 
 def _proposed(workflow: Workflow) -> dict[str, Any]:
@@ -178,14 +178,14 @@ def _proposed(workflow: Workflow) -> dict[str, Any]:
 def _planned(
     request: HtmxRequest,
     workflow: Workflow,
+    slots: tuple[datetime, datetime],
     context: dict[str, Any],
     overrides: dict[str, Any],
     *,
     starting: bool,
 ) -> HttpResponse:
     form: BackfillForm = context["form"]
-    assert form.slots is not None
-    since, until = form.slots
+    since, until = slots
     given = form.cleaned_data
     try:
         plan = Plan(services.plan_backfill(workflow, since=since, until=until, order=given.get("order", "")))
@@ -201,21 +201,24 @@ def _planned(
             "This is not what was shown before: the dates, the order or the cycles have changed. Look again."
         )
         return render(request, TEMPLATE, context | {"refusal": drift}, status=409)
-    return _start(request, workflow, context, overrides)
+    return _start(request, workflow, slots, context, overrides)
 
 
 def _start(
-    request: HtmxRequest, workflow: Workflow, context: dict[str, Any], overrides: dict[str, Any]
+    request: HtmxRequest,
+    workflow: Workflow,
+    slots: tuple[datetime, datetime],
+    context: dict[str, Any],
+    overrides: dict[str, Any],
 ) -> HttpResponse:
     form: BackfillForm = context["form"]
-    assert form.slots is not None
     given = form.cleaned_data
     who: Any = request.user
     try:
         begun = services.backfill(
             workflow,
-            since=form.slots[0],
-            until=form.slots[1],
+            since=slots[0],
+            until=slots[1],
             order=given["order"],
             parallelism=given["parallelism"],
             waits_for_upstream=given["waits_for_upstream"],

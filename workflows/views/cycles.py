@@ -54,7 +54,7 @@ def cycle_list(request: HtmxRequest) -> HttpResponse:
 
 @require_safe
 def cycle_list_changes(request: HtmxRequest) -> HttpResponse:
-    """What differs on a list page since it last asked; a page that nothing can change on any more comes to rest."""
+    """What differs on a list page since it last asked; one on which nothing can change comes to rest."""
     context = _list(request)
     changes = difference(request, context["rows"])
     at_rest = context["at_rest"]
@@ -104,7 +104,7 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
 
 def _grows(filters: CycleFilter, page: Page[CycleInstance]) -> bool:
     """Whether an instance that is made, or whose time comes, may come in on this page."""
-    since, until = filters.bounds
+    _since, until = filters.bounds
     past = filters.form.cleaned_data["window"] == "range" and until is not None and until < timezone.now()
     return page.newer is None and not past and not filters.form.cleaned_data["cycle"]
 

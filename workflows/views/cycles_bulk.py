@@ -163,8 +163,8 @@ def _made(done: list[CycleInstance], user: Any, since: Any) -> str:
 
 def _too_many(count: str, most: int) -> str:
     return _(
-        "%(count)s cycle instances match, and one action takes at most %(most)d, so that its answer comes while "
-        "you wait and can be read. Narrow the filter, for example to one workflow, and do so in parts."
+        "%(count)s cycle instances match, and one action takes at most %(most)d, so that its answer comes "
+        "while you wait and can be read. Narrow the filter, for example to one workflow, and do so in parts."
     ) % {"count": count, "most": most}
 
 

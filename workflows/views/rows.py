@@ -99,9 +99,8 @@ class ShownCycle(charts.Run):
         }
         if self.took is None:
             return _("Cycle %(at)s: %(state)s") % named
-        return _("Cycle %(at)s: %(state)s, took %(took)s") % named | {
-            "took": duration(timedelta(seconds=self.took))
-        }
+        named["took"] = duration(timedelta(seconds=self.took))
+        return _("Cycle %(at)s: %(state)s, took %(took)s") % named
 
 
 def cycles_of(workflows: Sequence[Workflow], now: datetime, *, size: int) -> dict[int, list[ShownCycle]]:

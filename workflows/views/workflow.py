@@ -13,7 +13,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import pgettext_lazy
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
@@ -49,7 +49,8 @@ ENTRIES_SHOWN = 20
 # What a day's cycles stand as, from the bottom upward; what has not ended, or was stopped, is the third.
 OTHER = "waiting"
 LAYERS = (CycleState.SUCCESS.value, CycleState.FAILED.value, OTHER)
-_CORE = {True: ("core", gettext_lazy("Decides the result")), False: ("aside", gettext_lazy("Does not decide"))}
+# What decides a cycle's result, and what does not, in the shape in which a flow shows states.
+_CORE = {True: ("core", pgettext_lazy("node", "Core")), False: ("aside", pgettext_lazy("node", "Not core"))}
 
 
 @require_safe
