@@ -16,11 +16,13 @@ from workflows.signals import cycle_instance_ended
 def connect() -> None:
     """Called once, when the apps are ready."""
     from scheduling.services import retention
+    from workflows import deeds
 
     signals.batch_ended.connect(_batch_ended, dispatch_uid="workflows")
     cycle_instance_ended.connect(_cycle_instance_ended, dispatch_uid="backfills")
     known_reasons.register(vars(reasons))
     permissions.register()
+    deeds.register()
     retention.LETTING_GO.append(
         "UPDATE workflows_noderun SET batch_id = NULL WHERE batch_id = ANY(%(batches)s)"
     )

@@ -25,23 +25,29 @@ from workflows.services.operations import (
     stop,
     unfreeze,
 )
+from workflows.services.several import freeze_all, mark_success_all, rerun_all, stop_all, unfreeze_all
 
 __all__ = [
     "Candidate",
     "backfill",
     "choice_for_rerun",
     "freeze",
+    "freeze_all",
     "generate",
     "generate_due",
     "mark_success",
+    "mark_success_all",
     "pause_backfill",
     "plan_backfill",
     "rerun",
+    "rerun_all",
     "resume_backfill",
     "run_test",
     "save_workflow",
     "set_enabled",
     "stop",
+    "stop_all",
     "terminate_backfill",
     "unfreeze",
+    "unfreeze_all",
 ]
