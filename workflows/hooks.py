@@ -6,10 +6,12 @@ from typing import Any
 
 from scheduling import reasons as known_reasons
 from scheduling import signals
+from scheduling.definitions import sections
 from scheduling.engine import steps
 from scheduling.engine.steps import Source, Step
 from scheduling.models.tasks import Trigger
 from workflows import permissions, reasons
+from workflows.definitions import WORKFLOWS
 from workflows.signals import cycle_instance_ended
 
 
@@ -19,6 +21,7 @@ def connect() -> None:
     cycle_instance_ended.connect(_cycle_instance_ended, dispatch_uid="backfills")
     known_reasons.register(vars(reasons))
     permissions.register()
+    sections.register(WORKFLOWS)
     steps.SOURCES += (
         Source("generate cycles", _clock("generate_due"), lambda: None),
         Source("make cycles due", _clock("make_due"), _clock("next_due_at")),

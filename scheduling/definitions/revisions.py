@@ -25,6 +25,13 @@ def content_text(revision: TaskRevision) -> str:
 
 def compare(older: TaskRevision, newer: TaskRevision) -> list[Line]:
     """What turns `older` into `newer`, with three lines around each change; empty when they say the same."""
-    before, after = (content_text(each).splitlines() for each in (older, newer))
-    _from, _to, *lines = list(difflib.unified_diff(before, after, lineterm="")) or ("", "")
+    return difference(content_text(older), content_text(newer))
+
+
+def difference(before: str, after: str) -> list[Line]:
+    """What turns one text into another, with three lines around each change; empty when they are the same."""
+    _from, _to, *lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="")) or (
+        "",
+        "",
+    )
     return [Line(line[0], line[1:]) for line in lines]

@@ -130,7 +130,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
 
 def test_cycles_are_generated_to_the_end_of_tomorrow_and_not_twice() -> None:
-    workflow = make.workflow(**DAILY)
+    workflow = make.workflow(starts_at=NOON, **DAILY)
     workflow.generated_until = NOON
     workflow.save()
 
@@ -152,9 +152,8 @@ def test_cycles_are_generated_to_the_end_of_tomorrow_and_not_twice() -> None:
 def test_a_cycle_is_ready_when_its_time_came_and_all_its_upstream_succeeded() -> None:
     team = make.group()
     hourly = make.workflow("weather", group=team, starts_at=NOON - timedelta(days=3), parallelism=0, **HOURLY)
-    daily = make.workflow(
-        "flights", group=team, depends_on=[{"workflow": "weather", "cycles": "within_period"}], **DAILY
-    )
+    waits = [{"workflow": "weather", "cycles": "within_period"}]
+    daily = make.workflow("flights", group=team, starts_at=NOON, depends_on=waits, **DAILY)
     for each in (hourly, daily):
         each.generated_until = NOON
         each.save()
@@ -181,7 +180,7 @@ def test_a_cycle_is_ready_when_its_time_came_and_all_its_upstream_succeeded() ->
 
 
 def test_parallelism_holds_ready_cycles_back_the_oldest_first() -> None:
-    workflow = make.workflow(parallelism=1, **HOURLY)
+    workflow = make.workflow(parallelism=1, starts_at=NOON, **HOURLY)
     workflow.generated_until = NOON
     workflow.save()
     services.generate(workflow.pk, NOON)
@@ -249,7 +248,7 @@ def test_a_rerun_of_only_what_failed_is_no_success_while_what_follows_was_left_o
 
 
 def test_a_frozen_cycle_waits_until_it_is_unfrozen() -> None:
-    workflow = make.workflow(**HOURLY)
+    workflow = make.workflow(starts_at=NOON, **HOURLY)
     workflow.generated_until = NOON
     workflow.save()
     services.generate(workflow.pk, NOON)
@@ -267,7 +266,7 @@ def test_a_frozen_cycle_waits_until_it_is_unfrozen() -> None:
 def test_marking_a_failure_as_success_lets_the_downstream_go_on() -> None:
     group = make.group()
     upstream = make.workflow("up", group=group, starts_at=NOON, **DAILY)
-    downstream = make.workflow("down", group=group, depends_on=[{"workflow": "up"}], **DAILY)
+    downstream = make.workflow("down", group=group, starts_at=NOON, depends_on=[{"workflow": "up"}], **DAILY)
     for each in (upstream, downstream):
         each.generated_until = NOON
         each.save()
