@@ -317,7 +317,8 @@ def test_a_workflow_may_wait_for_one_of_another_team_in_a_later_file(write: Any)
 def test_names_that_look_like_numbers_are_names(write: Any) -> None:
     text = (
         _team("one").replace("name: a,", "name: 007,") + "- {name: 12, schedule: {cron: 0 * * * *}, nodes: ["
-        "{key: 1, task: 007}, {key: 2, task: 007, after: [1]}, {key: 3, task: 007, after: [{node: 1, on: always}]}]}\n"
+        "{key: 1, task: 007}, {key: 2, task: 007, after: [1]}, "
+        "{key: 3, task: 007, after: [{node: 1, on: always}]}]}\n"
         "- {name: 13, nodes: [{key: 1, task: 007}], depends_on: [{workflow: 12}]}\n"
     )
     apply(write(text))
