@@ -10,8 +10,10 @@ from scheduling.definitions import sections
 from scheduling.engine import steps
 from scheduling.engine.steps import Source, Step
 from scheduling.models.tasks import Trigger
+from scheduling.services import teams
 from workflows import permissions, reasons
 from workflows.definitions import WORKFLOWS
+from workflows.services.deleting import use_of
 from workflows.signals import cycle_instance_ended
 
 
@@ -22,6 +24,7 @@ def connect() -> None:
     known_reasons.register(vars(reasons))
     permissions.register()
     sections.register(WORKFLOWS)
+    teams.USES.append(use_of)
     steps.SOURCES += (
         Source("generate cycles", _clock("generate_due"), lambda: None),
         Source("make cycles due", _clock("make_due"), _clock("next_due_at")),

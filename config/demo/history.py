@@ -12,7 +12,9 @@ from config.demo.weather import NEW_YORK
 
 DAYS = 14
 MISSED_DAYS = 3
-BROKEN_DAYS_AGO, BROKEN_AT = 2, 14
+BROKEN_DAYS_AGO, BROKEN_AT = 2, 17
+# Days by which a workflow begins later, so that what its first cycles wait for is there.
+_LATER = {"weather_hourly": -1, "weekly_report": 7}
 
 
 def _midnight(now: datetime, days_ago: int) -> datetime:
@@ -20,9 +22,9 @@ def _midnight(now: datetime, days_ago: int) -> datetime:
     return datetime.combine(day, time.min, NEW_YORK)
 
 
-def begins(now: datetime) -> datetime:
-    """From when on the demo's cycles exist."""
-    return _midnight(now, DAYS)
+def begins(workflow: str, now: datetime) -> datetime:
+    """From when on the cycles of one of the demo's workflows exist."""
+    return _midnight(now, DAYS - _LATER.get(workflow, 0))
 
 
 def broken_hour(now: datetime) -> datetime:
@@ -43,7 +45,7 @@ def begin(now: datetime) -> None:
         try:
             services.backfill(
                 workflow,
-                since=begins(now),
+                since=workflow.starts_at,
                 until=missed,
                 order=Order.NEWEST_FIRST,
                 parallelism=2,
@@ -51,5 +53,5 @@ def begin(now: datetime) -> None:
                 reason="two weeks to look at",
             )
         except CycleRefused:
-            # The weekly report may have no cycle between the two.
+            # The weekly report may have no cycle between the two times.
             continue

@@ -67,7 +67,7 @@ def install(*, port: int | None = None) -> str:
         if not _is_empty():
             _follow_port(port)
             return ""
-        _apply_definitions(port, history.begins(now))
+        _apply_definitions(port, now)
         history.begin(now)
         password = os.environ.get("DEMO_PASSWORD") or secrets.token_urlsafe(9)
         _make_accounts(password)
@@ -89,15 +89,15 @@ def _is_empty() -> bool:
     return not Team.objects.exists() and not get_user_model().objects.exists()
 
 
-def _apply_definitions(port: int, begins: datetime) -> None:
+def _apply_definitions(port: int, now: datetime) -> None:
     # Not at the top: every worker imports this package for its jobs, and needs none of this.
     from scheduling import definitions
 
     wanted = definitions.read_files([str(DEFINITIONS)])
     wanted.tasks[TEAM, HEALTH_TASK].content["spec"] = _health_spec(port)
-    workflows = wanted.sections["workflows"]
     wanted.sections["workflows"] = {
-        name: replace(workflow, starts_at=begins) for name, workflow in workflows.items()
+        (team, name): replace(workflow, starts_at=history.begins(name, now))
+        for (team, name), workflow in wanted.sections["workflows"].items()
     }
     definitions.apply(wanted, by="demo")
 

@@ -33,3 +33,7 @@ CREATE TABLE IF NOT EXISTS delay_costs (
 CREATE TABLE IF NOT EXISTS weekly_report (
     week date PRIMARY KEY, days integer, flights integer, mean_wind numeric(7, 2), cost numeric(14, 2)
 );
+CREATE TABLE IF NOT EXISTS briefings (
+    day date PRIMARY KEY, days integer, cost numeric(14, 2), worst numeric(14, 2)
+);
+CREATE TABLE IF NOT EXISTS claims (day date PRIMARY KEY, flights integer, claimed numeric(14, 2));

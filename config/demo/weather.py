@@ -103,7 +103,7 @@ def check_stations(context: JobContext) -> dict[str, Any]:
             raise JobFailed(
                 f"{origin} reported a wind of {wind:.2f} mph at {hour.astimezone(NEW_YORK):%H:%M} on "
                 f"{context.data_date}; the strongest ever measured is {STRONGEST_WIND}. Its sensor is broken, "
-                "and whatever used the hour is wrong: run accept-correction, then rerun the hour and its downstream"
+                "and whatever used the hour is wrong: run accept-correction, then rerun it and its downstream"
             )
         filled = sum(row[3] for row in reports)
         connection.execute(
@@ -118,7 +118,7 @@ def check_stations(context: JobContext) -> dict[str, Any]:
 def delay_costs(context: JobContext) -> dict[str, Any]:
     """What the day's delays cost: each costs `per_flight`, but for those that the wind excuses."""
     per_flight = float(context.parameters.get("per_flight", 250))
-    budget = float(context.parameters.get("budget", 60_000))
+    budget = float(context.parameters.get("budget", 40_000))
     with warehouse() as connection:
         delayed, excused = connection.execute(
             "SELECT coalesce(sum(delayed), 0), coalesce(sum(delayed_by_wind), 0)"

@@ -57,7 +57,7 @@ class Section(Protocol):
     def lock(self, names: Collection[Name]) -> bool:
         """Lock these things until the end of the transaction; whether there were any."""
 
-    def save(self, wanted: Any, team: Team, *, new: bool, by: journal.By, reason: str) -> None:
+    def save(self, wanted: Any, team: Team, *, new: bool, by: journal.By, reason: str) -> Any:
         """Make a thing what is wanted. Raises DefinitionsMoved when it was to be new and exists."""
 
     def forms(self, team: Team) -> list[dict[str, Any]]:

@@ -11,15 +11,16 @@ import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from scheduling import definitions
+from scheduling import definitions, services
 from scheduling.definitions import DefinitionsMoved, InvalidDefinitions
-from scheduling.errors import InvalidDefinition
+from scheduling.errors import InvalidDefinition, StillInUse
 from scheduling.models import JournalEntry, Task, Team
 from tests import factories
 from workflows import services as workflow_services
 from workflows.definitions import compare
-from workflows.models import Workflow, WorkflowDependency, WorkflowRevision
+from workflows.models import CycleInstance, Workflow, WorkflowDependency, WorkflowRevision
 
 pytestmark = pytest.mark.django_db
 
@@ -390,6 +391,65 @@ def test_all_or_nothing_also_when_the_last_step_is_refused(write: Any) -> None:
     with pytest.raises(InvalidDefinition, match="has no task “gone”"):
         definitions.apply(wanted)
     assert not Team.objects.exists()
+
+
+# --- deleting --------------------------------------------------------------------------------------
+
+
+def test_a_task_of_a_workflow_is_not_deleted_and_the_workflow_is_named() -> None:
+    group = factories.group(team=factories.team("one"))
+    workflow = factories.workflow("w", group=group, nodes="a > b")
+    task = Task.objects.get(name="b")
+    with pytest.raises(StillInUse, match=r"The task b is a node of the workflow w. Take it out there first."):
+        services.delete(task)
+    workflow_services.save_workflow(
+        team=group.team, name="w", content={"nodes": [{"key": "a", "task": "a"}]}, mode=workflow.mode
+    )
+    with pytest.raises(
+        StillInUse, match=r"is in an earlier revision of the workflow w, which is kept. Disable"
+    ):
+        services.delete(task)
+
+
+def test_a_team_with_workflows_is_not_deleted() -> None:
+    team = factories.team("one")
+    workflow = factories.workflow("w", group=factories.group(team=team))
+    Task.objects.update(revision=None)
+    workflow_services.delete_workflow(workflow)
+    assert services.use_of(team) == "The team one still has groups, tasks. Delete them first."
+    other = factories.team("two")
+    Workflow.objects.create(team=other, name="x", starts_at=timezone.now())
+    with pytest.raises(StillInUse, match=r"The team two still has workflows. Delete them first."):
+        services.delete(other)
+
+
+def test_a_workflow_that_others_wait_for_or_that_has_run_is_not_deleted() -> None:
+    group = factories.group(team=factories.team("one"))
+    hourly = {"cron": "0 * * * *"}
+    upstream = factories.workflow("up", group=group, **hourly)
+    down = factories.workflow("down", group=group, depends_on=[{"workflow": "up"}], **hourly)
+    with pytest.raises(
+        StillInUse, match=r"The workflow down waits for the cycles of up. Let go of it there first"
+    ):
+        workflow_services.delete_workflow(upstream)
+    workflow_services.save_workflow(
+        team=group.team, name="down", content=hourly | {"nodes": [{"key": "a", "task": "a"}]}
+    )
+    with pytest.raises(StillInUse, match=r"An earlier revision of the workflow down waits"):
+        workflow_services.delete_workflow(upstream)
+    factories.cycle(down)
+    with pytest.raises(StillInUse, match=r"The workflow down has records of what ran"):
+        workflow_services.delete_workflow(down)
+
+
+def test_a_workflow_that_never_ran_is_deleted_with_the_cycles_that_were_to_come() -> None:
+    workflow = factories.workflow(cron="0 * * * *", depends_on=[])
+    assert workflow_services.generate(workflow.pk) > 20
+    workflow_services.delete_workflow(workflow, by="ann", reason="a mistake")
+    assert not Workflow.objects.exists()
+    assert not CycleInstance.objects.exists()
+    entry = JournalEntry.objects.latest("pk")
+    assert (entry.action, entry.object_name, entry.reason) == ("deleted", workflow.name, "a mistake")
 
 
 # --- export ----------------------------------------------------------------------------------------

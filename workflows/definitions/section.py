@@ -62,8 +62,28 @@ class WorkflowSection:
     def lock(self, names: Collection[End]) -> bool:
         return bool(Workflow.objects.locked(_named(names).values_list("pk", flat=True)))
 
-    def save(self, wanted: WorkflowDefinition, team: Team, *, new: bool, by: journal.By, reason: str) -> None:
-        save(wanted, team, new=new, by=by, reason=reason)
+    def save(
+        self, wanted: WorkflowDefinition, team: Team, *, new: bool, by: journal.By, reason: str
+    ) -> Workflow:
+        """Make a workflow what is wanted; raises DefinitionsMoved when it was to be `new` and exists."""
+        workflow = services.save_workflow(
+            team=team,
+            name=wanted.name,
+            content=wanted.content,
+            mode=wanted.mode,
+            starts_at=wanted.starts_at,
+            retention_days=wanted.retention_days,
+            by=by,
+            reason=reason,
+        )
+        if new and workflow.current.number != 1:
+            raise DefinitionsMoved(
+                f"somebody created the workflow {wanted.name} a moment ago; nothing was applied. "
+                "Run apply again."
+            )
+        if wanted.enabled is not None:
+            workflow = services.set_enabled(workflow, wanted.enabled, by=by, reason=reason)
+        return workflow
 
     def forms(self, team: Team) -> list[dict[str, Any]]:
         """The team's workflows by name; one without a revision was never given a content and is left out."""
@@ -214,7 +234,7 @@ def _named_as_written(document: Document, path: Path, given: Any) -> Any:
 NAMES = ("key", "task", "node", "workflow")
 
 
-# --- planning and saving -----------------------------------------------------------------------------
+# --- planning ----------------------------------------------------------------------------------------
 
 
 def _in_order(wanted: Mapping[End, WorkflowDefinition]) -> list[End]:
@@ -269,24 +289,3 @@ def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Chang
     if sorted(old) == sorted(new) and old != new:
         found = (*found, Change("nodes", old, new))
     return found
-
-
-def save(wanted: WorkflowDefinition, team: Team, *, new: bool, by: journal.By, reason: str) -> Workflow:
-    """Make a workflow what is wanted; raises DefinitionsMoved when it was to be `new` and exists."""
-    workflow = services.save_workflow(
-        team=team,
-        name=wanted.name,
-        content=wanted.content,
-        mode=wanted.mode,
-        starts_at=wanted.starts_at,
-        retention_days=wanted.retention_days,
-        by=by,
-        reason=reason,
-    )
-    if new and workflow.current.number != 1:
-        raise DefinitionsMoved(
-            f"somebody created the workflow {wanted.name} a moment ago; nothing was applied. Run apply again."
-        )
-    if wanted.enabled is not None:
-        workflow = services.set_enabled(workflow, wanted.enabled, by=by, reason=reason)
-    return workflow

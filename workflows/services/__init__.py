@@ -15,6 +15,7 @@ from workflows.services.backfills import (
     terminate_backfill,
 )
 from workflows.services.definitions import save_workflow, set_enabled
+from workflows.services.deleting import delete_workflow, use_of
 from workflows.services.generation import generate, generate_due
 from workflows.services.operations import (
     choice_for_rerun,
@@ -30,6 +31,7 @@ __all__ = [
     "Candidate",
     "backfill",
     "choice_for_rerun",
+    "delete_workflow",
     "freeze",
     "generate",
     "generate_due",
@@ -44,4 +46,5 @@ __all__ = [
     "stop",
     "terminate_backfill",
     "unfreeze",
+    "use_of",
 ]
