@@ -38,6 +38,7 @@ ACTIONS: dict[str, Any] = {
     "role_changed": pgettext_lazy("journal", "Role changed"),
     "left": pgettext_lazy("journal", "Left"),
     "password_set": pgettext_lazy("journal", "Set the password"),
+    "tried_again": pgettext_lazy("journal", "Tried again"),
     "node_online": pgettext_lazy("journal", "Came online"),
     "node_draining": pgettext_lazy("journal", "Began to drain"),
     "node_offline": pgettext_lazy("journal", "Went offline"),
@@ -49,6 +50,7 @@ OBJECTS: dict[str, Any] = {
     "task": _("Task"),
     "node": _("Node"),
     "deploymentgroup": _("Deployment group"),
+    "notification": _("Notification"),
     "team": _("Team"),
     "user": _("Account"),
 }

@@ -19,17 +19,21 @@ from workflows.signals import cycle_instance_ended
 
 def connect() -> None:
     """Called once, when the apps are ready."""
+    from scheduling.services import retention
+
     signals.batch_ended.connect(_batch_ended, dispatch_uid="workflows")
     cycle_instance_ended.connect(_cycle_instance_ended, dispatch_uid="backfills")
     known_reasons.register(vars(reasons))
     permissions.register()
     sections.register(WORKFLOWS)
     teams.USES.append(use_of)
-    steps.SOURCES += (
-        Source("generate cycles", _clock("generate_due"), lambda: None),
-        Source("make cycles due", _clock("make_due"), _clock("next_due_at")),
+    retention.LETTING_GO.append(
+        "UPDATE workflows_noderun SET batch_id = NULL WHERE batch_id = ANY(%(batches)s)"
     )
+    steps.SOURCES.append(Source("make cycles due", _clock("make_due"), _clock("next_due_at")))
     steps.STEPS += (
+        Step("generate cycles", _clock("generate_due"), 30.0),
+        Step("make ready what was overlooked", _clock("make_overlooked_ready"), 10.0),
         Step("end cycles that ran too long", _clock("time_out_cycles"), 1.0),
         Step("end nodes that ran too long", _clock("time_out_nodes"), 1.0),
         Step("carry on what was left half done", _clock("carry_on"), 5.0),

@@ -42,6 +42,7 @@ def begin(now: datetime) -> None:
     missed = _midnight(now, MISSED_DAYS)
     Workflow.objects.update(generated_until=missed)
     for workflow in Workflow.objects.order_by("pk"):
+        services.generate(workflow.pk, now)
         try:
             services.backfill(
                 workflow,

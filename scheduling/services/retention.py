@@ -84,6 +84,8 @@ _EXECUTIONS_GO = f"""
         SELECT execution.id {_OF_INSTANCES} WHERE {_THESE} LIMIT %(limit)s
     )
 """
+# How apps above let go of `batches`; they add their statements when they are ready.
+LETTING_GO: list[str] = []
 _BATCHES_GO = (
     "DELETE FROM scheduling_instance WHERE batch_id = ANY(%(batches)s)",
     "UPDATE scheduling_batch SET rerun_of_id = NULL WHERE rerun_of_id = ANY(%(batches)s)",
@@ -215,6 +217,8 @@ class Sweep:
             # What is done of it need not be looked at again.
             self._huge = first, end
             return
+        for statement in LETTING_GO:
+            cursor.execute(statement, place)
         gone = []
         for statement in _BATCHES_GO:
             cursor.execute(statement, place)

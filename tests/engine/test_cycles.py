@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import pytest
+import time_machine
 
 from scheduling.models import Batch, JournalEntry
 from tests import factories as make
@@ -127,14 +128,13 @@ def test_the_end_of_a_batch_that_is_told_twice_changes_nothing() -> None:
 DAILY = {"cron": "0 1 * * *", "timezone": "UTC"}
 HOURLY = {"cron": "0 * * * *", "timezone": "UTC"}
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+at_noon = time_machine.travel(NOON, tick=False)
 
 
+@at_noon
 def test_cycles_are_generated_to_the_end_of_tomorrow_and_not_twice() -> None:
-    workflow = make.workflow(starts_at=NOON, **DAILY)
-    workflow.generated_until = NOON
-    workflow.save()
-
-    assert services.generate(workflow.pk, NOON) == 1
+    workflow = make.workflow(**DAILY)
+    assert CycleInstance.objects.count() == 1
     assert services.generate(workflow.pk, NOON) == 0
     assert services.generate(workflow.pk, NOON + timedelta(days=1)) == 1
     assert [each.cycle_time.day for each in CycleInstance.objects.order_by("cycle_time")] == [21, 22]
@@ -149,15 +149,13 @@ def test_cycles_are_generated_to_the_end_of_tomorrow_and_not_twice() -> None:
     assert first.cycle.effective_id == first.pk
 
 
+@at_noon
 def test_a_cycle_is_ready_when_its_time_came_and_all_its_upstream_succeeded() -> None:
     team = make.group()
     hourly = make.workflow("weather", group=team, starts_at=NOON - timedelta(days=3), parallelism=0, **HOURLY)
-    waits = [{"workflow": "weather", "cycles": "within_period"}]
-    daily = make.workflow("flights", group=team, starts_at=NOON, depends_on=waits, **DAILY)
-    for each in (hourly, daily):
-        each.generated_until = NOON
-        each.save()
-        services.generate(each.pk, NOON)
+    daily = make.workflow(
+        "flights", group=team, depends_on=[{"workflow": "weather", "cycles": "within_period"}], **DAILY
+    )
     day = CycleInstance.objects.get(workflow=daily)
     assert day.cycle.upstreams.count() == 24
 
@@ -179,11 +177,9 @@ def test_a_cycle_is_ready_when_its_time_came_and_all_its_upstream_succeeded() ->
     assert missing.state == "success"
 
 
+@at_noon
 def test_parallelism_holds_ready_cycles_back_the_oldest_first() -> None:
-    workflow = make.workflow(parallelism=1, starts_at=NOON, **HOURLY)
-    workflow.generated_until = NOON
-    workflow.save()
-    services.generate(workflow.pk, NOON)
+    make.workflow(parallelism=1, **HOURLY)
     clock.make_due(NOON + timedelta(hours=2))
     first, second = CycleInstance.objects.exclude(state="not_ready").order_by("cycle_time")
 
@@ -247,11 +243,9 @@ def test_a_rerun_of_only_what_failed_is_no_success_while_what_follows_was_left_o
     assert (again.state, again.reason) == ("failed", "Did not succeed: b")
 
 
+@at_noon
 def test_a_frozen_cycle_waits_until_it_is_unfrozen() -> None:
-    workflow = make.workflow(starts_at=NOON, **HOURLY)
-    workflow.generated_until = NOON
-    workflow.save()
-    services.generate(workflow.pk, NOON)
+    make.workflow(**HOURLY)
     first = CycleInstance.objects.order_by("cycle_time").first()
     assert first is not None
     services.freeze(first, by="ann", reason="wait for the fix", holder="rerun:1")
@@ -263,14 +257,11 @@ def test_a_frozen_cycle_waits_until_it_is_unfrozen() -> None:
     assert services.unfreeze(first, holder="rerun:1").state == "running"
 
 
+@at_noon
 def test_marking_a_failure_as_success_lets_the_downstream_go_on() -> None:
     group = make.group()
     upstream = make.workflow("up", group=group, starts_at=NOON, **DAILY)
-    downstream = make.workflow("down", group=group, starts_at=NOON, depends_on=[{"workflow": "up"}], **DAILY)
-    for each in (upstream, downstream):
-        each.generated_until = NOON
-        each.save()
-        services.generate(each.pk, NOON)
+    downstream = make.workflow("down", group=group, depends_on=[{"workflow": "up"}], **DAILY)
     clock.make_due(NOON + timedelta(days=1))
     up, down = (CycleInstance.objects.get(workflow=each) for each in (upstream, downstream))
     make.end_node(up, "a", "failed")

@@ -22,7 +22,6 @@ from scheduling.jobs import JobFailed
 from tests import factories
 from tests.processes import database_url
 from tests.unit.support import Log, make_context
-from workflows import services as workflow_services
 from workflows.models import Backfill, Cycle, CycleDependency, CycleInstance
 
 NEW_YORK = ZoneInfo("America/New_York")
@@ -147,7 +146,6 @@ def test_the_first_start_lets_two_weeks_of_cycles_run(
     monkeypatch.setenv("DEMO_PASSWORD", "tell-no-1")
     with time_machine.travel(SUNDAY, tick=False):
         demo.install()
-        workflow_services.generate_due()
         assert demo.install() == "", "once"
     backfills = {each.workflow.name: each for each in Backfill.objects.select_related("workflow")}
     assert {each.state for each in backfills.values()} == {"running"}

@@ -15,8 +15,8 @@ from axe_playwright_python.sync_playwright import Axe
 from django.urls import URLPattern, URLResolver, get_resolver
 from playwright.sync_api import Page
 
-from scheduling import services
-from scheduling.models import Batch, JournalEntry, Node, Task
+from scheduling import notifications, services
+from scheduling.models import Batch, JournalEntry, Node, Notification, Task
 from tests import factories as make
 from tests.flows.pages import sign_in
 
@@ -48,6 +48,7 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "node-undrain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-b').pk}/undrain/",
     "journal": lambda ended, running: "/journal/?via=shell&window=30d",
     "journal-entry": lambda ended, running: f"/journal/{JournalEntry.objects.earliest('pk').pk}/",
+    "notification-list": lambda ended, running: "/notifications/?state=given_up&state=waiting",
     "preferences": lambda ended, running: "/preferences/",
     "password-change": lambda ended, running: "/accounts/password/",
     "password-changed": lambda ended, running: "/accounts/password/changed/",
@@ -75,6 +76,9 @@ NO_PAGES = {
     "login",
     "logout",
     "node-list-changes",
+    "notification-again",
+    "notification-list-changes",
+    "notifications-again",
     "overview-changes",
     "overview-timeline",
     "saved-filter-add",
@@ -172,6 +176,17 @@ def html_problems(text: str) -> list[str]:
     return problems + [f"HTML: a label is for {each}, which is not there" for each in labels - set(ids)]
 
 
+def notified(ended: Batch) -> None:
+    """One notification that waits after an attempt, and one that was given up."""
+    place = {"team_id": ended.team_id, "event": "failure", "path": f"/batches/{ended.pk}/"}
+    said = {"subject": "[warehouse] extract_flights failed", "text": "Batch 1 failed.\nexit code 3"}
+    notifications.post("batch:1:failure", channels=["ops", "chat"], **place, **said)
+    for channel, state in (("ops", "waiting"), ("chat", "given_up")):
+        Notification.objects.filter(channel=channel).update(
+            state=state, attempts=2, last_error="The channel did not take it: error=503"
+        )
+
+
 def records() -> tuple[Batch, Batch]:
     """A batch that ended with a failure and has a history, and one that runs."""
     team = make.team("warehouse")
@@ -194,5 +209,6 @@ def records() -> tuple[Batch, Batch]:
     running = make.batch(make.task("load", group=group, shards=["a", "b"]))
     make.start_batch(running)
     make.node("node-b", group=make.group("ml", team=team), state="draining", drained=True)
+    notified(ended)
     assert node.pk
     return ended, running

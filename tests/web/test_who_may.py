@@ -27,8 +27,8 @@ from django.db import transaction
 from django.test import RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from scheduling import services
-from scheduling.models import JournalEntry, Membership, Team
+from scheduling import notifications, services
+from scheduling.models import JournalEntry, Membership, Notification, Team
 from tests import factories as make
 from tests.web.conftest import signed_in
 
@@ -129,6 +129,10 @@ ROWS: dict[str, Row] = {
     "journal": page(),
     "journal-changes": SOME,
     "journal-entry": page("journalentry"),
+    "notification-list": page(),
+    "notification-list-changes": SOME,
+    "notification-again": action("notification", "rerun_task", ok=None),
+    "notifications-again": Row(needs="rerun_task", get=None, post=302),
     # Tasks and nodes.
     "task-list": page(),
     "task-list-changes": SOME,
@@ -269,12 +273,27 @@ def things_of(team: Team) -> dict[str, Any]:
         "running_instance": first,
         "ended_instance": ended.instances.first(),
         "execution": first.executions.get(),
+        "notification": given_up(team),
         "journalentry": JournalEntry.objects.filter(task=task).first(),
         "membership": Membership.objects.get(user=owners[0]),
         "user": owners[0],
         "grant": make.grant(task, "rerun_task", to=Team.objects.get(name="guests")),
         "shortcut": f"/admin/r/{ContentType.objects.get_for_model(task).pk}/{task.pk}/",
     }
+
+
+def given_up(team: Team) -> Notification:
+    """A notification that was given up."""
+    notifications.post(
+        make.unique("event"),
+        event="failure",
+        channels=["ops"],
+        team_id=team.pk,
+        subject="failed",
+        text="failed",
+    )
+    Notification.objects.filter(team=team).update(state="given_up")
+    return Notification.objects.get(team=team)
 
 
 @dataclass

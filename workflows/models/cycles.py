@@ -165,6 +165,12 @@ class CycleInstance(models.Model):
                 name="cycle_due",
                 condition=models.Q(state=CycleState.NOT_READY, due=False, due_at__isnull=False),
             ),
+            # What waits for its upstream, and what waits for room.
+            models.Index(
+                fields=["workflow"],
+                name="cycle_waiting",
+                condition=models.Q(state=CycleState.NOT_READY, due=True),
+            ),
             models.Index(
                 fields=["workflow", "cycle_time"],
                 name="cycle_ready",

@@ -8,13 +8,14 @@ from __future__ import annotations
 from datetime import datetime
 
 from django.db import transaction
+from django.db.models import Q
 from django.utils import timezone
 
 from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
 from scheduling.reasons import said
 from workflows import reasons, transitions
-from workflows.models import Backfill, CycleInstance, NodeRun, Workflow
+from workflows.models import Backfill, CycleInstance, NodeRun, RunType, Workflow
 from workflows.services import backfills
 from workflows.services.generation import generate_due
 from workflows.states import CycleState, NodeRunState
@@ -63,6 +64,26 @@ def time_out_nodes(now: datetime | None = None) -> int:
     return sum(time_out_node(run) for run in late[:ROUND])
 
 
+def make_overlooked_ready() -> int:
+    """Make ready what an upstream's end overlooked, since it was made in the same moment; how many.
+
+    An instance that is being made while its last upstream ends may see the one before, and be unseen by the
+    other. Only what is due and waits for its upstream is looked at.
+    """
+    waiting = CycleInstance.objects.filter(state=CycleState.NOT_READY, due=True, frozen_at__isnull=True)
+    overlooked = waiting.filter(Q(workflow__enabled=True) | ~Q(run_type=RunType.ONLINE)).with_upstream_met()
+    found = list(overlooked.values_list("pk", "workflow_id")[:ROUND])
+    if found:
+        with transaction.atomic():
+            workflows = Workflow.objects.locked({workflow for _instance, workflow in found})
+            transitions.make_ready(
+                CycleInstance.objects.filter(pk__in=[instance for instance, _workflow in found])
+            )
+            for workflow in workflows.values():
+                transitions.begin_ready(workflow)
+    return len(found)
+
+
 def carry_on() -> int:
     """Finish what a process that was killed left half done: stops that were asked, room that is free."""
     stopping = CycleInstance.objects.filter(state=CycleState.RUNNING).exclude(stopping="")
@@ -92,4 +113,12 @@ def time_out_node(run: NodeRun) -> bool:
     return True
 
 
-__all__ = ["carry_on", "generate_due", "make_due", "next_due_at", "time_out_cycles", "time_out_nodes"]
+__all__ = [
+    "carry_on",
+    "generate_due",
+    "make_due",
+    "make_overlooked_ready",
+    "next_due_at",
+    "time_out_cycles",
+    "time_out_nodes",
+]

@@ -28,7 +28,7 @@ from workflows.models import (
     WorkflowNode,
     WorkflowRevision,
 )
-from workflows.services.generation import regenerate
+from workflows.services.generation import generate, regenerate
 from workflows.states import CycleState
 
 
@@ -73,6 +73,7 @@ def save_workflow(
     details = {"revision": workflow.revision.number, "digest": digest}
     journal.record("created" if created else "edited", workflow, by, reason=reason, details=details)
     regenerate(locked.values(), by=by)
+    generate(workflow.pk, now)
     notify(SCHEDULE_CHANNEL)
     return workflow
 
@@ -147,6 +148,7 @@ def set_enabled(workflow: Workflow, enabled: bool, *, by: journal.By = None, rea
     journal.record("enabled" if enabled else "disabled", workflow, by, reason=reason)
     if enabled and since is not None:
         _catch_up(workflow, since, now, by)
+        generate(workflow.pk, now)
     notify(SCHEDULE_CHANNEL)
     return workflow
 
