@@ -65,7 +65,7 @@ class WorkflowForm(forms.ModelForm):  # type: ignore[type-arg]
         strip=False,
         help_text=gettext_lazy(
             "YAML, as under the workflow's name in a definition file: schedule, mode, starts, enabled, "
-            "parallelism, misfire, timeout, retention, nodes, depends_on."
+            "parallelism, misfire, timeout, retention, notify, nodes, depends_on."
         ),
         widget=forms.Textarea(
             attrs={"class": "vLargeTextField code", "rows": 32, "cols": 80, "spellcheck": "false"}

@@ -51,6 +51,7 @@ workflows:
     misfire: skip
     timeout: 2h
     retention: 30d
+    notify: [{channel: ops, on: [late, failure], late_after: 90m}]
     nodes: [{key: load, task: extract}]
 """
 
@@ -113,6 +114,8 @@ AT_THE_WORKFLOW = [
     ("parallelism: -1", "parallelism: -1 is not a whole number from 0 to 1000."),
     ("timeout: 0s", "timeout: “0s” is too short; the least is 1s."),
     ("misfire: run", "misfire: “run” is not one of skip, run_once, run_all."),
+    ("notify: ops", "notify: It is not a list; write - {channel: ops, on: [failure]}."),
+    ("notify: [{channel: ops, on: [ended]}]", "notify[0].on: “ended” is not one of success, failure, late."),
     ("retention: 30", "retention: 30 is not whole days; write e.g. 30d."),
     ("depends_on: weather", "depends_on: It is not a list, e.g. [{workflow: weather_hourly, cycles: same}]."),
     ("depends_on: [weather]", "depends_on[0]: “weather” is not a map such as {workflow: weather_hourly"),
@@ -215,7 +218,7 @@ def test_every_mistake_is_told_at_once_and_nothing_is_applied(write: Any) -> Non
     assert [line.split(": ")[:2] for line in err.getvalue().splitlines()] == [
         ["flights.yaml:9", "workflows[0].schedule.cron"],
         ["flights.yaml:14", "workflows[0].nodes[1].task"],
-        ["flights.yaml:28", "workflows[1].moed"],
+        ["flights.yaml:29", "workflows[1].moed"],
     ]
     assert not Team.objects.exists()
 
@@ -303,6 +306,7 @@ def test_workflows_are_made_with_the_tasks_and_upstreams_that_the_same_files_def
     weather = Workflow.objects.get(name="weather_hourly")
     assert (weather.current.parallelism, weather.current.misfire, weather.current.timeout) == (0, "skip", 7200)
     assert weather.retention_days == 30
+    assert weather.notify == [{"channel": "ops", "on": ["failure", "late"], "late_after": 5400}]
     entries = JournalEntry.objects.filter(object_type="workflow").values_list("object_name", "action", "reason")
     assert list(entries.order_by("pk")) == [
         (name, "created", "apply flights.yaml") for name in ("weather_hourly", "flights_daily")
@@ -509,6 +513,12 @@ def test_what_is_exported_is_the_same_bytes_again_and_changes_nothing(write: Any
     misfire: skip
     timeout: 2h
     retention: 30d
+    notify:
+      - channel: ops
+        'on':
+          - failure
+          - late
+        late_after: 1h30m
     nodes:
       - key: load
         task: extract

@@ -19,6 +19,8 @@ from scheduling import notifications, services
 from scheduling.models import Batch, JournalEntry, Node, Notification, Task
 from tests import factories as make
 from tests.flows.pages import sign_in
+from workflows import services as workflow_services
+from workflows.models import CycleInstance
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -53,6 +55,12 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "password-change": lambda ended, running: "/accounts/password/",
     "password-changed": lambda ended, running: "/accounts/password/changed/",
     "find": lambda ended, running: "/find/?q=extract_fl",
+    "cycle-detail": lambda ended, running: f"/cycles/{_cycle('failed')}/?node=a",
+    "cycle-rerun": lambda ended, running: f"/cycles/{_cycle('failed')}/rerun/",
+    "cycle-mark-success": lambda ended, running: f"/cycles/{_cycle('failed')}/mark-success/",
+    "cycle-stop": lambda ended, running: f"/cycles/{_cycle('running')}/stop/",
+    "cycle-freeze": lambda ended, running: f"/cycles/{_cycle('not_ready')}/freeze/",
+    "cycle-unfreeze": lambda ended, running: f"/cycles/{_frozen()}/unfreeze/",
 }
 # The administration's, whose frame is Django's: there only what is serious counts.
 ADMINISTRATION = [
@@ -68,6 +76,8 @@ NO_PAGES = {
     "batch-changes",
     "batch-list-changes",
     "batch-list-count",
+    "cycle-changes",
+    "cycle-node",
     "healthz",
     "instance-changes",
     "instance-log",
@@ -95,6 +105,14 @@ NO_PAGES = {
 
 def _first(batch: Batch) -> int:
     return batch.instances.earliest("pk").pk
+
+
+def _cycle(state: str) -> int:
+    return CycleInstance.objects.filter(state=state, frozen_at=None).earliest("pk").pk
+
+
+def _frozen() -> int:
+    return CycleInstance.objects.get(frozen_at__isnull=False).pk
 
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
@@ -211,4 +229,21 @@ def records() -> tuple[Batch, Batch]:
     make.node("node-b", group=make.group("ml", team=team), state="draining", drained=True)
     notified(ended)
     assert node.pk
+    cycles(group)
     return ended, running
+
+
+def cycles(group: Any) -> None:
+    """Cycle instances: one that failed, one that runs, and of those to come one that is frozen."""
+    workflow = make.workflow(
+        "flights_daily", group=group, nodes="a > b, a > c!", cron="0 * * * *", timezone="UTC"
+    )
+    make.end_node(make.cycle(workflow), "a", "failed")
+    for _node in (
+        CycleInstance.objects.get().node_runs.filter(state="running").values_list("node__key", flat=True)
+    ):
+        make.end_node(CycleInstance.objects.get(), _node, "failed")
+    make.cycle(workflow)
+    workflow_services.generate(workflow.pk)
+    to_come = CycleInstance.objects.filter(state="not_ready").latest("pk")
+    workflow_services.freeze(to_come, by="mei", reason="until the feed is mended")

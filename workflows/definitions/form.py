@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import date, datetime, time
 from typing import Any
 from zoneinfo import ZoneInfo
 
 from django.utils.translation import gettext as _
 
-from scheduling import rules
+from scheduling import notifications, rules
 from scheduling.definitions.reading import Path
 from scheduling.definitions.writing import sorted_keys
 from scheduling.parameters import format_duration
@@ -24,7 +24,7 @@ from workflows.models.definitions import Condition, Join, Offset
 
 KEYS = (
     *("name", "schedule", "mode", "starts", "enabled", "parallelism", "misfire", "timeout", "retention"),
-    *("nodes", "depends_on"),
+    *("notify", "nodes", "depends_on"),
 )
 SCHEDULE_KEYS = ("cron", "timezone")
 # Fields of a revision's content that stand in the map under their own names.
@@ -43,6 +43,7 @@ class WorkflowDefinition:
     starts_at: datetime | None = None
     enabled: bool | None = None
     retention_days: int | None = None
+    notify: list[dict[str, Any]] = field(default_factory=list)
 
 
 # --- from the file -----------------------------------------------------------------------------------
@@ -65,9 +66,9 @@ def _given_node(node: Any) -> Any:
     return {"parameters" if name == "params" else name: value for name, value in node.items()}
 
 
-def content_place(field: str) -> Path:
-    """Where in a workflow's map the field of an InvalidDefinition stands."""
-    pieces = re.finditer(r"\[(\d+)\]|([^.\[\]]+)", field)
+def content_place(at: str) -> Path:
+    """Where in a workflow's map the field `at` of an InvalidDefinition stands."""
+    pieces = re.finditer(r"\[(\d+)\]|([^.\[\]]+)", at)
     place: list[str | int] = [int(piece[1]) if piece[1] else piece[2] for piece in pieces]
     if place[0] in SCHEDULE_KEYS:
         return ("schedule", *place)
@@ -146,6 +147,7 @@ def workflow_form(
     starts_at: datetime | None = None,
     enabled: bool | None = None,
     retention_days: int | None = None,
+    notify: notifications.Rules = (),
 ) -> dict[str, Any]:
     """A workflow as its map in the file: canonical order, defaults left out, durations in their short form."""
     schedule = {key: content[key] for key in SCHEDULE_KEYS if content[key] != getattr(_BLANK, key)}
@@ -158,6 +160,7 @@ def workflow_form(
         if content[key] != getattr(_BLANK, key):
             form[key] = format_duration(content[key]) if key == "timeout" else content[key]
     form |= {"retention": f"{retention_days}d"} if retention_days is not None else {}
+    form |= {"notify": notifications.written_rules(notify)} if notify else {}
     form["nodes"] = [_node_form(node) for node in content["nodes"]]
     if content["depends_on"]:
         form["depends_on"] = [
@@ -176,6 +179,7 @@ def form_of(workflow: Workflow, content: Mapping[str, Any] | None = None) -> dic
         starts_at=workflow.starts_at,
         enabled=workflow.enabled,
         retention_days=workflow.retention_days,
+        notify=workflow.notify,
     )
 
 

@@ -73,6 +73,7 @@ class WorkflowSection:
             mode=wanted.mode,
             starts_at=wanted.starts_at,
             retention_days=wanted.retention_days,
+            notify=wanted.notify,
             by=by,
             reason=reason,
         )
@@ -167,6 +168,7 @@ def check_item(item: Item, checking: Checking, known: Known) -> WorkflowDefiniti
         starts_at=_starts(item, checking),
         enabled=checking.switch(document, path, data),
         retention_days=checking.retention(document, path, data),
+        notify=checking.notify(document, path, data),
     )
     return definition if item.team and len(checking.mistakes) == before else None
 
@@ -260,14 +262,15 @@ def workflow_step(wanted: WorkflowDefinition, existing: Workflow | None) -> Step
         starts_at=wanted.starts_at,
         enabled=wanted.enabled,
         retention_days=wanted.retention_days,
+        notify=wanted.notify,
     )
     if existing is None or existing.revision is None:
         return Step("new", "workflow", wanted.team, wanted.name, changes({}, by_node(after)))
     content = content_of(existing.revision)
     starts_at = wanted.starts_at or existing.starts_at
     enabled = existing.enabled if wanted.enabled is None else wanted.enabled
-    then = (existing.mode, existing.starts_at, existing.enabled, existing.retention_days)
-    now = (wanted.mode, starts_at, enabled, wanted.retention_days)
+    then = (existing.mode, existing.starts_at, existing.enabled, existing.retention_days, existing.notify)
+    now = (wanted.mode, starts_at, enabled, wanted.retention_days, wanted.notify)
     if then == now and existing.revision.digest == content_digest(wanted.content):
         return Step("unchanged", "workflow", wanted.team, wanted.name)
     before = form_of(existing, content)

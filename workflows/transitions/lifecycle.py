@@ -16,7 +16,7 @@ from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
 from scheduling.models import Batch
 from scheduling.reasons import said
-from workflows import reasons
+from workflows import notifications, reasons
 from workflows.graph import Ended
 from workflows.graphs import graph_of, keys_of, revision_of
 from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, RunType, Stopping, Workflow
@@ -138,6 +138,7 @@ def tell_ended(instance: CycleInstance) -> None:
     effective = Cycle.objects.filter(pk=instance.cycle_id, effective=instance)
     is_effective = effective.update(succeeded=succeeded) > 0
     release(instance.cycle_id, instance.workflow_id, succeeded=succeeded and is_effective)
+    notifications.tell_ended(instance)
     cycle_instance_ended.send(
         sender=CycleInstance, instance_id=instance.pk, cycle_id=instance.cycle_id, state=instance.state
     )
