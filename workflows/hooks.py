@@ -6,10 +6,14 @@ from typing import Any
 
 from scheduling import reasons as known_reasons
 from scheduling import signals
+from scheduling.definitions import sections
 from scheduling.engine import steps
 from scheduling.engine.steps import Source, Step
 from scheduling.models.tasks import Trigger
+from scheduling.services import teams
 from workflows import permissions, reasons
+from workflows.definitions import WORKFLOWS
+from workflows.services.deleting import use_of
 from workflows.signals import cycle_instance_ended
 
 
@@ -23,6 +27,8 @@ def connect() -> None:
     known_reasons.register(vars(reasons))
     permissions.register()
     deeds.register()
+    sections.register(WORKFLOWS)
+    teams.USES.append(use_of)
     retention.LETTING_GO.append(
         "UPDATE workflows_noderun SET batch_id = NULL WHERE batch_id = ANY(%(batches)s)"
     )

@@ -15,6 +15,7 @@ from workflows.services.backfills import (
     terminate_backfill,
 )
 from workflows.services.definitions import save_workflow, set_enabled
+from workflows.services.deleting import delete_workflow, use_of
 from workflows.services.generation import generate, generate_due
 from workflows.services.operations import (
     choice_for_rerun,
@@ -31,6 +32,7 @@ __all__ = [
     "Candidate",
     "backfill",
     "choice_for_rerun",
+    "delete_workflow",
     "freeze",
     "freeze_all",
     "generate",
@@ -50,4 +52,5 @@ __all__ = [
     "terminate_backfill",
     "unfreeze",
     "unfreeze_all",
+    "use_of",
 ]

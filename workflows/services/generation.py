@@ -73,7 +73,7 @@ def generate(workflow_id: int, now: datetime | None = None) -> int:
     if not workflow.is_scheduled:
         return 0
     revision = workflow.current
-    after = workflow.generated_until or now
+    after = max(workflow.generated_until or now, workflow.starts_at - timedelta(microseconds=1))
     until = horizon(revision, now)
     slots = []
     for slot in periods.slots(revision, after, until):
@@ -241,6 +241,6 @@ def regenerate(workflows: Iterable[Workflow], *, by: journal.By) -> None:
 
 
 def _still_there(workflow: Workflow, instance: CycleInstance) -> bool:
-    if workflow.mode != Mode.ONLINE or workflow.revision is None:
+    if workflow.mode != Mode.ONLINE or workflow.revision is None or instance.cycle_time < workflow.starts_at:
         return False
     return bool(workflow.revision.cron) and periods.is_slot(workflow.revision, instance.cycle_time)
