@@ -68,11 +68,13 @@ def stop(instance_id: int, *, by: journal.By, reason: str) -> CycleInstance:
 
 def _lock_unbegun(instance_id: int) -> CycleInstance | None:
     """An instance that has not begun, locked after its workflow, so that nobody can begin it; else None."""
-    of_id = CycleInstance.objects.filter(pk=instance_id)
-    if not of_id.filter(state__in=_UNBEGUN).exists():
+    unbegun = CycleInstance.objects.filter(pk=instance_id, state__in=_UNBEGUN)
+    found = unbegun.first()
+    if found is None:
         return None
-    Workflow.objects.locked(of_id.values_list("workflow_id", flat=True))
-    return lifecycle.lock(instance_id) if of_id.filter(state__in=_UNBEGUN).exists() else None
+    waiting = lifecycle.dependants(found.cycle_id) if lifecycle.may_release(found) else {}
+    Workflow.objects.locked({found.workflow_id, *waiting.values()})
+    return lifecycle.lock(instance_id) if unbegun.exists() else None
 
 
 @transaction.atomic
@@ -104,6 +106,7 @@ def cancel(instance_id: int, *, by: journal.By, reason: str) -> bool:
 
 def _end_unbegun(instance: CycleInstance, state: CycleState, reason: str) -> None:
     _thaw(instance)
+    nodes.cancel_waiting(instance, reason)
     instance.state, instance.ended_at, instance.reason = state, timezone.now(), reason
     instance.save()
     if state == CycleState.CANCELLED:

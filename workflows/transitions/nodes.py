@@ -132,10 +132,15 @@ def _pending(node: NodeEnd) -> dict[str, int]:
 def begin_stopping(instance: CycleInstance, why: Stopping, reason: str) -> None:
     """Let nothing more of a running instance begin; what runs is stopped by `services.stop_batches`."""
     instance.stopping, instance.reason = why, reason
+    cancel_waiting(instance, reason)
+    instance.save(update_fields=["stopping", "reason", "passed_over"])
+
+
+def cancel_waiting(instance: CycleInstance, reason: str) -> None:
+    """End the nodes that have not begun, and never will; the caller saves the counter."""
     waiting = NodeRun.objects.filter(instance=instance, state=NodeRunState.WAITING)
     cancelled = waiting.update(state=NodeRunState.CANCELLED, ended_at=timezone.now(), reason=reason)
     instance.passed_over += cancelled
-    instance.save(update_fields=["stopping", "reason", "passed_over"])
 
 
 def _count(instance: CycleInstance, state: str) -> None:
@@ -172,7 +177,6 @@ def _proceed(
         if not ended:
             begun, start = _within_limit(instance, graph, start), []
             ended, pending = _begin(instance, begun)
-    instance.save(update_fields=["succeeded", "failed", "passed_over"])
 
 
 def _graph(instance: CycleInstance) -> Graph:
@@ -260,6 +264,8 @@ def _pass_over(
         run.state, run.batch, run.ended_at = NodeRunState.CONDITION_NOT_MET, batch, now
         _count(instance, run.state)
     NodeRun.objects.bulk_update(runs, ["state", "batch", "reason", "ended_at"])
+    # A node that ends on the spot counts in the database.
+    instance.save(update_fields=["passed_over"])
     ended = {str(run.node_id): Ended(run.state) for run in runs}
     return ended, _count_down(instance, graph, ended)
 
