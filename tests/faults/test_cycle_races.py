@@ -258,19 +258,29 @@ def test_a_mark_and_a_rerun_at_the_same_moment_never_wait_for_each_other(noon: A
         everything_agrees()
 
 
-def test_a_mark_that_meets_the_end_of_a_backfill_of_the_same_cycle_is_seen(noon: Any) -> None:
+@pytest.mark.parametrize("first", ["mark", "cancel"])
+def test_a_mark_that_meets_the_cancelling_of_a_newer_instance_is_not_lost(noon: Any, first: str) -> None:
     source = failed_cycle()
     noon.move_to(NOON + timedelta(hours=2))
-    services.pause_backfill(services.backfill(source.workflow, since=source.cycle_time, until=source.cycle_time))
-    [again] = CycleInstance.objects.filter(run_type="backfill")
-    CycleInstance.objects.filter(pk=again.pk).exists()
-    with before_commit(
-        lambda: services.mark_success(source, by="ann", reason="seen"),
-        lambda: services.stop(again, by="bob"),
-    ) as other:
+    # Oldest first, so that of the marked cycle has not had its turn.
+    since = source.cycle_time - timedelta(hours=1)
+    found = services.backfill(source.workflow, since=since, until=source.cycle_time)
+    unbegun = found.instances.get(state="not_ready")
+    assert unbegun.cycle_id == source.cycle_id
+
+    def mark() -> None:
+        services.mark_success(source, by="ann", reason="seen")
+
+    def cancel() -> None:
+        transitions.cancel(unbegun.pk, by="bob", reason="")
+
+    acts = [mark, cancel] if first == "mark" else [cancel, mark]
+    with before_commit(*acts) as other:
         pass
     other.result()
     everything_agrees()
+    cycle = Cycle.objects.get(pk=source.cycle_id)
+    assert (cycle.effective_id, cycle.succeeded) == (source.pk, True)
 
 
 # --- edits -------------------------------------------------------------------------------------------
@@ -413,7 +423,7 @@ def test_the_ends_of_two_cycles_of_a_backfill_at_once_give_two_others_their_turn
     found = services.backfill(workflow, since=NOON - timedelta(hours=20), until=NOON, parallelism=2)
     running = found.instances.filter(state="running")
     for _repetition in range(9):
-        one, two = (started(each, "a") for each in running)
+        one, two = (started(each, "a") for each in running.all())
         at_once(lambda one=one: make.end(one), lambda two=two: make.end(two))
         everything_agrees()
         assert running.count() == 2
