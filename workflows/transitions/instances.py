@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -24,11 +25,10 @@ def set_effective(cycle_ids: Collection[int]) -> None:
     """Let each cycle know its effective instance: the newest that is no test and not cancelled."""
     candidates = CycleInstance.objects.filter(cycle=OuterRef("pk")).exclude(run_type=RunType.TEST)
     newest = candidates.exclude(state=CycleState.CANCELLED).order_by("-number")
+    is_success = newest.annotate(is_success=Q(state=CycleState.SUCCESS)).values("is_success")
     Cycle.objects.filter(pk__in=list(cycle_ids)).update(
         effective=Subquery(newest.values("pk")[:1]),
-        succeeded=Exists(
-            CycleInstance.objects.filter(pk=Subquery(newest.values("pk")[:1]), state=CycleState.SUCCESS)
-        ),
+        succeeded=Coalesce(Subquery(is_success[:1]), False),
     )
 
 
