@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +15,11 @@ from scheduling.queries.paging import Cursor
 # Who begins batches that no person began: nearly all, so that an index of persons leaves them out.
 MACHINES = ("engine", "schedule")
 
+_ROWS = "SELECT id, created_at FROM scheduling_batch WHERE"
+_KIND = "AND trigger = kind AND state = now"
+_PERSON = f"AND NOT (actor IN ({', '.join(repr(each) for each in MACHINES)}))"
+_NEWEST_FIRST = "ORDER BY created_at DESC, id DESC"
+_OLDEST_FIRST = "ORDER BY created_at, id"
 _COLUMNS = {"team": "team_id", "group": "group_id", "task": "task_id", "actor": "actor"}
 
 
@@ -22,9 +28,11 @@ class Ranges:
     """Batches by place, trigger and state, begun in a span of time, as ranges of an index each.
 
     `places` says where: ids by "team", "group" or "task", what is in any of them; or names by "actor", without
-    MACHINES. `triggers` and `states` are those wanted, all of them when
-    nothing narrows. `also` are further values that a column must be one of, by the same words; they are looked
-    at row by row, so they should be few that the ranges hold and these do not admit.
+    MACHINES. `triggers` and `states` are those wanted, all of them when nothing narrows.
+
+    `also` are further values that a column must be one of, by the same words. Of places by id both indexes are
+    walked side by side, and no row is read that only one of them has. MACHINES, and what places by actor are
+    narrowed to, are looked at row by row, so there should be few that the ranges hold and these do not admit.
 
     PostgreSQL plans "the newest fifty of several teams, rare states only" by walking over everything newer. A
     range for each value is never longer than the page, so a page costs the same whatever is asked for and
@@ -40,19 +48,23 @@ class Ranges:
 
     def page(self, *, size: int, older: Cursor | None = None, newer: Cursor | None = None) -> list[int]:
         """Up to `size` ids, newest first: the newest, those older, or those just newer than a cursor."""
-        way = "ASC" if newer is not None else "DESC"
-        order = f"ORDER BY created_at {way}, id {way} LIMIT %(size)s"
+        return [pk for _created_at, pk in self.places_of_page(size=size, older=older, newer=newer)]
+
+    def places_of_page(
+        self, *, size: int, older: Cursor | None = None, newer: Cursor | None = None
+    ) -> list[tuple[datetime, int]]:
+        """As `page`, each id behind the time that it was begun at."""
+        order = _OLDEST_FIRST if newer is not None else _NEWEST_FIRST
         cursor = newer or older
-        beyond = "" if cursor is None else f"AND (created_at, id) {'>' if newer else '<'} (%(at)s, %(pk)s)"
         facts = {"size": size, "at": cursor and cursor.at, "pk": cursor and cursor.pk}
-        found = self._rows(f"SELECT id, created_at FROM ({self._union(beyond, order)}) one {order}", facts)
-        ids = [pk for pk, _created_at in found]
-        return ids[::-1] if newer is not None else ids
+        union = self._union(self._span(older, newer), order)
+        found = self._rows(f"SELECT created_at, id FROM ({union}) one {order} LIMIT %(size)s", facts)
+        return sorted(((at, pk) for at, pk in found), reverse=True)
 
     def count(self, most: int) -> int:
         """How many there are, counting no further than `most`."""
         # In order, although it does not matter: else the planner may prefer to read the whole table.
-        found = self._union("", "ORDER BY created_at DESC, id DESC LIMIT %(size)s")
+        found = self._union(self._span(), _NEWEST_FIRST)
         counted = self._rows(
             f"SELECT count(*) FROM (SELECT FROM ({found}) one LIMIT %(size)s) counted", {"size": most}
         )
@@ -84,29 +96,57 @@ class Ranges:
             " unnest(%(states)s::text[]) now"
         )
 
-    def _union(self, beyond: str, limited: str) -> str:
-        return " UNION ".join(self._of_place(place, beyond, limited) for place in self.places)
+    def _span(self, older: Cursor | None = None, newer: Cursor | None = None) -> str:
+        """The span of time, as far as it lies beyond a cursor.
 
-    def _of_place(self, place: str, beyond: str, limited: str) -> str:
-        span = [beyond]
-        if self.since is not None:
-            span.append("AND created_at >= %(since)s")
-        if self.until is not None:
-            span.append("AND created_at < %(until)s")
-        span += [f"AND {_COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also]
+        It has one bound to a side: of two PostgreSQL may take the outer one, and read from there to the other.
+        """
+        bounds = []
+        if newer is not None and (self.since is None or self.since <= newer.at):
+            bounds.append("AND (created_at, id) > (%(at)s, %(pk)s)")
+        elif self.since is not None:
+            bounds.append("AND created_at >= %(since)s")
+        if older is not None and (self.until is None or older.at < self.until):
+            bounds.append("AND (created_at, id) < (%(at)s, %(pk)s)")
+        elif self.until is not None:
+            bounds.append("AND created_at < %(until)s")
+        return " ".join(bounds)
+
+    def _union(self, span: str, order: str) -> str:
+        parts = (self._of(place, span, order) for place in self.places)
+        return " UNION ".join(
+            f"SELECT found.id, found.created_at FROM {values}, LATERAL ({rows} {order} LIMIT %(size)s) found"
+            for values, rows in parts
+        )
+
+    def _of(self, place: str, span: str, order: str) -> tuple[str, str]:
+        """The values that the ranges of a place are made of, and the rows of one of them."""
         if place == "actor":
-            machines = ", ".join(f"'{each}'" for each in MACHINES)
-            values = "unnest(%(actor)s::text[]) place"
-            narrowed = (
-                f"AND NOT (actor IN ({machines})) AND trigger = ANY(%(triggers)s) AND state = ANY(%(states)s)"
+            return self._of_people(span)
+        values, found = self._values(place), f"{_ROWS} {_COLUMNS[place]} = place {_KIND} {span}"
+        if machines := set(self.also.get("actor", ())) & set(MACHINES):
+            found += " AND actor = ANY(%(also_actor)s)"
+        for each in self.also:
+            if each == "actor" and machines:
+                continue
+            values += f", unnest(%(also_{each})s::{'text' if each == 'actor' else 'bigint'}[]) also_{each}"
+            other = (
+                f"actor = also_actor {_PERSON}"
+                if each == "actor"
+                else f"{_COLUMNS[each]} = also_{each} {_KIND}"
             )
-        else:
-            values = self._values(place)
-            narrowed = "AND trigger = kind AND state = now"
-        matches = f"{_COLUMNS[place]} = place {narrowed} {' '.join(span)}"
-        return (
-            f"SELECT found.id, found.created_at FROM {values}, LATERAL"
-            f" (SELECT id, created_at FROM scheduling_batch WHERE {matches} {limited}) found"
+            # The offset keeps each side as it is: the order of its index, which is all that is read of it.
+            found = (
+                f"SELECT id, created_at FROM ({found} {order} OFFSET 0) one"
+                f" JOIN ({_ROWS} {other} {span} {order} OFFSET 0) of_{each} USING (created_at, id)"
+            )
+        return values, found
+
+    def _of_people(self, span: str) -> tuple[str, str]:
+        also = " ".join(f"AND {_COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also)
+        return "unnest(%(actor)s::text[]) place", (
+            f"{_ROWS} actor = place {_PERSON} AND trigger = ANY(%(triggers)s) AND state = ANY(%(states)s)"
+            f" {span} {also}"
         )
 
     def _rows(self, statement: str, facts: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -117,3 +157,20 @@ class Ranges:
         with connection.cursor() as cursor:
             cursor.execute(statement, facts)
             return cursor.fetchall()
+
+
+@dataclass(frozen=True)
+class Either:
+    """What is in one of several Ranges, which have nothing in common."""
+
+    parts: Sequence[Ranges]
+
+    def page(self, *, size: int, older: Cursor | None = None, newer: Cursor | None = None) -> list[int]:
+        """As `Ranges.page`."""
+        found = [each.places_of_page(size=size, older=older, newer=newer) for each in self.parts]
+        ordered = sorted(itertools.chain.from_iterable(found), reverse=True)
+        return [pk for _created_at, pk in (ordered[-size:] if newer is not None else ordered[:size])]
+
+    def count(self, most: int) -> int:
+        """As `Ranges.count`."""
+        return min(most, sum(each.count(most) for each in self.parts))

@@ -30,7 +30,9 @@ class Picture:
     """Everything about workflows, as the database has it now, in a handful of queries."""
 
     def __init__(self) -> None:
-        self.instances: dict[int, dict[str, Any]] = {each["id"]: each for each in CycleInstance.objects.values()}
+        self.instances: dict[int, dict[str, Any]] = {
+            each["id"]: each for each in CycleInstance.objects.values()
+        }
         self.cycles: dict[int, dict[str, Any]] = {each["id"]: each for each in Cycle.objects.values()}
         self.workflows = {each.pk: each for each in Workflow.objects.select_related("revision")}
         self.runs: dict[int, dict[int, dict[str, Any]]] = defaultdict(dict)

@@ -173,7 +173,9 @@ class AnyOrder(RuleBasedStateMachine):
         if again is not None:
             self.only_what_was_chosen(before.runs[source.pk], again, chosen)
 
-    def only_what_was_chosen(self, source: dict[int, Any], again: CycleInstance, chosen: set[str] | None) -> None:
+    def only_what_was_chosen(
+        self, source: dict[int, Any], again: CycleInstance, chosen: set[str] | None
+    ) -> None:
         kept = ("state", "batch_id", "result", "started_at", "ended_at", "reason")
         for run in again.node_runs.select_related("node"):
             before = source.get(run.node_id)

@@ -189,7 +189,9 @@ def test_an_edit_gives_the_cycles_that_stay_their_dates_anew() -> None:
 def test_an_edit_of_the_upstream_changes_what_the_downstream_waits_for() -> None:
     group = make.group()
     upstream = make.workflow("up", group=group, starts_at=NOON - DAY, cron="0 1 * * *", timezone="UTC")
-    below = make.workflow("down", group=group, depends_on=[{"workflow": "up"}], cron="0 5 * * *", timezone="UTC")
+    below = make.workflow(
+        "down", group=group, depends_on=[{"workflow": "up"}], cron="0 5 * * *", timezone="UTC"
+    )
     [instance] = CycleInstance.objects.filter(workflow=below)
     assert upstreams(instance) == ["up 21-01:00"]
 

@@ -73,7 +73,9 @@ LEGAL_BACKFILL = {
         (BACKFILL, LEGAL_BACKFILL, "running"),
     ],
 )
-def test_the_table_says_what_the_design_says(machine: Machine, legal: set[tuple[str, str]], initial: str) -> None:
+def test_the_table_says_what_the_design_says(
+    machine: Machine, legal: set[tuple[str, str]], initial: str
+) -> None:
     assert set(machine.moves) == legal
     assert machine.initial == initial
 

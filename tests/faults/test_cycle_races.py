@@ -97,9 +97,7 @@ def test_the_ends_of_the_last_two_nodes_at_the_same_moment_end_the_instance_once
         first, second = started(instance, "a"), started(instance, "b")
         at_once(lambda first=first: make.end(first), lambda second=second: make.end(second))
         assert make.fresh(instance).state == "success"
-        ends = JournalEntry.objects.filter(
-            action="ended", object_type="cycleinstance", object_id=instance.pk
-        )
+        ends = JournalEntry.objects.filter(action="ended", object_type="cycleinstance", object_id=instance.pk)
         assert ends.count() == 1
 
 
@@ -166,7 +164,9 @@ def test_the_ends_of_two_upstream_cycles_at_once_make_the_downstream_ready_exact
         one, two = (started(each, "a") for each in above)
         at_once(lambda one=one: make.end(one), lambda two=two: make.end(two))
         assert make.fresh(instance).state == "running", "it was missed"
-    begun = JournalEntry.objects.filter(object_id__in=[each.pk for each in waiting], object_type="cycleinstance")
+    begun = JournalEntry.objects.filter(
+        object_id__in=[each.pk for each in waiting], object_type="cycleinstance"
+    )
     assert begun.filter(action="ready").count() == 50
     assert begun.filter(action="started").count() == 50
     everything_agrees()
@@ -385,7 +385,9 @@ def test_two_generations_that_need_the_same_upstream_cycles_in_other_orders_shar
         ]
         Workflow.objects.filter(pk__in=[each.pk for each in below]).update(mode="online")
         Cycle.objects.filter(instances__isnull=True, upstreams__isnull=True).delete()
-        assert [made > 0 for made in at_once(*[lambda pk=each.pk: services.generate(pk) for each in below])] == [
+        assert [
+            made > 0 for made in at_once(*[lambda pk=each.pk: services.generate(pk) for each in below])
+        ] == [
             True,
             True,
         ]

@@ -22,9 +22,7 @@ class Cycle(models.Model):
 
     workflow = models.ForeignKey("workflows.Workflow", models.CASCADE, related_name="cycles", db_index=False)
     cycle_time = models.DateTimeField(_("cycle time"))
-    effective = models.ForeignKey(
-        "workflows.CycleInstance", models.SET_NULL, null=True, related_name="+"
-    )
+    effective = models.ForeignKey("workflows.CycleInstance", models.SET_NULL, null=True, related_name="+")
     succeeded = models.BooleanField(_("succeeded"), default=False)
 
     class Meta:

@@ -20,7 +20,7 @@ from scheduling import bulk, journal
 from scheduling.models.tasks import Misfire
 from scheduling.reasons import said
 from scheduling.transitions import execute
-from workflows import periods, reasons, transitions
+from workflows import notifications, periods, reasons, transitions
 from workflows.models import (
     Cycle,
     CycleDependency,
@@ -187,6 +187,7 @@ def new_instances(
     )
     if run_type != RunType.TEST:
         transitions.set_effective([cycle.pk for cycle in cycles])
+    notifications.watch_cycles(made)
     return made
 
 

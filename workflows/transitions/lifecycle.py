@@ -17,9 +17,9 @@ from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
 from scheduling.models import Batch
 from scheduling.reasons import said
-from workflows import reasons
+from workflows import notifications, reasons
 from workflows.graph import Ended
-from workflows.graphs import graph_of, keys_of
+from workflows.graphs import graph_of, keys_of, revision_of
 from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, RunType, Stopping, Workflow
 from workflows.signals import cycle_instance_ended
 from workflows.states import CycleState
@@ -118,13 +118,17 @@ def _read(instance_id: int) -> CycleInstance:
     return CycleInstance.objects.select_related("workflow", "revision").get(pk=instance_id)
 
 
+_INSTANCE = "SELECT * FROM workflows_cycleinstance WHERE id = %s"
+
+
 def batch_ended(batch_id: int) -> None:
     """Let a cycle instance go on whose node's batch has ended, or end it. Told twice, it does nothing more."""
     with transaction.atomic(savepoint=False):
         node = nodes.end(batch_id)
         if node is not None and nodes.has_consequences(node):
-            # It is locked since its node ended.
-            instance = _read(node.instance_id)
+            # The function has locked it; what never changes of it is known.
+            [instance] = CycleInstance.objects.raw(_INSTANCE, [node.instance_id])
+            instance.revision = revision_of(instance.revision_id)
             nodes.follow(instance, node)
             finish_if_ended(instance)
 
@@ -168,6 +172,7 @@ def tell_ended(instance: CycleInstance) -> None:
     if waiting and not Cycle.objects.filter(pk=instance.cycle_id, succeeded=True).exists():
         waiting = {}
     _release(workflows, instance.workflow_id, waiting)
+    notifications.tell_ended(instance)
     cycle_instance_ended.send(
         sender=CycleInstance, instance_id=instance.pk, cycle_id=instance.cycle_id, state=instance.state
     )

@@ -11,20 +11,19 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection
 from django.utils import timezone
 
 from scheduling import journal
 from scheduling import services as scheduling
-from scheduling.models import Node
+from scheduling.models import Node, Task, TaskRevision
 from scheduling.models.tasks import Mode, Trigger
 from scheduling.reasons import said
 from scheduling.services import BatchRequest
-from scheduling.transitions import execute
+from scheduling.transitions import execute, execute_all
 from workflows import reasons
 from workflows.graph import Decision, Ended, Graph
-from workflows.graphs import graph_of, keys_of
-from workflows.models import CycleInstance, NodeRun, Stopping
+from workflows.graphs import graph_of, keys_of, nodes_of, revision_of, task_revision_of
+from workflows.models import CycleInstance, NodeRun, Stopping, WorkflowNode
 from workflows.states import NodeRunState
 
 _FAILED = frozenset({NodeRunState.FAILED, NodeRunState.TERMINATED, NodeRunState.TIMED_OUT})
@@ -208,20 +207,22 @@ def _decide(
     return decided
 
 
+_COUNT_DOWN = """
+    UPDATE workflows_noderun run SET pending = pending - met.count
+    FROM unnest(%(nodes)s::bigint[], %(counts)s::int[]) met (node, count)
+    WHERE run.instance_id = %(instance)s AND run.node_id = met.node AND run.state = 'waiting'
+    RETURNING run.node_id, run.pending
+"""
+
+
 def _count_down(instance: CycleInstance, graph: Graph, ended: Iterable[str]) -> dict[str, int]:
     """Take the ended sources off what each target waits for; what is left, of the targets that wait still."""
     counts = Counter(edge.target for node in ended for edge in graph.outgoing[node])
     if not counts:
         return {}
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE workflows_noderun run SET pending = pending - met.count"
-            " FROM unnest(%s::bigint[], %s::int[]) met (node, count)"
-            " WHERE run.instance_id = %s AND run.node_id = met.node AND run.state = 'waiting'"
-            " RETURNING run.node_id, run.pending",
-            [[int(node) for node in counts], list(counts.values()), instance.pk],
-        )
-        return {str(node): pending for node, pending in cursor.fetchall()}
+    nodes = [int(node) for node in counts]
+    rows = execute_all(_COUNT_DOWN, {"nodes": nodes, "counts": list(counts.values()), "instance": instance.pk})
+    return {str(row.node_id): row.pending for row in rows}
 
 
 def _ended(instance: CycleInstance, nodes: Collection[str]) -> dict[str, Ended]:
@@ -247,27 +248,46 @@ def _failure(instance: CycleInstance, nodes: Iterable[str]) -> str:
 def _pass_over(
     instance: CycleInstance, graph: Graph, nodes: list[int]
 ) -> tuple[dict[str, Ended], dict[str, int]]:
-    """Record, with a batch that says so, that the branch of these nodes was not taken."""
+    """Record, with batches that say so, that the branch of these nodes was not taken."""
     if not nodes:
         return {}, {}
-    keys = keys_of(instance.revision_id)
     runs = _runs(instance, nodes)
-    for run in runs:
-        edges = graph.incoming[str(run.node_id)]
-        run.reason = said(
-            reasons.BRANCH_NOT_TAKEN,
-            edges=", ".join(f"{keys[int(edge.source)]} ({edge.condition.value})" for edge in edges),
-        )
-    batches = scheduling.create_batches([_request(instance, run, passed_over=run.reason) for run in runs])
-    now = timezone.now()
-    for run, batch in zip(runs, batches, strict=True):
-        run.state, run.batch, run.ended_at = NodeRunState.CONDITION_NOT_MET, batch, now
-        _count(instance, run.state)
-    NodeRun.objects.bulk_update(runs, ["state", "batch", "reason", "ended_at"])
-    # A node that ends on the spot counts in the database.
-    instance.save(update_fields=["passed_over"])
-    ended = {str(run.node_id): Ended(run.state) for run in runs}
+    why = [_why_passed_over(instance, graph, run) for run in runs]
+    batches = scheduling.create_batches(
+        [_request(instance, run, passed_over=reason) for run, reason in zip(runs, why, strict=True)]
+    )
+    execute(
+        _NOT_TAKEN,
+        {
+            "now": timezone.now(),
+            "runs": [run.pk for run in runs],
+            "batches": [batch.pk for batch in batches],
+            "why": why,
+        },
+    )
+    instance.passed_over += len(runs)
+    # At once: a node that ends on the spot is counted by the database.
+    execute(_COUNT_PASSED_OVER, {"instance": instance.pk, "passed_over": instance.passed_over})
+    ended = {str(run.node.pk): Ended(NodeRunState.CONDITION_NOT_MET) for run in runs}
     return ended, _count_down(instance, graph, ended)
+
+
+_NOT_TAKEN = """
+    UPDATE workflows_noderun run
+    SET state = 'condition_not_met', batch_id = passed.batch, ended_at = %(now)s, reason = passed.why
+    FROM unnest(%(runs)s::bigint[], %(batches)s::bigint[], %(why)s::text[]) passed (run, batch, why)
+    WHERE run.id = passed.run
+"""
+
+
+_COUNT_PASSED_OVER = "UPDATE workflows_cycleinstance SET passed_over = %(passed_over)s WHERE id = %(instance)s"
+
+
+def _why_passed_over(instance: CycleInstance, graph: Graph, run: _Run) -> str:
+    keys = keys_of(instance.revision_id)
+    edges = graph.incoming[str(run.node.pk)]
+    sources = ", ".join(f"{keys[int(edge.source)]} ({edge.condition.value})" for edge in edges)
+    return said(reasons.BRANCH_NOT_TAKEN, edges=sources)
 
 
 # --- nodes that are run ------------------------------------------------------------------------------
@@ -292,7 +312,7 @@ def _begin(instance: CycleInstance, nodes: list[int]) -> tuple[dict[str, Ended],
     if not nodes:
         return {}, {}
     runs = _runs(instance, nodes)
-    broadcast = {run.node.task.group_id for run in runs if _revision(run).mode == Mode.BROADCAST}
+    broadcast = {run.task.group_id for run in runs if run.revision.mode == Mode.BROADCAST}
     online: dict[int, list[Node]] = {group: [] for group in broadcast}
     if broadcast:
         for node in Node.objects.online().filter(group__in=broadcast):
@@ -326,33 +346,57 @@ _BEGIN = """
 """
 
 
-def _runs(instance: CycleInstance, nodes: list[int]) -> list[NodeRun]:
-    found = NodeRun.objects.filter(instance=instance, node__in=nodes)
-    return list(found.select_related("node__task__revision", "revision").order_by("node__number"))
+_RUNS = """
+    SELECT run.id, run.node_id, coalesce(run.revision_id, task.revision_id) AS revision_id,
+        task.id AS task_id, task.name, task.team_id, task.group_id
+    FROM workflows_noderun run
+    JOIN workflows_workflownode node ON node.id = run.node_id
+    JOIN scheduling_task task ON task.id = node.task_id
+    WHERE run.instance_id = %(instance)s AND run.node_id = ANY(%(nodes)s)
+    ORDER BY node.number
+"""
 
 
-def _revision(run: NodeRun) -> Any:
-    return run.revision or run.node.task.revision
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A node run that is to begin or to be passed over, with the content that it would run."""
+
+    pk: int
+    node: WorkflowNode
+    task: Task
+    revision: TaskRevision
+
+
+def _runs(instance: CycleInstance, nodes: list[int]) -> list[_Run]:
+    of_revision = nodes_of(instance.revision_id)
+    return [
+        _Run(
+            row.id,
+            of_revision[row.node_id],
+            Task(pk=row.task_id, name=row.name, team_id=row.team_id, group_id=row.group_id),
+            task_revision_of(row.revision_id),
+        )
+        for row in execute_all(_RUNS, {"instance": instance.pk, "nodes": nodes})
+    ]
 
 
 def _request(
     instance: CycleInstance,
-    run: NodeRun,
+    run: _Run,
     *,
     online: Mapping[int, list[Node]] | None = None,
     passed_over: str = "",
 ) -> BatchRequest:
-    task, revision = run.node.task, _revision(run)
-    nodes = (online or {}).get(task.group_id, [])
+    nodes = (online or {}).get(run.task.group_id, [])
     return BatchRequest(
-        task=task,
-        revision=revision,
+        task=run.task,
+        revision=run.revision,
         trigger=Trigger.WORKFLOW,
         scheduled_for=instance.cycle_time,
-        slots=[] if passed_over else scheduling.slots_of(revision, nodes),
+        slots=[] if passed_over else scheduling.slots_of(run.revision, nodes),
         parameters={**run.node.parameters, **instance.parameters},
         data_date=instance.data_date,
-        timezone=instance.revision.timezone,
+        timezone=revision_of(instance.revision_id).timezone,
         passed_over=passed_over,
         by=_actor(instance),
     )
