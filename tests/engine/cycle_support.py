@@ -18,7 +18,7 @@ BAD = {"failed", "timed_out", "terminated", "cancelled"}
 
 
 def commit(*, killed: bool = False) -> None:
-    """Do what was to be done after the commit, in a test whose transaction never commits; or be killed first."""
+    """Do what was to be done after the commit, in a test that never commits; or be killed first."""
     while connection.run_on_commit:
         callbacks, connection.run_on_commit = connection.run_on_commit, []
         if not killed:

@@ -289,10 +289,10 @@ class AnyOrder(RuleBasedStateMachine):
 
     def became(self, before: dict[str, Any] | None, now: dict[str, Any], picture: Picture) -> None:
         """A scheduled or backfilled instance that is ready, or has begun, since the last look was let to."""
-        if now["state"] in {"ready", "running"} and now["run_type"] in {"online", "backfill"}:
-            if before is None or before["state"] == "not_ready":
-                assert now["due"]
-                assert not picture.missing(now)
+        waited = before is None or before["state"] == "not_ready"
+        if waited and now["state"] in {"ready", "running"} and now["run_type"] in {"online", "backfill"}:
+            assert now["due"]
+            assert not picture.missing(now)
         if before is not None and before["frozen_at"] and now["frozen_at"]:
             assert now["state"] == before["state"]
 

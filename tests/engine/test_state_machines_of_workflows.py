@@ -1,4 +1,4 @@
-"""Every move of a cycle instance, a node run and a backfill, legal and illegal, by raw SQL; every constraint."""
+"""Every move of a cycle instance, node run and backfill, legal and illegal, by raw SQL; every constraint."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Verbs of workflows that meet: real second connections, interleaved by locks that are seen to be waited for."""
+"""Verbs of workflows that meet: real second connections, interleaved by locks that are waited for."""
 
 from __future__ import annotations
 

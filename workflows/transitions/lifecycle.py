@@ -11,6 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from scheduling import journal
 from scheduling import services as scheduling
@@ -18,6 +19,7 @@ from scheduling.errors import SchedulingError
 from scheduling.models import Batch
 from scheduling.reasons import said
 from workflows import notifications, reasons
+from workflows.errors import CycleRefused
 from workflows.graph import Ended
 from workflows.graphs import graph_of, keys_of, revision_of
 from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, RunType, Stopping, Workflow
@@ -108,10 +110,17 @@ def _begin(instance: CycleInstance) -> None:
 
 
 def lock(instance_id: int) -> CycleInstance:
-    """A cycle instance, locked, as it is then."""
-    CycleInstance.objects.only("pk").select_for_update(no_key=True).get(pk=instance_id)
+    """A cycle instance, locked, as it is then. Raises CycleRefused when retention has removed it."""
+    if not CycleInstance.objects.only("pk").select_for_update(no_key=True).filter(pk=instance_id):
+        raise gone(instance_id)
     # Read only now: a join would show nothing where an edit gave it another revision meanwhile.
     return _read(instance_id)
+
+
+def gone(instance_id: int) -> CycleRefused:
+    """What to raise when an instance is acted on that is not there any more."""
+    text = _("Cycle instance %(id)s is not there any more; retention removed it.")
+    return CycleRefused(text % {"id": instance_id})
 
 
 def _read(instance_id: int) -> CycleInstance:
