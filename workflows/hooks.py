@@ -21,6 +21,7 @@ def connect() -> None:
     """Called once, when the apps are ready."""
     from scheduling.services import retention
     from workflows import deeds
+    from workflows.services.retention import Sweep
 
     signals.batch_ended.connect(_batch_ended, dispatch_uid="workflows")
     cycle_instance_ended.connect(_cycle_instance_ended, dispatch_uid="backfills")
@@ -32,6 +33,7 @@ def connect() -> None:
     retention.LETTING_GO.append(
         "UPDATE workflows_noderun SET batch_id = NULL WHERE batch_id = ANY(%(batches)s)"
     )
+    retention.SWEEPS.append(Sweep)
     steps.SOURCES.append(Source("make cycles due", _clock("make_due"), _clock("next_due_at")))
     steps.STEPS += (
         Step("generate cycles", _clock("generate_due"), 30.0),
@@ -39,6 +41,7 @@ def connect() -> None:
         Step("end cycles that ran too long", _clock("time_out_cycles"), 1.0),
         Step("end nodes that ran too long", _clock("time_out_nodes"), 1.0),
         Step("carry on what was left half done", _clock("carry_on"), 5.0),
+        Step("remove old cycle instances", Sweep(), 0.5),
     )
 
 

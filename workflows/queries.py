@@ -24,8 +24,9 @@ class WorkflowQuerySet(models.QuerySet[Any]):
 
     def locked(self, ids: Iterable[int]) -> dict[int, Any]:
         """These workflows by id, locked in the one order in which everybody locks them."""
-        rows = self.filter(pk__in=sorted(set(ids))).select_related("revision").order_by("pk")
-        return {row.pk: row for row in rows.select_for_update(no_key=True, of=("self",))}
+        rows = self.filter(pk__in=sorted(set(ids))).order_by("pk").select_for_update(no_key=True)
+        # Not joined: that would show no revision where somebody edited while this waited for the lock.
+        return {row.pk: row for row in rows.prefetch_related("revision")}
 
     def depending_on(self, workflow_ids: Iterable[int]) -> Self:
         """Workflows whose current revision depends on one of these, themselves left out."""

@@ -46,9 +46,10 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
     with transaction.atomic():
         tasks = list(
             Task.objects.filter(enabled=True, next_due_at__lte=now)
-            .select_related("revision")
+            # Not joined: that would show no revision where somebody edits the task at this moment.
+            .prefetch_related("revision")
             .order_by("next_due_at", "id")
-            .select_for_update(no_key=True, skip_locked=True, of=("self",))[:limit]
+            .select_for_update(no_key=True, skip_locked=True)[:limit]
         )
         if not tasks:
             return 0

@@ -231,7 +231,8 @@ def settle_overlap(task_id: int) -> None:
 @transaction.atomic
 def _settle_next(task_id: int) -> bool:
     """Stop or let go one batch of the task; False when there is none to deal with."""
-    task = Task.objects.select_for_update(no_key=True, of=("self",)).select_related("revision").get(pk=task_id)
+    # Not joined: that would show no revision where somebody edited the task while this waited for the lock.
+    task = Task.objects.select_for_update(no_key=True).prefetch_related("revision").get(pk=task_id)
     unfinished = list(Batch.objects.unfinished().filter(task=task).order_by("id"))
     held = [batch for batch in unfinished if batch.held]
     if not held:

@@ -91,7 +91,8 @@ def set_enabled(
     details: Mapping[str, Any] | None = None,
 ) -> Task:
     """Switch a task's schedule on or off; what runs goes on. Its due times begin anew from now."""
-    task = Task.objects.select_for_update(of=("self",)).select_related("revision").get(pk=task.pk)
+    # Not joined: that would show no revision where somebody edited the task while this waited for the lock.
+    task = Task.objects.select_for_update().prefetch_related("revision").get(pk=task.pk)
     if task.enabled != enabled and task.revision is not None:
         task.enabled = enabled
         task.next_due_at = calendars.next_due(task.revision, timezone.now()) if enabled else None

@@ -22,9 +22,7 @@ class Cycle(models.Model):
 
     workflow = models.ForeignKey("workflows.Workflow", models.CASCADE, related_name="cycles", db_index=False)
     cycle_time = models.DateTimeField(_("cycle time"))
-    effective = models.ForeignKey(
-        "workflows.CycleInstance", models.SET_NULL, null=True, related_name="+", db_index=False
-    )
+    effective = models.ForeignKey("workflows.CycleInstance", models.SET_NULL, null=True, related_name="+")
     succeeded = models.BooleanField(_("succeeded"), default=False)
 
     class Meta:
@@ -283,7 +281,7 @@ class NodeRun(models.Model):
             models.Index(
                 fields=["deadline_at"],
                 name="node_run_deadline",
-                condition=models.Q(state=NodeRunState.RUNNING, deadline_at__isnull=False, timed_out=False),
+                condition=models.Q(state=NodeRunState.RUNNING, deadline_at__isnull=False),
             ),
         ]
         triggers = [only_allowed_moves(NODE_RUN, name="node_run_moves")]

@@ -51,17 +51,25 @@ class Candidate:
 
 
 def plan_backfill(
-    workflow: Workflow, *, since: datetime, until: datetime, order: str = Order.OLDEST_FIRST
+    workflow: Workflow,
+    *,
+    since: datetime,
+    until: datetime,
+    order: str = Order.OLDEST_FIRST,
+    waits_for_upstream: bool = True,
 ) -> list[Candidate]:
     """What a backfill of the cycles from `since` to `until` would run, in its order; nothing is made.
 
-    Raises CycleRefused when the range holds no cycle, too many, or one that is still to come.
+    Raises CycleRefused when the range holds no cycle, too many, or one that is still to come, and when cycles
+    that wait each for the one before are to have their turn the newest first.
     """
     revision = workflow.revision
     if revision is None or not revision.cron:
         raise CycleRefused(
             _("Workflow %(name)s has no schedule, so it has no cycles.") % {"name": workflow.name}
         )
+    if waits_for_upstream and order == Order.NEWEST_FIRST:
+        _refuse_backwards(revision)
     slots = _slots(revision, since, until)
     cycles = {
         cycle.cycle_time: cycle
@@ -88,6 +96,17 @@ def plan_backfill(
             )
         )
     return found if order == Order.OLDEST_FIRST else found[::-1]
+
+
+def _refuse_backwards(revision: WorkflowRevision) -> None:
+    if revision.dependencies.filter(upstream=revision.workflow_id).exists():
+        raise CycleRefused(
+            _(
+                "Each cycle of %(name)s waits for the one before it, so the newest cannot run first. "
+                "Backfill it the oldest first, or without waiting for upstream cycles."
+            )
+            % {"name": revision.workflow.name}
+        )
 
 
 def _slots(revision: WorkflowRevision, since: datetime, until: datetime) -> list[datetime]:
@@ -139,7 +158,9 @@ def backfill(
     """
     overrides = validation.clean_parameters(parameters or {})
     workflow = Workflow.objects.locked([workflow.pk])[workflow.pk]
-    planned = plan_backfill(workflow, since=since, until=until, order=order)
+    planned = plan_backfill(
+        workflow, since=since, until=until, order=order, waits_for_upstream=waits_for_upstream
+    )
     slots = sorted(each.cycle_time for each in planned if not each.refused)
     if not slots:
         raise CycleRefused(_("Every cycle of this range is unfinished already; there is nothing to run."))

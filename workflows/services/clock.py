@@ -14,6 +14,7 @@ from django.utils import timezone
 from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
 from scheduling.reasons import said
+from scheduling.states import BATCH, BatchState
 from workflows import reasons, transitions
 from workflows.models import Backfill, CycleInstance, NodeRun, RunType, Workflow
 from workflows.services import backfills
@@ -58,8 +59,11 @@ def time_out_cycles(now: datetime | None = None) -> int:
 
 def time_out_nodes(now: datetime | None = None) -> int:
     """Stop the batches of nodes that went on after their time-out; how many."""
+    # Those that were marked too: whoever marked one may have been killed before the stop.
     late = NodeRun.objects.filter(
-        state=NodeRunState.RUNNING, timed_out=False, deadline_at__lte=now or timezone.now()
+        state=NodeRunState.RUNNING,
+        deadline_at__lte=now or timezone.now(),
+        batch__state__in=BATCH.sources(BatchState.TERMINATING),
     ).select_related("batch", "node")
     return sum(time_out_node(run) for run in late[:ROUND])
 

@@ -15,9 +15,10 @@ from scheduling.models.tasks import Misfire
 from scheduling.notifications import clean_rules
 from scheduling.reasons import said
 from scheduling.services import SCHEDULE_CHANNEL, content_digest
+from scheduling.transitions import execute
 from scheduling.transitions import notify as wake
 from scheduling.validation import clean_retention
-from workflows import reasons, transitions, validation
+from workflows import periods, reasons, transitions, validation
 from workflows.known import reference
 from workflows.models import (
     CycleInstance,
@@ -31,6 +32,8 @@ from workflows.models import (
 )
 from workflows.services.generation import generate, regenerate
 from workflows.states import CycleState
+
+_EDITING = int.from_bytes(b"tr:edits")
 
 
 @transaction.atomic
@@ -52,6 +55,8 @@ def save_workflow(
     a new one that says nothing. What is not ready of it, and of what depends on it, follows at once.
     Raises InvalidDefinition with every mistake at once.
     """
+    # One at a time: two edits at once could make workflows wait for each other in a circle.
+    execute("SELECT pg_advisory_xact_lock(%(key)s)", {"key": _EDITING})
     cleaned = validation.clean_content(team.name, name, content)
     kept_days, rules = clean_retention(retention_days), clean_rules(notify)
     digest = content_digest(cleaned)
@@ -68,9 +73,13 @@ def save_workflow(
     unchanged = before is not None and before.digest == digest
     if unchanged and _rules_of(workflow) == wanted:
         return workflow
+    had_schedule = workflow.mode == Mode.ONLINE and before is not None and bool(before.cron)
     if not unchanged:
         workflow.revision = _new_revision(workflow, cleaned, digest, by)
     workflow.mode, workflow.starts_at, workflow.retention_days, workflow.notify = wanted
+    if not had_schedule:
+        # What no schedule asked for was not missed either.
+        workflow.generated_until = now
     workflow.save()
     details = {"revision": workflow.revision.number, "digest": digest}
     journal.record("created" if created else "edited", workflow, by, reason=reason, details=details)
@@ -174,8 +183,9 @@ def _catch_up(workflow: Workflow, since: datetime, now: datetime, by: journal.By
         dropped = list(missed.values_list("pk", flat=True))
         if policy == Misfire.RUN_ONCE:
             # The newest may not have been generated yet; then `generate` makes it, and all of these are passed.
-            ahead = workflow.generated_until is not None and workflow.generated_until >= now
-            dropped = dropped[:-1] if ahead else dropped
+            newest = periods.latest_slot(workflow.current, now) if workflow.current.cron else None
+            generated = newest is None or (workflow.generated_until or now) >= newest
+            dropped = dropped[:-1] if generated else dropped
         template = reasons.MISSED if policy == Misfire.SKIP else reasons.MISSED_BUT_LATEST
         for each in dropped:
             transitions.cancel(each, by=by, reason=said(template))

@@ -6,6 +6,7 @@ has to set the clock back. A cycle and its dependencies outlive its instances.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +19,7 @@ from django.utils import timezone
 from scheduling import bulk, journal
 from scheduling.models.tasks import Misfire
 from scheduling.reasons import said
+from scheduling.transitions import execute
 from workflows import notifications, periods, reasons, transitions
 from workflows.models import (
     Cycle,
@@ -31,15 +33,19 @@ from workflows.models import (
 )
 from workflows.states import CycleState
 
+logger = logging.getLogger(__name__)
+
 # Cycles that one transaction makes; a workflow that has more to catch up has the next round.
 MOST_AT_ONCE = 2000
+_MAKING_CYCLES = int.from_bytes(b"tr:cycle")
+_MOMENT = timedelta(microseconds=1)
 
 
 def horizon(revision: WorkflowRevision, now: datetime) -> datetime:
     """Until when cycles are generated: the end of tomorrow in the workflow's zone."""
     local = now.astimezone(ZoneInfo(revision.timezone))
     day = local.replace(hour=0, minute=0, second=0, microsecond=0, fold=0)
-    return (day + timedelta(days=2)).astimezone(ZoneInfo(revision.timezone)) - timedelta(microseconds=1)
+    return (day + timedelta(days=2)).astimezone(ZoneInfo(revision.timezone)) - _MOMENT
 
 
 def generate_due(now: datetime | None = None, limit: int = 50) -> int:
@@ -51,10 +57,15 @@ def generate_due(now: datetime | None = None, limit: int = 50) -> int:
     found = (
         scheduled.filter(revision__isnull=False).select_related("revision").order_by("generated_until", "pk")
     )
-    short = [each.pk for each in found if _falls_short(each, now)]
-    for workflow_id in short[:limit]:
-        generate(workflow_id, now)
-    return min(len(short), limit)
+    done = 0
+    for each in [each for each in found if _falls_short(each, now)][:limit]:
+        try:
+            generate(each.pk, now)
+            done += 1
+        except Exception:
+            # The others are not to go without their cycles for it.
+            logger.exception("Could not generate the cycles of workflow %s", each.name)
+    return done
 
 
 def _falls_short(workflow: Workflow, now: datetime) -> bool:
@@ -73,7 +84,7 @@ def generate(workflow_id: int, now: datetime | None = None) -> int:
     if not workflow.is_scheduled:
         return 0
     revision = workflow.current
-    after = max(workflow.generated_until or now, workflow.starts_at - timedelta(microseconds=1))
+    after = max(workflow.generated_until or now, workflow.starts_at - _MOMENT)
     until = horizon(revision, now)
     slots = []
     for slot in periods.slots(revision, after, until):
@@ -92,7 +103,8 @@ def _after_misfires(workflow: Workflow, slots: Sequence[datetime], now: datetime
         case Misfire.SKIP:
             kept = []
         case Misfire.RUN_ONCE:
-            kept = missed[-1:]
+            # The last of a round is not the latest when there are more to come.
+            kept = [slot for slot in missed[-1:] if slot == periods.latest_slot(workflow.current, now)]
         case _:
             kept = missed
     if len(kept) < len(missed):
@@ -107,12 +119,15 @@ def _after_misfires(workflow: Workflow, slots: Sequence[datetime], now: datetime
 
 
 def make_online(workflow: Workflow, slots: Sequence[datetime]) -> list[CycleInstance]:
-    """Scheduled instances of a locked workflow at these cycle times, where there is no instance yet."""
+    """Scheduled instances of a locked workflow at these cycle times, where there is no instance yet.
+
+    One that was cancelled does not count: the schedule may have dropped a cycle, and have it again now.
+    """
     cycles = make_cycles(workflow, slots)
     taken = CycleInstance.objects.filter(cycle__in=[cycle.pk for cycle in cycles]).exclude(
         run_type=RunType.TEST
     )
-    existing = set(taken.values_list("cycle_id", flat=True))
+    existing = set(taken.exclude(state=CycleState.CANCELLED).values_list("cycle_id", flat=True))
     fresh = [cycle for cycle in cycles if cycle.pk not in existing]
     made = new_instances(workflow, fresh, run_type=RunType.ONLINE, online=True)
     set_dependencies(workflow, fresh)
@@ -121,11 +136,17 @@ def make_online(workflow: Workflow, slots: Sequence[datetime]) -> list[CycleInst
 
 def make_cycles(workflow: Workflow, slots: Sequence[datetime]) -> list[Cycle]:
     """The cycles of a workflow at these times, made where they are missing, in the order of the times."""
-    wanted = [Cycle(workflow=workflow, cycle_time=slot) for slot in slots]
-    Cycle.objects.bulk_create(wanted, ignore_conflicts=True)
-    found = {
-        each.cycle_time: each for each in Cycle.objects.filter(workflow=workflow, cycle_time__in=list(slots))
-    }
+    of_workflow = Cycle.objects.filter(workflow=workflow)
+    found = {each.cycle_time: each for each in of_workflow.filter(cycle_time__in=list(slots))}
+    missing = [slot for slot in slots if slot not in found]
+    if missing:
+        # Whoever needs cycles of several workflows makes them in an order of its own, and would wait for
+        # another who made the same ones while that waits for it.
+        execute("SELECT pg_advisory_xact_lock(%(key)s)", {"key": _MAKING_CYCLES})
+        Cycle.objects.bulk_create(
+            [Cycle(workflow=workflow, cycle_time=slot) for slot in missing], ignore_conflicts=True
+        )
+        found |= {each.cycle_time: each for each in of_workflow.filter(cycle_time__in=missing)}
     return [found[slot] for slot in slots]
 
 
@@ -210,7 +231,7 @@ def upstream_slots(
         downstream=revision,
         cycle_time=cycle_time,
         upstream=upstream.revision,
-        since=upstream.starts_at - timedelta(microseconds=1),
+        since=upstream.starts_at - _MOMENT,
     )
 
 
@@ -230,7 +251,10 @@ def regenerate(workflows: Iterable[Workflow], *, by: journal.By) -> None:
         for each in instances:
             if each not in kept:
                 transitions.cancel(each.pk, by=by, reason=why)
-        CycleInstance.objects.filter(pk__in=[each.pk for each in kept]).update(revision=workflow.revision)
+        for each in kept:
+            each.revision = workflow.revision
+            each.data_date = periods.data_date(workflow.current, each.cycle_time)
+        CycleInstance.objects.bulk_update(kept, ["revision", "data_date"], batch_size=1000)
         set_dependencies(workflow, [each.cycle for each in kept])
         transitions.make_ready(CycleInstance.objects.filter(pk__in=[each.pk for each in kept]))
         transitions.begin_ready(workflow)

@@ -152,7 +152,10 @@ def rerun(
     """
     overrides = validation.clean_parameters(parameters or {})
     workflow = Workflow.objects.locked([source.workflow_id])[source.workflow_id]
-    source = CycleInstance.objects.select_related("workflow__revision", "revision", "cycle").get(pk=source.pk)
+    found = CycleInstance.objects.select_related("workflow__revision", "revision", "cycle").filter(pk=source.pk)
+    if not found:
+        raise transitions.gone(source.pk)
+    [source] = found
     _refuse_rerun(source)
     revision = source.revision if as_it_ran else workflow.current
     ids = dict(WorkflowNode.objects.filter(revision=revision).values_list("key", "pk"))

@@ -17,7 +17,7 @@ from workflows.transitions.instances import (
     time_out,
     unfreeze,
 )
-from workflows.transitions.lifecycle import batch_ended, begin_ready, make_ready, stop_batches
+from workflows.transitions.lifecycle import batch_ended, begin_ready, gone, make_ready, stop_batches
 from workflows.transitions.nodes import prepare
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "begin_ready",
     "cancel",
     "freeze",
+    "gone",
     "make_ready",
     "mark_success",
     "prepare",

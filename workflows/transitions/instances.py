@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from django.db import transaction
-from django.db.models import Exists, OuterRef, Subquery
+from django.db.models import OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -24,11 +25,10 @@ def set_effective(cycle_ids: Collection[int]) -> None:
     """Let each cycle know its effective instance: the newest that is no test and not cancelled."""
     candidates = CycleInstance.objects.filter(cycle=OuterRef("pk")).exclude(run_type=RunType.TEST)
     newest = candidates.exclude(state=CycleState.CANCELLED).order_by("-number")
+    is_success = newest.annotate(is_success=Q(state=CycleState.SUCCESS)).values("is_success")
     Cycle.objects.filter(pk__in=list(cycle_ids)).update(
         effective=Subquery(newest.values("pk")[:1]),
-        succeeded=Exists(
-            CycleInstance.objects.filter(pk=Subquery(newest.values("pk")[:1]), state=CycleState.SUCCESS)
-        ),
+        succeeded=Coalesce(Subquery(is_success[:1]), False),
     )
 
 
@@ -68,11 +68,13 @@ def stop(instance_id: int, *, by: journal.By, reason: str) -> CycleInstance:
 
 def _lock_unbegun(instance_id: int) -> CycleInstance | None:
     """An instance that has not begun, locked after its workflow, so that nobody can begin it; else None."""
-    of_id = CycleInstance.objects.filter(pk=instance_id)
-    if not of_id.filter(state__in=_UNBEGUN).exists():
+    unbegun = CycleInstance.objects.filter(pk=instance_id, state__in=_UNBEGUN)
+    found = unbegun.first()
+    if found is None:
         return None
-    Workflow.objects.locked(of_id.values_list("workflow_id", flat=True))
-    return lifecycle.lock(instance_id) if of_id.filter(state__in=_UNBEGUN).exists() else None
+    waiting = lifecycle.dependants(found.cycle_id) if lifecycle.may_release(found) else {}
+    Workflow.objects.locked({found.workflow_id, *waiting.values()})
+    return lifecycle.lock(instance_id) if unbegun.exists() else None
 
 
 @transaction.atomic
@@ -104,6 +106,7 @@ def cancel(instance_id: int, *, by: journal.By, reason: str) -> bool:
 
 def _end_unbegun(instance: CycleInstance, state: CycleState, reason: str) -> None:
     _thaw(instance)
+    nodes.cancel_waiting(instance, reason)
     instance.state, instance.ended_at, instance.reason = state, timezone.now(), reason
     instance.save()
     if state == CycleState.CANCELLED:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
+from django.utils.translation import gettext as _
 
 from scheduling import journal
 from scheduling import services as scheduling
@@ -17,6 +19,7 @@ from scheduling.errors import SchedulingError
 from scheduling.models import Batch
 from scheduling.reasons import said
 from workflows import notifications, reasons
+from workflows.errors import CycleRefused
 from workflows.graph import Ended
 from workflows.graphs import graph_of, keys_of, revision_of
 from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, RunType, Stopping, Workflow
@@ -48,11 +51,33 @@ def make_ready(candidates: Any) -> list[CycleInstance]:
     return ready
 
 
+# Workflows whose instances are being begun in this thread, and whether there may be more to begin.
+_beginning: ContextVar[dict[int, bool] | None] = ContextVar("beginning", default=None)
+
+
 def begin_ready(workflow: Workflow) -> int:
     """Begin as many ready instances of a locked `workflow` as its parallelism lets, the oldest cycle first.
 
-    Returns how many. Tests begin at once and take no room.
+    Returns how many. Tests begin at once and take no room. An instance that ends on the spot makes room for
+    the next: that is begun by the call under way, however many there are.
     """
+    beginning = _beginning.get()
+    if beginning is None:
+        _beginning.set(beginning := {})
+    if workflow.pk in beginning:
+        beginning[workflow.pk] = True
+        return 0
+    begun, beginning[workflow.pk] = 0, True
+    try:
+        while beginning[workflow.pk]:
+            beginning[workflow.pk] = False
+            begun += _begin_startable(workflow)
+    finally:
+        del beginning[workflow.pk]
+    return begun
+
+
+def _begin_startable(workflow: Workflow) -> int:
     startable = CycleInstance.objects.startable(workflow.pk)
     if not workflow.enabled:
         startable = startable.exclude(run_type=RunType.ONLINE)
@@ -85,9 +110,21 @@ def _begin(instance: CycleInstance) -> None:
 
 
 def lock(instance_id: int) -> CycleInstance:
-    """A cycle instance, locked."""
-    found = CycleInstance.objects.select_related("workflow", "revision")
-    return found.select_for_update(no_key=True, of=("self",)).get(pk=instance_id)
+    """A cycle instance, locked, as it is then. Raises CycleRefused when retention has removed it."""
+    if not CycleInstance.objects.only("pk").select_for_update(no_key=True).filter(pk=instance_id):
+        raise gone(instance_id)
+    # Read only now: a join would show nothing where an edit gave it another revision meanwhile.
+    return _read(instance_id)
+
+
+def gone(instance_id: int) -> CycleRefused:
+    """What to raise when an instance is acted on that is not there any more."""
+    text = _("Cycle instance %(id)s is not there any more; retention removed it.")
+    return CycleRefused(text % {"id": instance_id})
+
+
+def _read(instance_id: int) -> CycleInstance:
+    return CycleInstance.objects.select_related("workflow", "revision").get(pk=instance_id)
 
 
 _INSTANCE = "SELECT * FROM workflows_cycleinstance WHERE id = %s"
@@ -134,10 +171,16 @@ def _conclude(instance: CycleInstance, state: CycleState) -> None:
 
 def tell_ended(instance: CycleInstance) -> None:
     """Let the cycle know how its effective instance ended, tell the apps above, and release what waited."""
-    succeeded = instance.state == CycleState.SUCCESS
+    waiting: Mapping[int, int] = {}
+    if may_release(instance):
+        waiting = dependants(instance.cycle_id)
+    workflows = Workflow.objects.locked({instance.workflow_id, *waiting.values()})
+    # With the lock held: who makes another instance the effective one holds it too.
     effective = Cycle.objects.filter(pk=instance.cycle_id, effective=instance)
-    is_effective = effective.update(succeeded=succeeded) > 0
-    release(instance.cycle_id, instance.workflow_id, succeeded=succeeded and is_effective)
+    effective.update(succeeded=instance.state == CycleState.SUCCESS)
+    if waiting and not Cycle.objects.filter(pk=instance.cycle_id, succeeded=True).exists():
+        waiting = {}
+    _release(workflows, instance.workflow_id, waiting)
     notifications.tell_ended(instance)
     cycle_instance_ended.send(
         sender=CycleInstance, instance_id=instance.pk, cycle_id=instance.cycle_id, state=instance.state
@@ -166,13 +209,24 @@ def stop_batches(instance_id: int) -> int:
     return told
 
 
-def release(cycle_id: int, workflow_id: int, *, succeeded: bool) -> None:
+def may_release(instance: CycleInstance) -> bool:
+    """Whether what waits for the cycle may go on with the end of `instance`.
+
+    The end of a backfill that was dropped gives the cycle back the success that it had before.
+    """
+    if instance.state == CycleState.SUCCESS:
+        return instance.run_type != RunType.TEST
+    return instance.run_type == RunType.BACKFILL
+
+
+def dependants(cycle_id: int) -> dict[int, int]:
+    """The cycles that wait for this one, each with its workflow."""
+    found = CycleDependency.objects.filter(upstream=cycle_id)
+    return dict(found.values_list("cycle", "cycle__workflow"))
+
+
+def _release(workflows: Mapping[int, Workflow], workflow_id: int, waiting: Mapping[int, int]) -> None:
     """Let go on what the end of an instance makes possible: what waits for its cycle, or for its room."""
-    waiting: Mapping[int, int] = {}
-    if succeeded:
-        dependants = CycleDependency.objects.filter(upstream=cycle_id)
-        waiting = dict(dependants.values_list("cycle", "cycle__workflow"))
-    workflows = Workflow.objects.locked({workflow_id, *waiting.values()})
     touched = {workflow_id}
     if waiting:
         ready = make_ready(CycleInstance.objects.not_ready_of(waiting))

@@ -131,10 +131,15 @@ def _pending(node: NodeEnd) -> dict[str, int]:
 def begin_stopping(instance: CycleInstance, why: Stopping, reason: str) -> None:
     """Let nothing more of a running instance begin; what runs is stopped by `services.stop_batches`."""
     instance.stopping, instance.reason = why, reason
+    cancel_waiting(instance, reason)
+    instance.save(update_fields=["stopping", "reason", "passed_over"])
+
+
+def cancel_waiting(instance: CycleInstance, reason: str) -> None:
+    """End the nodes that have not begun, and never will; the caller saves the counter."""
     waiting = NodeRun.objects.filter(instance=instance, state=NodeRunState.WAITING)
     cancelled = waiting.update(state=NodeRunState.CANCELLED, ended_at=timezone.now(), reason=reason)
     instance.passed_over += cancelled
-    instance.save(update_fields=["stopping", "reason", "passed_over"])
 
 
 def _count(instance: CycleInstance, state: str) -> None:
@@ -171,22 +176,6 @@ def _proceed(
         if not ended:
             begun, start = _within_limit(instance, graph, start), []
             ended, pending = _begin(instance, begun)
-    execute(
-        _COUNTERS,
-        {
-            "instance": instance.pk,
-            "succeeded": instance.succeeded,
-            "failed": instance.failed,
-            "passed_over": instance.passed_over,
-        },
-    )
-
-
-_COUNTERS = """
-    UPDATE workflows_cycleinstance
-    SET succeeded = %(succeeded)s, failed = %(failed)s, passed_over = %(passed_over)s
-    WHERE id = %(instance)s
-"""
 
 
 def _graph(instance: CycleInstance) -> Graph:
@@ -277,6 +266,8 @@ def _pass_over(
         },
     )
     instance.passed_over += len(runs)
+    # At once: a node that ends on the spot is counted by the database.
+    execute(_COUNT_PASSED_OVER, {"instance": instance.pk, "passed_over": instance.passed_over})
     ended = {str(run.node.pk): Ended(NodeRunState.CONDITION_NOT_MET) for run in runs}
     return ended, _count_down(instance, graph, ended)
 
@@ -287,6 +278,9 @@ _NOT_TAKEN = """
     FROM unnest(%(runs)s::bigint[], %(batches)s::bigint[], %(why)s::text[]) passed (run, batch, why)
     WHERE run.id = passed.run
 """
+
+
+_COUNT_PASSED_OVER = "UPDATE workflows_cycleinstance SET passed_over = %(passed_over)s WHERE id = %(instance)s"
 
 
 def _why_passed_over(instance: CycleInstance, graph: Graph, run: _Run) -> str:
