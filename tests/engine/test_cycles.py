@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
+from django.utils import timezone
 
-from scheduling.models import Batch, JournalEntry
+from scheduling.models import Batch, Deadline, JournalEntry, Notification
+from scheduling.notifications.deadlines import pass_due
 from tests import factories as make
 from workflows import services, transitions
 from workflows.errors import CycleRefused
@@ -272,3 +274,51 @@ def test_marking_a_failure_as_success_lets_the_downstream_go_on() -> None:
     assert make.fresh(down).state == "running"
     with pytest.raises(CycleRefused):
         services.mark_success(up, by="ann")
+
+
+# --- who is told -------------------------------------------------------------------------------------
+
+RULES = [{"channel": "ops", "on": ["failure", "late"], "late_after": "2h"}]
+
+
+def told() -> list[tuple[str, str]]:
+    return list(Notification.objects.order_by("key").values_list("event", "subject"))
+
+
+@at_noon
+def test_a_failed_cycle_is_told_of_once_and_a_test_is_not() -> None:
+    workflow = make.workflow("flights", group=make.group(team=make.team("air")), notify=RULES, **DAILY)
+    make.end_node(make.cycle(workflow), "a", "failed")
+    assert told() == []
+    clock.make_due(NOON + timedelta(days=1))
+
+    failed = make.end_node(CycleInstance.objects.get(run_type="online"), "a", "failed")
+    services.mark_success(failed, by="ann")
+
+    assert told() == [("failure", "[air] flights 2026-11-21 01:00 failed")]
+    text = Notification.objects.get().text
+    assert "data date 2026-11-20, ended: failed" in text
+    assert "– a: Failed" in text
+
+
+@at_noon
+def test_a_cycle_that_has_not_ended_two_hours_after_its_time_is_late() -> None:
+    make.workflow("flights", group=make.group(team=make.team("air")), notify=RULES, **DAILY)
+    [deadline] = Deadline.objects.all()
+    assert deadline.at == datetime(2026, 11, 21, 3, tzinfo=UTC)
+
+    pass_due()
+
+    # The database's clock, which decides, is long past that.
+    assert told() == [("late", "[air] flights 2026-11-21 01:00 is late")]
+
+
+@at_noon
+def test_a_cycle_that_ended_in_time_is_not_late() -> None:
+    make.workflow("flights", notify=RULES, **DAILY)
+    clock.make_due(NOON + timedelta(days=1))
+    Deadline.objects.update(at=timezone.now() + timedelta(days=3650))
+
+    make.end_node(CycleInstance.objects.get(), "a")
+
+    assert not Deadline.objects.exists()
