@@ -39,6 +39,12 @@ ACTIONS: dict[str, Any] = {
     "role_changed": pgettext_lazy("journal", "Role changed"),
     "left": pgettext_lazy("journal", "Left"),
     "password_set": pgettext_lazy("journal", "Set the password"),
+    "ready": pgettext_lazy("journal", "Became ready"),
+    "frozen": pgettext_lazy("journal", "Frozen"),
+    "unfrozen": pgettext_lazy("journal", "Unfrozen"),
+    "cancelled": pgettext_lazy("journal", "Cancelled"),
+    "timed_out": pgettext_lazy("journal", "Timed out"),
+    "tried_again": pgettext_lazy("journal", "Tried again"),
     "node_online": pgettext_lazy("journal", "Came online"),
     "node_draining": pgettext_lazy("journal", "Began to drain"),
     "node_offline": pgettext_lazy("journal", "Went offline"),
@@ -50,8 +56,11 @@ OBJECTS: dict[str, Any] = {
     "task": _("Task"),
     "node": _("Node"),
     "deploymentgroup": _("Deployment group"),
+    "notification": _("Notification"),
     "team": _("Team"),
     "user": _("Account"),
+    "workflow": _("Workflow"),
+    "cycleinstance": _("Cycle instance"),
 }
 
 DETAILS: dict[str, Any] = {
@@ -83,6 +92,7 @@ DETAILS: dict[str, Any] = {
     "group": _("Deployment group"),
     "permission": _("Permission"),
     "fields": _("Fields"),
+    "run_type": _("Run type"),
 }
 
 # Details that are ids: the name of the page of what they name, where it is another by the type of the object.

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from django.db import connection
-from django.db.models import Q
+from django.db.models import Count, Q
 
 from scheduling.models import Batch, Instance, JournalEntry, Node
 from scheduling.states import InstanceState, NodeState
@@ -97,8 +97,8 @@ def in_front_of(batch: Batch) -> Batch | None:
 
 def unconfirmed_on(batch: Batch) -> Counter[str]:
     """How many instances each node was told to end and has not confirmed."""
-    names = batch.instances.filter(state=InstanceState.TERMINATING).values_list("node__name", flat=True)
-    return Counter(name for name in names if name)
+    told = batch.instances.filter(state=InstanceState.TERMINATING, node__isnull=False)
+    return Counter(dict(told.order_by().values_list("node__name").annotate(Count("pk"))))
 
 
 def waiting_instances(batch: Batch, most: int) -> list[Instance]:

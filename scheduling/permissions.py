@@ -68,6 +68,7 @@ _TEAM_PATHS: dict[str, tuple[str, ...]] = {
     "instance": ("batch", "team_id"),
     "execution": ("instance", "batch", "team_id"),
     "journalentry": ("team_id",),
+    "notification": ("team_id",),
 }
 _TASK_PATHS: dict[str, tuple[str, ...]] = {
     "task": ("pk",),
@@ -151,6 +152,23 @@ class TeamBackend(BaseBackend):
             perm in {VIEW, PREFIX + permission} and perm in granted_by(standing.roles[grantee])
             for grantee, permission in grants
         )
+
+
+class Rights:
+    """What one user may do to each of many things: every team, and every granted task, is asked about once."""
+
+    def __init__(self, user: User) -> None:
+        self._user = user
+        self._granted = () if user.is_superuser else standing_of(user).grants
+        self._known: dict[tuple[str, int | None, int | None], bool] = {}
+
+    def has(self, permission: str, thing: Model) -> bool:
+        """What `user.has_perm(permission, thing)` says of a thing that a team owns."""
+        task = task_of(thing) if self._granted else None
+        of = (permission, team_of(thing), task if task in self._granted else None)
+        if of not in self._known:
+            self._known[of] = self._user.has_perm(permission, thing)
+        return self._known[of]
 
 
 def places_of(user: User) -> dict[str, list[int]]:

@@ -102,6 +102,19 @@ COPY_REFUSED = gettext_noop(
 )
 NO_SUCH_PARAMETER = gettext_noop("line %(line)s: there is no parameter %(name)s; there are %(known)s")
 
+NO_CHANNEL = gettext_noop(
+    "There is no channel “%(name)s” here; there are: %(known)s. Set %(variable)s to its address."
+)
+NO_CHANNELS = gettext_noop(
+    "There is no channel “%(name)s” here, nor any other. Set %(variable)s to its address."
+)
+CHANNEL_NOT_ADDRESS = gettext_noop(
+    "%(variable)s is not an address that Apprise knows, like mailto://user:password@host or json://host/path."
+)
+CHANNEL_REFUSED = gettext_noop("The channel did not take it: %(error)s")
+CHANNEL_HANGS = gettext_noop("The channel has not answered within %(seconds)s s.")
+CHANNEL_SILENT = gettext_noop("The channel did not take it, and did not say why.")
+
 
 def templates_in(namespace: Mapping[str, Any]) -> list[str]:
     """The templates among a module's globals: texts whose names are in capitals."""

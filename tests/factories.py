@@ -185,6 +185,7 @@ def workflow(
     nodes: Any = "a",
     mode: str = "online",
     starts_at: Any = None,
+    notify: Any = None,
     **content: Any,
 ) -> Workflow:
     """A workflow whose tasks are made with it.
@@ -204,6 +205,7 @@ def workflow(
         content={"nodes": given} | content,
         mode=mode,
         starts_at=starts_at,
+        notify=notify,
         by="tests",
     )
 

@@ -186,11 +186,11 @@ def newest_execution(batch: Batch) -> Execution | None:
     )
 
 
-def waiting_batches(instance: CycleInstance, most: int) -> list[NodeRun]:
-    """The first of the nodes that have begun but whose batch no execution node has taken yet."""
+def waiting_batches(instance: CycleInstance) -> list[NodeRun]:
+    """The nodes that have begun but whose batch no execution node has taken yet."""
     waiting = instance.node_runs.filter(state=NodeRunState.RUNNING, batch__state=BatchState.WAITING)
     with_all = waiting.select_related("node", "batch__task__revision", "batch__group", "batch__revision")
-    return list(with_all.order_by("node__number")[:most])
+    return list(with_all.order_by("node__number"))
 
 
 def instances_by_state(batch: Batch) -> dict[str, int]:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from hashlib import blake2s
+from itertools import accumulate, takewhile
 from unicodedata import east_asian_width
 
 from django.utils.translation import gettext as _
@@ -22,13 +23,23 @@ from workflows.folding import LIMIT, Group, fold
 from workflows.layout import Layout, Node, Place, lay_out
 
 BOX_HEIGHT, GROUP_HEIGHT = 48, 60
-NARROWEST, WIDEST = 148, 236
+NARROWEST, WIDEST = 196, 256
 # What is beside the text of a box: the stripe and the glyph, and the margin at its right.
 _BESIDE = 36 + 12
-_TITLE, _SMALL = 13.0, 12.0  # sizes of text
+_TITLE, _SMALL = 14.6, 12.2  # sizes of text; that of a title is wider than its 13 pixels because it is bold
 _NAMED = 12  # so many members of a group are named in its tip
 # What a group that holds several states is shown as: the first of these that is in it.
-_FOREMOST = ("failed", "timed_out", "lost", "terminating", "terminated", "running", "ready", "waiting", "not_ready")
+_FOREMOST = (
+    "failed",
+    "timed_out",
+    "lost",
+    "terminating",
+    "terminated",
+    "running",
+    "ready",
+    "waiting",
+    "not_ready",
+)
 
 
 @dataclass(frozen=True)
@@ -45,7 +56,7 @@ class Box:
     """What else there is to say, in a few words."""
     href: str = ""
     panel: str = ""
-    """An address whose answer is shown beside the flow, in the element that `draw` is told, instead of `href`."""
+    """An address whose answer is shown beside the flow, in the `target` of `draw`, instead of `href`."""
     selected: bool = False
     carried: bool = False
     """Taken over from an earlier run, not run by this one."""
@@ -146,17 +157,16 @@ class Flow:
         return replace(
             self,
             boxes=[drawn for drawn in self.boxes if drawn.box.key in keys],
-            arrows=[
-                drawn for drawn in self.arrows if drawn.arrow.source in keys or drawn.arrow.target in keys
-            ],
+            arrows=[drawn for drawn in self.arrows if drawn.arrow.source in keys or drawn.arrow.target in keys],
         )
 
 
 @dataclass(frozen=True)
 class Folds:
-    """How the reader has folded a large flow: `opened` nodes, whose groups are drawn one by one, and the links."""
+    """How the reader has folded a large flow, and the links that fold it otherwise."""
 
     opened: Collection[str] = ()
+    """Nodes whose groups are drawn one by one."""
     whole: bool = False
     """Nothing is folded."""
     open_href: Callable[[str], str] | None = None
@@ -167,7 +177,12 @@ class Folds:
 
 
 def draw(
-    boxes: Iterable[Box], arrows: Iterable[Arrow], *, mark: str = "flow", target: str = "", folds: Folds | None = None
+    boxes: Iterable[Box],
+    arrows: Iterable[Arrow],
+    *,
+    mark: str = "flow",
+    target: str = "",
+    folds: Folds | None = None,
 ) -> Flow:
     """Draw `boxes` and `arrows`. `mark`: the id of the drawing; `target`: where the panels of boxes are shown.
 
@@ -179,13 +194,13 @@ def draw(
     folded = fold(
         {key: box.state for key, box in known.items()},
         [(arrow.source, arrow.target) for arrow in wanted if arrow.source in known and arrow.target in known],
-        limit=len(known) if folds.whole else folds.limit,
+        **({"limit": len(known), "fan": len(known) + 1} if folds.whole else {"limit": folds.limit}),
         opened=folds.opened,
         apart=[key for key, box in known.items() if box.selected],
     )
     shown = {key: known[key] for key, box in folded.shown.items() if key == box}
     for group in folded.groups.values():
-        shown[group.key] = _group_box(group, words, folds)
+        shown[group.key] = _group_box(group, known, words, folds)
     merged = _merged(wanted, folded.shown)
     layout = _laid_out(shown, folded.groups, merged)
     counts = _counts(known.values())
@@ -203,7 +218,9 @@ def draw(
         arrows=[_drawn_arrow(arrow, layout) for arrow in merged],
         counts=counts,
         summary=_summary(len(known), len(wanted), counts),
-        shape=blake2s(repr(sorted(layout.routes)).encode() + repr(layout.places).encode(), digest_size=6).hexdigest(),
+        shape=blake2s(
+            repr(sorted(layout.routes)).encode() + repr(layout.places).encode(), digest_size=6
+        ).hexdigest(),
         target=target,
         folded=hidden,
         fold_href=folds.fold_href if folds.opened or folds.whole else "",
@@ -217,17 +234,15 @@ def draw(
 def _laid_out(shown: Mapping[str, Box], groups: Mapping[str, Group], arrows: Sequence[Arrow]) -> Layout:
     needed = max((text_width(box.title, _TITLE) for box in shown.values()), default=0.0)
     width = min(WIDEST, max(NARROWEST, int(needed) + _BESIDE))
-    nodes = tuple(
-        sorted((key, width, GROUP_HEIGHT if key in groups else BOX_HEIGHT) for key in shown)
-    )
-    labels = tuple(
-        sorted(((arrow.source, arrow.target), text_width(arrow.label, _SMALL)) for arrow in arrows)
-    )
+    nodes = tuple(sorted((key, width, GROUP_HEIGHT if key in groups else BOX_HEIGHT) for key in shown))
+    labels = tuple(sorted(((arrow.source, arrow.target), text_width(arrow.label, _SMALL)) for arrow in arrows))
     return _layout(nodes, labels)
 
 
 @lru_cache(maxsize=64)
-def _layout(nodes: tuple[tuple[str, int, int], ...], labels: tuple[tuple[tuple[str, str], float], ...]) -> Layout:
+def _layout(
+    nodes: tuple[tuple[str, int, int], ...], labels: tuple[tuple[tuple[str, str], float], ...]
+) -> Layout:
     return lay_out((Node(*node) for node in nodes), (pair for pair, _width in labels), dict(labels))
 
 
@@ -242,8 +257,8 @@ def _merged(arrows: Iterable[Arrow], shown: Mapping[str, str]) -> list[Arrow]:
     for (source, target), several in sorted(between.items()):
         states = {arrow.state for arrow in several}
         state = "live" if "live" in states else states.pop() if len(states) == 1 else "plain"
-        labels = sorted({arrow.label for arrow in several})
-        merged.append(Arrow(source, target, state, ", ".join(filter(None, labels)) if len(labels) < 3 else ""))
+        labels = {arrow.label for arrow in several}
+        merged.append(Arrow(source, target, state, labels.pop() if len(labels) == 1 else ""))
     return merged
 
 
@@ -264,18 +279,24 @@ def _drawn_box(box: Box, place: Place) -> DrawnBox:
     )
 
 
-def _group_box(group: Group, words: Mapping[str, str], folds: Folds) -> Box:
-    count = len(group.members)
+def _group_box(group: Group, known: Mapping[str, Box], words: Mapping[str, str], folds: Folds) -> Box:
     foremost = next((state for state in _FOREMOST if state in group.states), next(iter(group.states)))
     said = ", ".join(f"{number} {words[state].lower()}" for state, number in group.states.items())
     return Box(
         group.key,
-        ngettext("%d node", "%d nodes", count) % count,
+        f"{len(group.members)} × {_common_name([known[key].title for key in group.members])}",
         foremost,
         words[foremost],
         sub=words[foremost] if len(group.states) == 1 else said,
         href=folds.open_href(group.members[0]) if folds.open_href else "",
     )
+
+
+def _common_name(titles: Sequence[str]) -> str:
+    """How `titles` begin, when they begin alike; else the first of them, which stands for all."""
+    alike = takewhile(lambda letters: len(set(letters)) == 1, zip(*titles, strict=False))
+    begin = "".join(letters[0] for letters in alike)
+    return f"{begin}…" if len(begin) > 2 else f"{titles[0]}, …"
 
 
 def _drawn_group(box: Box, place: Place, group: Group, known: Mapping[str, Box]) -> DrawnBox:
@@ -292,7 +313,8 @@ def _drawn_group(box: Box, place: Place, group: Group, known: Mapping[str, Box])
         title=box.title,
         sub=cut(box.sub, room, _SMALL),
         tip=f"{box.title}: {box.sub}\n{named}",
-        spoken=_("%(nodes)s, folded: %(states)s") % {"nodes": box.title, "states": box.sub},
+        spoken=_("%(nodes)s, folded: %(states)s")
+        % {"nodes": ngettext("%d node", "%d nodes", len(titles)) % len(titles), "states": box.sub},
         shares=shares,
         names="\n".join(titles),
     )
@@ -300,7 +322,7 @@ def _drawn_group(box: Box, place: Place, group: Group, known: Mapping[str, Box])
 
 def _drawn_arrow(arrow: Arrow, layout: Layout) -> DrawnArrow:
     route = layout.routes[arrow.source, arrow.target]
-    return DrawnArrow(arrow, route.path, f"{route.label_x:.0f}", f"{route.label_y - 5:.0f}")
+    return DrawnArrow(arrow, route.path, f"{route.label_x:.0f}", f"{route.label_y + 4:.0f}")
 
 
 # --- words -----------------------------------------------------------------------------------------
@@ -317,7 +339,11 @@ def _summary(boxes: int, arrows: int, counts: Iterable[Count]) -> str:
     states = ", ".join(f"{each.count} {each.word.lower()}" for each in counts)
     nodes = ngettext("%d node", "%d nodes", boxes) % boxes
     joined = ngettext("%d dependency", "%d dependencies", arrows) % arrows
-    return _("Flow of %(nodes)s and %(arrows)s: %(states)s") % {"nodes": nodes, "arrows": joined, "states": states}
+    return _("Flow of %(nodes)s and %(arrows)s: %(states)s") % {
+        "nodes": nodes,
+        "arrows": joined,
+        "states": states,
+    }
 
 
 def text_width(text: str, size: float) -> float:
@@ -338,11 +364,7 @@ def cut(text: str, room: float, size: float, *, middle: bool = False) -> str:
     """`text`, or what of it fits into `room` pixels at `size`, with `…` at its end or in its `middle`."""
     if text_width(text, size) <= room:
         return text
-    room -= size
-    kept = 0.0
-    for count, letter in enumerate(text):
-        kept += text_width(letter, size)
-        if kept > room:
-            break
+    widths = accumulate(text_width(letter, size) for letter in text)
+    count = sum(1 for _ in takewhile(lambda width: width <= room - size, widths))
     tail = count // 3 if middle else 0
     return text[: count - tail].rstrip() + "…" + (text[-tail:] if tail else "")

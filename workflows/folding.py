@@ -1,14 +1,15 @@
 """Large flows made small enough to read: nodes that say the same are drawn as one box. No Django, no database.
 
-Three steps, each only as far as the drawing is still too large:
+A wide fan of *twins* – nodes with the same neighbours and the same state – is always one box. Beyond that,
+three steps, each only if the drawing is still too large:
 
-1. *Twins* – nodes with the same neighbours and the same state – become one box, and so do the links of a
-   *chain* in the same state. Both leave the shape as it is; repeated, a fan of equal chains becomes one box.
-2. The nodes of a layer that are in the same state become one box.
+1. All twins become one box, and so do the links of a *chain* in the same state. Both leave the shape as it
+   is; repeated, a fan of equal chains becomes one box.
+2. Of each layer, nodes in the same state that stand near each other become one box: the flow seen from afar.
 3. Layers that follow each other become one box, whatever the states in them.
 
-What needs somebody's eye stays apart as long as there is little of it. No step makes a cycle: twins and chains
-cannot, and an arrow never leads back to an earlier layer.
+What needs somebody's eye stays apart as long as there is little of it. No step makes a cycle: twins and
+chains cannot, and an arrow never leads back to an earlier layer.
 """
 
 from __future__ import annotations
@@ -21,6 +22,10 @@ from itertools import chain
 
 # A drawing of so many nodes is read as it is.
 LIMIT = 200
+# Seen from afar, it is about so many boxes.
+AFAR = 72
+# So many twins are folded in a small flow too.
+FAN = 24
 # Fewer than these are drawn one by one.
 FEWEST, FEWEST_TROUBLED = 3, 9
 TROUBLED = frozenset({"failed", "timed_out", "lost", "terminating", "terminated", "running"})
@@ -38,7 +43,7 @@ class Group:
 
 @dataclass(frozen=True)
 class Folded:
-    """`groups` by key; `shown` says for each node the key of the box that stands for it (itself, or its group)."""
+    """`groups` by key; `shown`: for each node the key of the box that stands for it, itself or its group."""
 
     groups: dict[str, Group]
     shown: dict[str, str]
@@ -49,17 +54,21 @@ def fold(
     edges: Iterable[tuple[str, str]],
     *,
     limit: int = LIMIT,
+    fan: int = FAN,
     opened: Collection[str] = (),
     apart: Collection[str] = (),
 ) -> Folded:
     """Fold an acyclic flow of the nodes `states` (key to state) until about `limit` boxes are left.
 
-    `opened`: keys of nodes whose group is drawn one by one; `apart`: keys of nodes that are never folded, such
-    as the one that is selected. A flow within `limit` is left as it is. The edges' ends must be among the nodes.
+    `opened`: keys of nodes whose group is drawn one by one; `apart`: keys of nodes that are folded only
+    into bands, such as the one that is selected. A flow within `limit` is left as it is but for fans of `fan`
+    twins and more. The edges' ends must be among the nodes.
     """
     folding = _Folding(states, sorted(set(edges)), frozenset(apart))
     if len(states) > limit:
         folding.by_likeness()
+    else:
+        folding.by_fan(fan)
     if folding.count > limit:
         folding.by_layer()
     if folding.count > limit:
@@ -118,7 +127,11 @@ class _Folding:
                 alike[likeness(box)].append(box)
         return list(alike.values())
 
-    # --- the three steps ---
+    # --- fans, and the three steps ---
+
+    def by_fan(self, least: int) -> None:
+        """Fold what has at least so many twins."""
+        self._join(twins for twins in self._twins() if len(twins) >= least)
 
     def by_likeness(self) -> None:
         """Fold twins and chains until nothing more is alike."""
@@ -126,7 +139,9 @@ class _Folding:
             pass
 
     def _twins(self) -> list[list[str]]:
-        return self._alike(lambda box: (self._state(box), frozenset(self.before[box]), frozenset(self.after[box])))
+        return self._alike(
+            lambda box: (self._state(box), frozenset(self.before[box]), frozenset(self.after[box]))
+        )
 
     def _chains(self) -> list[list[str]]:
         chains: list[list[str]] = []
@@ -146,9 +161,28 @@ class _Folding:
         return chains
 
     def by_layer(self) -> None:
-        """Fold what is in the same state in the same layer."""
-        depths = self._depths()
-        self._join(self._alike(lambda box: (depths[box], self._state(box))))
+        """Fold what is in the same state and near each other in the same layer, a few at a time."""
+        depths, height = self._depths(), self._heights()
+        size = -(-self.count // AFAR)
+        rows = self._alike(lambda box: (depths[box], self._state(box)))
+        for row in rows:
+            row.sort(key=lambda box: (height[box], box))
+        self._join(row[at : at + size] for row in rows for at in range(0, len(row), size))
+
+    def _heights(self) -> dict[str, float]:
+        """About how high each box will stand in its layer, as a share: near to what leads to it."""
+        layers: dict[int, list[str]] = defaultdict(list)
+        for box, depth in self._depths().items():
+            layers[depth].append(box)
+        height: dict[str, float] = {}
+        for depth in sorted(layers):
+            wish = {
+                box: sum(height[above] for above in self.before[box]) / max(1, len(self.before[box]))
+                for box in layers[depth]
+            }
+            ordered = sorted(layers[depth], key=lambda box: (wish[box], box))
+            height |= {box: (place + 0.5) / len(ordered) for place, box in enumerate(ordered)}
+        return height
 
     def by_band(self, limit: int) -> None:
         """Fold layers that follow each other into as few bands as `limit` asks for; `apart` goes with them."""

@@ -1,18 +1,20 @@
 """Where the boxes and arrows of a flow stand: layers from left to right. No Django, no database.
 
-fast-sugiyama gives each node its layer and orders every layer so that few arrows cross (Sugiyama, Tagawa and
-Toda 1981, in the form of Gansner et al. 1993). How high each stands within its layer is decided here, because
-boxes have different heights and a long arrow that only passes needs far less room than a box. Layer after
-layer, nodes go as near to the middle of their neighbours as those beside them allow: a least-squares fit
-under an order, which pooling adjacent violators solves exactly and in linear time (Best and Chakravarti 1990).
+A node's layer is the longest way to it; what only leads to one place stands right before it all the same.
+fast-sugiyama orders every layer so that few arrows cross (Sugiyama, Tagawa and Toda 1981; Gansner et al.
+1993). How high each stands within its layer is decided here, because boxes have different heights and a long
+arrow that only passes needs far less room than a box. Layer after layer, nodes go as near to the middle of
+their neighbours as those beside them allow: a least-squares fit under an order, which pooling adjacent
+violators solves exactly and in linear time (Best and Chakravarti 1990).
 
-Arrows bend only in the gaps between layers and run level through a layer, so none passes behind a box.
-Lengths are in pixels, with the origin at the top left. The same flow gives the same drawing in whatever order
-its nodes and arrows come.
+Arrows bend only in the gaps between layers and run level through a layer, so none passes behind a box. Long
+arrows from the same box share a trunk, and part where their ways do. Lengths are in pixels, with the origin
+at the top left. The same flow gives the same drawing in whatever order its nodes and arrows come.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,8 +27,8 @@ GAP = 18  # between boxes that stand above each other
 LANE = 12  # between an arrow that passes through a layer and what is beside it
 LAYER_GAP = 56  # at least this much between layers, for the arrows to bend in
 PART_GAP = 36  # between parts that no arrow connects
-# Arrows up to this many are worth a second look for crossings, which costs two thirds more.
-_THOROUGH = 400
+# Steps up to this many are worth a second look for crossings, which doubles what they cost.
+_THOROUGH = 800
 # How strongly an arrow wants to be straight, by how many of its ends only pass.
 _PULL = (1.0, 2.0, 8.0)
 _ASPECT = 2.0  # of the grid of isolated nodes, when nothing else gives its width
@@ -86,7 +88,7 @@ def lay_out(
     depths = _depths(known, pairs)
     parts = _parts(known, pairs, depths)
     alone = [known[keys[0]] for keys, _ in parts if len(keys) == 1]
-    drawn = [_Part(known, keys, own, labels or {}) for keys, own in parts if len(keys) > 1]
+    drawn = [_Part(known, keys, own, depths, labels or {}) for keys, own in parts if len(keys) > 1]
 
     places: dict[str, Place] = {}
     routes: dict[tuple[str, str], Route] = {}
@@ -114,19 +116,28 @@ def _by_key(nodes: Iterable[Node]) -> dict[str, Node]:
 
 
 def _depths(known: Mapping[str, Node], pairs: Sequence[tuple[str, str]]) -> dict[str, int]:
-    """How many arrows lead to each node on the longest way from a beginning, in the order of the arrows."""
+    """The layer of each node."""
     before: dict[str, list[str]] = {key: [] for key in known}
+    after: dict[str, list[str]] = {key: [] for key in known}
     for source, target in pairs:
         if source not in known or target not in known:
             missing = source if source not in known else target
             raise ValueError(f"an edge of a flow ends at {missing!r}, which is not one of its nodes")
         before[target].append(source)
+        after[source].append(target)
     depths: dict[str, int] = {}
     try:
         for key in TopologicalSorter(before).static_order():
             depths[key] = max((depths[source] + 1 for source in before[key]), default=0)
     except CycleError as error:
-        raise ValueError(f"a flow has a cycle: {' → '.join(reversed(error.args[1]))}") from None
+        raise ValueError(f"a flow has a cycle: {' → '.join(error.args[1])}") from None
+    # What nothing else hangs on moves to the right, all that leads to it included: short arrows for long ones.
+    free: dict[str, bool] = {}
+    for key in depths:
+        free[key] = all(free[source] and len(after[source]) == 1 for source in before[key])
+    for key in reversed(list(depths)):
+        if free[key] and after[key]:
+            depths[key] = min(depths[target] for target in after[key]) - 1
     return depths
 
 
@@ -159,39 +170,39 @@ def _parts(
 
 
 class _Part:
-    """One connected part. Its vertices are numbers: its nodes, and from len(keys) on the bends of long arrows."""
+    """One connected part. Vertices are numbers: its nodes, and from len(nodes) on the bends of long arrows."""
 
     def __init__(
         self,
         known: Mapping[str, Node],
         keys: Sequence[str],
         pairs: Sequence[tuple[str, str]],
+        depths: Mapping[str, int],
         labels: Mapping[tuple[str, str], float],
     ) -> None:
         self.nodes = [known[key] for key in keys]
-        number = {key: place for place, key in enumerate(keys)}
-        self.edges = [(number[source], number[target]) for source, target in pairs]
         self.pairs = pairs
-        self.layers, self.segments = _layered(self.edges)
-        self.layer_of = {vertex: depth for depth, layer in enumerate(self.layers) for vertex in layer}
-        self.chains = self._chains()
+        self.layer_of = dict(enumerate(depths[key] for key in keys))
+        self.chains = self._chains(keys)
+        self.segments = sorted({step for chain in self.chains for step in itertools.pairwise(chain)})
+        self.layers = _ordered(self.layer_of, self.segments)
         self.middle = self._heights()
         self.lefts, self.rights = self._columns(labels)
         self.x = self.y = 0
 
-    def _chains(self) -> list[list[int]]:
-        """Each edge as the vertices that it goes through, its ends included."""
-        after: dict[int, list[int]] = defaultdict(list)
-        for source, target in self.segments:
-            after[source].append(target)
-        through: dict[tuple[int, int], list[list[int]]] = defaultdict(list)
-        for source in range(len(self.nodes)):
-            for first in after[source]:
-                chain = [source, first]
-                while chain[-1] >= len(self.nodes):
-                    chain.append(after[chain[-1]][0])
-                through[source, chain[-1]].append(chain)
-        return [through[edge][0] for edge in self.edges]
+    def _chains(self, keys: Sequence[str]) -> list[list[int]]:
+        """Each edge as the vertices that it goes through, its ends included; makes the bends."""
+        number = {key: place for place, key in enumerate(keys)}
+        bends: dict[tuple[int, int], int] = {}
+        chains = []
+        for source, target in ((number[source], number[target]) for source, target in self.pairs):
+            chain = [source]
+            for layer in range(self.layer_of[source] + 1, self.layer_of[target]):
+                bend = bends.setdefault((source, layer), len(self.layer_of))
+                self.layer_of[bend] = layer
+                chain.append(bend)
+            chains.append([*chain, target])
+        return chains
 
     def _height(self, vertex: int) -> int:
         return self.nodes[vertex].height if vertex < len(self.nodes) else 0
@@ -227,7 +238,7 @@ class _Part:
     def _offsets(self, layer: Sequence[int]) -> list[float]:
         """How far below the first of its layer each vertex stands at the least."""
         offsets, total = [0.0], 0.0
-        for above, below in zip(layer, layer[1:], strict=False):
+        for above, below in itertools.pairwise(layer):
             boxes = above < len(self.nodes) and below < len(self.nodes)
             total += (self._height(above) + self._height(below)) / 2 + (GAP if boxes else LANE)
             offsets.append(total)
@@ -239,9 +250,9 @@ class _Part:
         gaps = [float(LAYER_GAP)] * len(self.layers)
         for pair, chain in zip(self.pairs, self.chains, strict=True):
             depth = self.layer_of[chain[0]]
-            gaps[depth] = max(gaps[depth], labels.get(pair, 0.0) + 24)
+            gaps[depth] = max(gaps[depth], labels[pair] + 48 if labels.get(pair) else 0)
             # A steep arrow in a narrow gap is hard to follow.
-            rises = (abs(self.middle[a] - self.middle[b]) for a, b in zip(chain, chain[1:], strict=False))
+            rises = (abs(self.middle[a] - self.middle[b]) for a, b in itertools.pairwise(chain))
             for passed, rise in enumerate(rises):
                 gaps[depth + passed] = max(gaps[depth + passed], min(120.0, rise / 6))
         for layer, gap in zip(self.layers, gaps, strict=True):
@@ -301,22 +312,31 @@ class _Part:
         return Route("".join(path), (start + first[0]) / 2, (middle + first[1]) / 2)
 
 
-def _layered(edges: Sequence[tuple[int, int]]) -> tuple[list[list[int]], list[tuple[int, int]]]:
-    """The layers of a connected graph, each in its order, and its edges cut into steps of one layer."""
-    positions, _width, _height, segments = fast_sugiyama.from_edges(
-        edges,
+def _ordered(layer_of: Mapping[int, int], segments: Sequence[tuple[int, int]]) -> list[list[int]]:
+    """The vertices of each layer from the top downward, so that few of the steps between layers cross."""
+    led_to = {target for _source, target in segments}
+    # The library counts layers from where a way begins, so ways that begin late get a lead.
+    lead: list[tuple[int, int]] = []
+    for vertex, layer in layer_of.items():
+        if layer and vertex not in led_to:
+            first = len(layer_of) + len(lead)
+            way = [*range(first, first + layer), vertex]
+            lead += itertools.pairwise(way)
+    positions, *_ = fast_sugiyama.from_edges(
+        [*segments, *lead],
         vertex_spacing=1,
-        dummy_vertices=True,
-        ranking_type="minimize",
+        dummy_vertices=False,
+        ranking_type="up",
         crossing_minimization="barycenter",
-        transpose=len(edges) <= _THOROUGH,
+        transpose=len(segments) + len(lead) <= _THOROUGH,
     )[0]
-    # The library draws downward from the highest number.
-    rows: dict[int, list[tuple[float, int]]] = defaultdict(list)
-    for vertex, (across, along) in positions:
-        rows[-round(along)].append((across, int(vertex)))
-    layers = [[vertex for _, vertex in sorted(rows[row])] for row in sorted(rows)]
-    return layers, sorted((int(source), int(target)) for source, target in segments or ())
+    across = {int(vertex): place for vertex, (place, _along) in positions}
+    layers: list[list[int]] = [[] for _ in range(max(layer_of.values()) + 1)]
+    for vertex in sorted(layer_of, key=lambda vertex: (across[vertex], vertex)):
+        layers[layer_of[vertex]].append(vertex)
+    # Upside down it is as good; the way round is taken that agrees with the order of the keys.
+    falls = sum(a < b or -1 for layer in layers for a, b in itertools.pairwise(layer))
+    return layers if falls >= 0 else [layer[::-1] for layer in layers]
 
 
 def _settle(
@@ -363,7 +383,11 @@ def _grid(nodes: Sequence[Node], width: int, top: int) -> tuple[dict[str, Place]
     across = max(1, min(len(ordered), int((wanted + GAP) // column)))
     places = {
         node.key: Place(
-            MARGIN + index % across * column, top + index // across * row, node.width, node.height, index % across
+            MARGIN + index % across * column,
+            top + index // across * row,
+            node.width,
+            node.height,
+            index % across,
         )
         for index, node in enumerate(ordered)
     }

@@ -1,8 +1,8 @@
 """When the runs of a cycle waited and ran, upon a common axis of time. No Django, no database.
 
-A timeline is a table whose rows hold a bar each. Bars are drawn on a ground SPAN wide that stretches to the width
-of its column, so places are numbers from 0 to SPAN; the labels of the axis, whose text must not stretch, stand at
-percentages.
+A timeline is a table whose rows hold a bar each. Bars are drawn on a ground SPAN wide that stretches to the
+width of its column, so places are numbers from 0 to SPAN; the labels of the axis, whose text must not
+stretch, stand at percentages.
 """
 
 from __future__ import annotations
@@ -100,8 +100,15 @@ def timeline(runs: Iterable[Run], *, now: datetime, zone: tzinfo, mark: str = "t
     begun = [run.queued_at or run.started_at for run in listed]
     first = min((moment for moment in begun if moment), default=None)
     if first is None:
-        return Timeline(mark, [Row(run, None, None, None, None, False, False) for run in listed], [], "", None, None, None)
-    last = max(max(_end(run, now) for run, moment in zip(listed, begun, strict=True) if moment), first + _SHORTEST)
+        return Timeline(
+            mark, [Row(run, None, None, None, None, False, False) for run in listed], [], "", None, None, None
+        )
+    last = max(
+        max(_end(run, now) for run, moment in zip(listed, begun, strict=True) if moment), first + _SHORTEST
+    )
+    if last <= now < last + (last - first) / 20:
+        # The line of the present is not the edge of the drawing.
+        last = now + (now - first) / 50
     path = critical_path(listed, now=now)
     axis = _Axis(first, last)
     on_path = [run for run in listed if run.key in path]
@@ -112,15 +119,17 @@ def timeline(runs: Iterable[Run], *, now: datetime, zone: tzinfo, mark: str = "t
         now=axis.place(now) if first <= now <= last else "",
         begin=first,
         end=last,
-        critical=max(_end(run, now) for run in on_path) - min(_begin(run) for run in on_path) if on_path else None,
+        critical=max(_end(run, now) for run in on_path) - min(_begin(run) for run in on_path)
+        if on_path
+        else None,
     )
 
 
 def critical_path(runs: Iterable[Run], *, now: datetime) -> list[str]:
     """The keys of the runs that decided when all was over, in their order.
 
-    From the one that ended last (what runs ends `now` or later) back over that of its upstreams that ended last.
-    Whatever ran beside them could have been quicker without any effect.
+    From the one that ended last (what runs ends `now` or later) back over those of its upstreams that ended
+    last. Whatever ran beside them could have been quicker without any effect.
     """
     known = {run.key: run for run in runs if run.started_at is not None}
     if not known:
@@ -199,17 +208,15 @@ def _ticks(axis: _Axis, zone: tzinfo) -> list[Tick]:
         # Days are named by themselves when the axis counts them.
         if midnight and len(moments) > 1 and moments[1] - moments[0] >= timedelta(hours=23):
             clock, date = date, ""
-        ticks.append(
-            Tick(axis.place(moment), percent(axis.share(moment)), clock, date if changed else "")
-        )
+        ticks.append(Tick(axis.place(moment), percent(axis.share(moment)), clock, date if changed else ""))
     return ticks
 
 
 def clock_moments(first: datetime, last: datetime, zone: tzinfo) -> list[datetime]:
     """The round clock times of `zone` from `first` to `last`, MOST_TICKS at most, in UTC.
 
-    Up to half a day apart they are round by the clock on the wall also on the day on which the clock is changed;
-    an hour that does not exist then is left out.
+    They are round by the clock on the wall also on the day on which the clock is changed; an hour that does not
+    exist then is left out.
     """
     least = (last - first).total_seconds() / MOST_TICKS
     step = next((step for step in _STEPS if step >= least), None)
@@ -219,7 +226,9 @@ def clock_moments(first: datetime, last: datetime, zone: tzinfo) -> list[datetim
         # Zones are whole quarters of an hour away from UTC; counting there passes no hour twice and skips none.
         shift = (first.astimezone(zone).utcoffset() or timedelta(0)).total_seconds()
         at = -(-(first.timestamp() + shift) // step) * step - shift
-        return [datetime.fromtimestamp(at + step * n, UTC) for n in range(int((last.timestamp() - at) // step) + 1)]
+        return [
+            datetime.fromtimestamp(at + step * n, UTC) for n in range(int((last.timestamp() - at) // step) + 1)
+        ]
     local = first.astimezone(zone).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
     found = []
     while (moment := local.replace(tzinfo=zone).astimezone(UTC)) <= last:
@@ -228,5 +237,3 @@ def clock_moments(first: datetime, last: datetime, zone: tzinfo) -> list[datetim
             found.append(moment)
         local += timedelta(seconds=step)
     return found
-
-

@@ -39,6 +39,7 @@ from workflows.models import Cycle, CycleInstance, Mode, NodeRun, RunType, Stopp
 from workflows.states import BackfillState, CycleState, NodeRunState
 
 NAMED = 5
+GROUPS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -233,24 +234,25 @@ def _no_room(instance: CycleInstance) -> list[Cause]:
 
 def _stopping(instance: CycleInstance) -> Cause:
     left = ask.unconfirmed(instance)
-    names = ", ".join(anchor(node_address(instance, run.node.key), run.node.key) for run in left[:NAMED])
-    if len(left) > NAMED:
-        names += ", …"
     text = ngettext(
         "It is being stopped (%(why)s). %(count)s batch has not confirmed that yet: %(nodes)s",
         "It is being stopped (%(why)s). %(count)s batches have not confirmed that yet: %(nodes)s",
         len(left),
     )
     why = in_words(instance.reason) or str(Stopping(instance.stopping).label)
-    return _cause("stopping", text, state="terminating", why=why, count=len(left), nodes=SafeString(names))
+    return _cause("stopping", text, state="terminating", why=why, count=len(left), nodes=_nodes(instance, left))
 
 
 def _nodes_that_wait(instance: CycleInstance) -> list[Cause]:
-    """What holds up nodes that have begun."""
+    """What holds up nodes that have begun; those of one group wait for the same."""
+    together: dict[tuple[int, bool], list[NodeRun]] = {}
+    for run in ask.waiting_batches(instance):
+        if run.batch is not None:
+            together.setdefault((run.batch.group_id, run.batch.held), []).append(run)
     causes = []
-    for run in ask.waiting_batches(instance, NAMED):
-        node = anchor(node_address(instance, run.node.key), run.node.key)
-        causes += [_of_batch(each, _("%(node)s: %(why)s"), node=node) for each in _batch_whys(run)]
+    for runs in list(together.values())[:GROUPS_NAMED]:
+        nodes = _nodes(instance, runs)
+        causes += [_of_batch(each, _("%(nodes)s: %(why)s"), nodes=nodes) for each in _batch_whys(runs[0])]
     return causes
 
 
@@ -309,17 +311,22 @@ def _waiting_node(
     return [_of_edge(edge, by_id[edge.source], instance, typical) for edge in waited]
 
 
+def _nodes(instance: CycleInstance, runs: Sequence[NodeRun]) -> SafeString:
+    """The first nodes of `runs`, each a link to it."""
+    named = [anchor(node_address(instance, run.node.key), run.node.key) for run in runs[:NAMED]]
+    return SafeString(", ".join([*named, "…"] if len(runs) > NAMED else named))
+
+
 def _node_limit(instance: CycleInstance, runs: Iterable[NodeRun]) -> Cause:
     running = [run for run in runs if run.state == NodeRunState.RUNNING]
     if not instance.node_parallelism:
         return _cause("node", _("It is about to begin."))
-    names = ", ".join(anchor(node_address(instance, each.node.key), each.node.key) for each in running[:NAMED])
     text = ngettext(
-        "This rerun runs %(limit)s node at once, and these run: %(nodes)s",
+        "This rerun runs %(limit)s node at once, and this runs: %(nodes)s",
         "This rerun runs %(limit)s nodes at once, and these run: %(nodes)s",
         instance.node_parallelism,
     )
-    return _cause("limit", text, limit=instance.node_parallelism, nodes=SafeString(names))
+    return _cause("limit", text, limit=instance.node_parallelism, nodes=_nodes(instance, running))
 
 
 def _of_edge(edge: Edge, source: NodeRun, instance: CycleInstance, typical: Mapping[str, timedelta]) -> Cause:

@@ -8,6 +8,8 @@ const FAR = 0.5;
 
 // What the reader has done to each flow of the page, by its id: outlives every swap.
 const views = new Map();
+// Where one begins to look, when nothing is chosen.
+const TROUBLED = ["failed", "timed_out", "lost", "running"].map((state) => `.node[data-state="${state}"]`).join();
 const flows = () => document.querySelectorAll("[data-flow]");
 const flowOf = (element) => element.closest?.("[data-flow]");
 const paneOf = (flow) => flow.querySelector(".flow-view");
@@ -268,10 +270,8 @@ function begin(flow) {
     [view.left, view.top] = [paneOf(flow).scrollLeft, paneOf(flow).scrollTop];
   });
   const chosen = flow.querySelector('.node[aria-current="true"]');
-  if (chosen && !view.chosen) {
-    choose(flow, chosen.id);
-    if (!stored) centre(flow, chosen);
-  }
+  if (chosen && !view.chosen) choose(flow, chosen.id);
+  if (!stored) centre(flow, chosen ?? flow.querySelector(TROUBLED) ?? flow.querySelector(".node"));
 }
 
 // Unfolding a group is a page of its own; one goes on looking where one looked.

@@ -59,6 +59,7 @@ class TaskPage(TeamPage):
             gettext_lazy("How it ends"),
             {"fields": (("timeout", "retry_count", "retry_interval", "success_ratio"), "retention")},
         ),
+        (gettext_lazy("Who is told"), {"fields": ("notify",)}),
     )
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -152,6 +153,7 @@ class TaskPage(TeamPage):
             content=wanted.content,
             enabled=wanted.enabled,
             retention_days=wanted.retention_days,
+            notify=wanted.notify,
             by=request.user,
             reason=request.POST["reason"].strip(),
         )

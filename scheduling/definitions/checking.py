@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from scheduling import kinds, rules, services, validation
+from scheduling import kinds, notifications, rules, services, validation
 from scheduling.definitions.reading import Document, Mistake, Path
 from scheduling.errors import InvalidDefinition, SchedulingError
 from scheduling.models import DeploymentGroup, Task, Team
@@ -39,7 +39,7 @@ TASK_KEYS = tuple(
     dict.fromkeys(
         [
             *("name", "group", *(str(place[0]) for place in PLACES.values())),
-            *("retention", "enabled", "grants", "spec"),
+            *("retention", "notify", "enabled", "grants", "spec"),
         ]
     )
 )
@@ -72,6 +72,7 @@ class TaskDefinition:
     enabled: bool | None = None
     retention_days: int | None = None
     grants: dict[str, list[str]] | None = None
+    notify: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -141,11 +142,14 @@ class _Checking:
         content = self.content(document, path, data)
         grants = self.grants(document, path, data, team)
         retention_days = self.retention(document, path, data)
+        notify = self.notify(document, path, data)
         if team and group:
             self.references.append((document, (*path, "group"), team, group))
         unique = bool(team and name) and self.once(document, (*path, "name"), "task", str(team), str(name))
         if unique and team and name and group and content is not None:
-            self.tasks[team, name] = TaskDefinition(team, name, group, content, enabled, retention_days, grants)
+            self.tasks[team, name] = TaskDefinition(
+                team, name, group, content, enabled, retention_days, grants, notify
+            )
 
     def retention(self, document: Document, path: Path, data: dict[str | int, Any]) -> int | None:
         """The days that the task's records are kept; None, the installation's default, also when wrong."""
@@ -160,6 +164,21 @@ class _Checking:
         except InvalidDefinition as wrong:
             self.mistakes.append(document.mistake((*path, "retention"), wrong.errors["retention"]))
             return None
+
+    def notify(
+        self,
+        document: Document,
+        path: Path,
+        data: Mapping[str | int, Any],
+        events: Sequence[str] = notifications.EVENTS,
+    ) -> list[dict[str, Any]]:
+        """The rules of who is told of the thing at `path`, for tasks and whatever else has the key `notify`."""
+        try:
+            return notifications.clean_rules(data.get("notify"), events=events)
+        except InvalidDefinition as wrong:
+            for place, message in wrong.errors.items():
+                self.mistakes.append(document.mistake((*path, *notifications.place(place)), message))
+            return []
 
     def content(self, document: Document, path: Path, data: dict[str | int, Any]) -> dict[str, Any] | None:
         """The cleaned content of a task, or None when something is wrong with it."""

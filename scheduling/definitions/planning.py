@@ -101,6 +101,7 @@ def task_step(
         content=wanted.content,
         retention_days=wanted.retention_days,
         grants=wanted.grants,
+        notify=wanted.notify,
     )
     if existing is None or existing.revision is None:
         return Step("new", "task", wanted.team, wanted.name, _changes({}, after))
@@ -112,11 +113,13 @@ def task_step(
         content=existing.revision.content,
         retention_days=existing.retention_days,
         grants=grants,
+        notify=existing.notify,
     )
     enabled = existing.enabled if wanted.enabled is None else wanted.enabled
     same_content = existing.revision.digest == services.content_digest(wanted.content)
     same_grants = before.get("grants") == after.get("grants")
-    same_rules = (existing.enabled, existing.retention_days) == (enabled, wanted.retention_days)
+    rules = (existing.enabled, existing.retention_days, existing.notify)
+    same_rules = rules == (enabled, wanted.retention_days, wanted.notify)
     if same_content and same_grants and same_rules and existing.group.name == wanted.group:
         return Step("unchanged", "task", wanted.team, wanted.name)
     if wanted.enabled is None:
@@ -199,6 +202,7 @@ def _save(wanted: TaskDefinition, team: Team, by: journal.By, reason: str) -> Ta
         content=wanted.content,
         enabled=enabled,
         retention_days=wanted.retention_days,
+        notify=wanted.notify,
         by=by,
         reason=reason,
     )

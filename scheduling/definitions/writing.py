@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from scheduling import kinds, services
+from scheduling import kinds, notifications, services
 from scheduling.definitions.checking import PLACES, TASK_KEYS
 from scheduling.definitions.reading import FLOAT
 from scheduling.models import DeploymentGroup, Task, TaskRevision, Team
@@ -40,6 +40,7 @@ def _document(team: Team) -> str:
             content=task.revision.content if task.revision else {},
             retention_days=task.retention_days,
             grants=granted.get(task.pk),
+            notify=task.notify,
         )
         # Sorted here: the order must not depend on the server's collation.
         for task in sorted(tasks, key=lambda task: task.name)
@@ -70,6 +71,7 @@ def task_form(
     content: Mapping[str, Any],
     retention_days: int | None = None,
     grants: Mapping[str, Iterable[str]] | None = None,
+    notify: notifications.Rules = (),
 ) -> dict[str, Any]:
     """A task as its map in the file: canonical order, defaults left out, durations in their short form."""
     values = {
@@ -94,10 +96,12 @@ def task_form(
             form.setdefault(str(place[0]), {})[place[1]] = values[field]
     if list(form.get("trigger", ())) == ["type"]:
         form["trigger"] = form["trigger"]["type"]
-    if retention_days is not None:
-        form["retention"] = f"{retention_days}d"
-    if enabled is False:
-        form["enabled"] = False
+    beside = {
+        "retention": None if retention_days is None else f"{retention_days}d",
+        "notify": notifications.written_rules(notify) or None,
+        "enabled": False if enabled is False else None,
+    }
+    form |= {name: value for name, value in beside.items() if value is not None}
     return form | _grants_form(grants or {})
 
 

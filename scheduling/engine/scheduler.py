@@ -13,6 +13,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import psycopg
@@ -21,6 +22,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
+from scheduling import notifications
 from scheduling.engine import recovery, triggers
 from scheduling.engine import steps as added
 from scheduling.engine.steps import Source, Step
@@ -61,6 +63,7 @@ STEPS: Sequence[Step] = (
     Step("hand on what absent nodes hold", recovery.finish_absent_nodes, 2.0),
     # A fifth of the time at most, so that triggers and the other steps never wait for it.
     Step("remove old records", retention.Sweep(), 0.5),
+    Step("remove old notifications", notifications.remove_old, 60.0),
     Step("forget sessions that ended", _forget_sessions, 3600.0),
 )
 
@@ -68,9 +71,16 @@ STEPS: Sequence[Step] = (
 class Scheduler:
     """One scheduler; `run` returns after `stop`, which any thread or signal handler may call."""
 
-    def __init__(self, steps: Sequence[Step] | None = None, sources: Sequence[Source] | None = None) -> None:
+    def __init__(
+        self,
+        steps: Sequence[Step] | None = None,
+        sources: Sequence[Source] | None = None,
+        beside: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        """`beside` is entered whenever it begins to lead, and left when it leads no more."""
         self._due = dict.fromkeys((*STEPS, *added.STEPS) if steps is None else steps, 0.0)
         self._sources = (*SOURCES, *added.SOURCES) if sources is None else sources
+        self._beside = beside
         self._stopping = False
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -135,8 +145,9 @@ class Scheduler:
     def _lead(self, session: psycopg.Connection[Any]) -> None:
         if not self._stopping:
             session.execute(f"LISTEN {SCHEDULE_CHANNEL}")
-        while not self._stopping:
-            self._wait(self._work(), session)
+        with self._beside():
+            while not self._stopping:
+                self._wait(self._work(), session)
 
     def _work(self) -> float:
         """Do what is due, triggers first, and return for how many seconds there is nothing to do."""

@@ -12,15 +12,19 @@ from django.utils.translation import gettext_lazy
 
 from scheduling.filters.fields import IdsFilter, ManyFilter
 from scheduling.filters.records import WINDOW_CHOICES, RecordFilter, RecordForm
+from scheduling.journal import SCHEDULE
 from scheduling.models import Batch, DeploymentGroup, Task
-from scheduling.models.tasks import Trigger
+from scheduling.models.tasks import SCHEDULED, Trigger
 from scheduling.permissions import places_of
-from scheduling.queries import MACHINES, BatchRanges
+from scheduling.queries import MACHINES, BatchRanges, Either
 from scheduling.states import BatchState
 
 BASIC = "basic"
 WORKFLOW = "workflow"
 TRIGGERS = {BASIC: [Trigger.CRON, Trigger.FIXED_RATE, Trigger.MANUAL], WORKFLOW: [Trigger.WORKFLOW]}
+# Who begins what: a schedule what is due, a person what is run or rerun by hand, and all of them workflows.
+_BEGUN_BY_SCHEDULE = {*SCHEDULED, Trigger.WORKFLOW}
+_BEGUN_BY_PERSON = {Trigger.MANUAL, Trigger.WORKFLOW}
 
 
 class BatchForm(RecordForm):
@@ -32,10 +36,12 @@ class BatchForm(RecordForm):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.task_names: dict[int, str] = {}
+        self.task_teams: set[int] = set()
 
     def clean_task(self) -> list[int]:
         """The ids of the named tasks."""
-        self.task_names = self.named("task", self.tasks, _("There is no task %(words)s to see."))
+        unknown = _("There is no task %(words)s to see.")
+        self.task_names, self.task_teams = self.named("task", self.tasks, unknown)
         return list(self.task_names)
 
 
@@ -48,10 +54,16 @@ class BatchFilter(RecordFilter):
     task = ManyFilter(label=gettext_lazy("Task name or ID"), method="by_task")
     batch = IdsFilter(label=gettext_lazy("Batch ID"), method="by_id")
     state = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("State"), choices=BatchState.choices, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("State"),
+        choices=BatchState.choices,
+        widget=forms.CheckboxSelectMultiple,
+        distinct=False,
     )
     trigger = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("Trigger"), choices=Trigger.choices, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("Trigger"),
+        choices=Trigger.choices,
+        widget=forms.CheckboxSelectMultiple,
+        distinct=False,
     )
     group = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("Group"), method="by_group", widget=forms.CheckboxSelectMultiple
@@ -76,20 +88,24 @@ class BatchFilter(RecordFilter):
         ]
         self.form.tasks = Task.objects.visible_to(user)
 
-    def _visible_groups(self) -> dict[str, list[int]]:
-        """Ids by name: groups of two teams may have the same."""
-        found: dict[str, list[int]] = {}
+    def _visible_groups(self) -> dict[str, dict[int, int]]:
+        """Ids and their teams by name: groups of two teams may have the same."""
+        found: dict[str, dict[int, int]] = {}
         groups = DeploymentGroup.objects.visible_to(self.user).order_by("name")
-        for pk, name in groups.values_list("pk", "name"):
-            found.setdefault(name, []).append(pk)
+        for pk, name, team in groups.values_list("pk", "name", "team"):
+            found.setdefault(name, {})[pk] = team
         return found
+
+    def _groups_named(self, names: list[str]) -> list[int]:
+        """The ids of the groups of these names; those of the tasks' teams, in which alone a task runs."""
+        teams = self.form.task_teams
+        return [pk for name in names for pk, team in self._groups[name].items() if not teams or team in teams]
 
     def fixed(self) -> dict[str, str]:
         return {"tab": self.tab}
 
     def by_group(self, queryset: Any, name: str, value: list[str]) -> Any:
-        ids = [pk for each in value for pk in self._groups[each]]
-        return queryset.filter(group__in=ids) if value else queryset
+        return queryset.filter(group__in=self._groups_named(value)) if value else queryset
 
     def by_task(self, queryset: Any, name: str, value: list[int]) -> Any:
         return queryset.filter(task__in=value) if value else queryset
@@ -114,27 +130,36 @@ class BatchFilter(RecordFilter):
         return rows.created_between(since, until)
 
     @property
-    def within(self) -> BatchRanges | None:
+    def within(self) -> BatchRanges | Either | None:
         """The ranges that hold exactly `rows_of()`; None where that is nothing or a list of ids."""
         if not self.is_valid() or self.names_batches:
             return None
+        actors = self.form.cleaned_data["by"]
+        people = [name for name in actors if name not in MACHINES]
+        if people and people != actors:
+            return Either([self._begun_by(people), self._begun_by([a for a in actors if a in MACHINES])])
+        return self._begun_by(actors)
+
+    def _begun_by(self, actors: list[str]) -> BatchRanges:
+        """The ranges of what these people, or these machines, began; of everything when there are none."""
         cleaned = self.form.cleaned_data
         since, until = self.bounds
         asked: dict[str, list[Any]] = {
             "task": cleaned["task"],
-            "group": [pk for name in cleaned["group"] for pk in self._groups[name]],
-            "actor": cleaned["by"],
+            "group": self._groups_named(cleaned["group"]),
+            "actor": actors,
         }
-        asked = {name: values for name, values in asked.items() if values}
+        asked = {name: values for name, values in asked.items() if values or cleaned.get(name)}
         reach = places_of(self.user)
         places = _narrowest(asked) or reach
         if "actor" in places:
             # People work in other teams too. What they did to granted tasks lies in two kinds of place.
             places, asked = (places, asked | reach) if list(reach) == ["team"] else (reach, asked)
         also = {name: values for name, values in asked.items() if name not in places}
+        triggers = cleaned["trigger"] or TRIGGERS[self.tab]
         return BatchRanges(
             places=places,
-            triggers=cleaned["trigger"] or TRIGGERS[self.tab],
+            triggers=[each for each in triggers if each in _begun_by(actors)],
             states=cleaned["state"] or BatchState.values,
             since=since,
             until=until,
@@ -149,8 +174,17 @@ class BatchFilter(RecordFilter):
 
 def _narrowest(asked: dict[str, list[Any]]) -> dict[str, list[Any]]:
     """Of what was asked for, that which has the fewest batches; empty when nothing narrows well."""
-    for name in ("task", "actor", "group"):
+    for name in ("task", "group", "actor"):
         values = asked.get(name)
-        if values and not (name == "actor" and set(values) & set(MACHINES)):
+        if values is not None and not (name == "actor" and set(values) & set(MACHINES)):
             return {name: values}
     return {}
+
+
+def _begun_by(actors: list[str]) -> set[Trigger]:
+    """What some people, or some machines, begin; everything when none are named."""
+    if not actors:
+        return set(Trigger)
+    if SCHEDULE.name in actors:
+        return _BEGUN_BY_SCHEDULE
+    return {Trigger.WORKFLOW} if set(actors) <= set(MACHINES) else _BEGUN_BY_PERSON

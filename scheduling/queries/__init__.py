@@ -1,8 +1,9 @@
 """Named QuerySets and keyset pages. Every list and look-up of a page goes through `visible_to`."""
 
 from scheduling.queries.journal import ROUTINE, JournalQuerySet
+from scheduling.queries.notifications import NotificationQuerySet
 from scheduling.queries.paging import BadCursor, Cursor, Page, capped_count, newest_first
-from scheduling.queries.ranges import MACHINES, BatchRanges, Ranges
+from scheduling.queries.ranges import MACHINES, BatchRanges, Either, Ranges
 from scheduling.queries.records import (
     BatchQuerySet,
     ExecutionQuerySet,
@@ -20,15 +21,17 @@ __all__ = [
     "MACHINES",
     "ROUTINE",
     "BadCursor",
-    "BatchQuerySet",
     "BatchRanges",
+    "BatchQuerySet",
     "Cursor",
+    "Either",
     "ExecutionQuerySet",
     "GroupQuerySet",
     "InstanceQuerySet",
     "JournalQuerySet",
     "LogQuerySet",
     "NodeQuerySet",
+    "NotificationQuerySet",
     "Page",
     "Ranges",
     "TaskQuerySet",

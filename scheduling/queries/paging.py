@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 if TYPE_CHECKING:
-    from scheduling.queries.ranges import Ranges
+    from scheduling.queries.ranges import Either, Ranges
 
 
 class BadCursor(ValueError):
@@ -62,7 +62,7 @@ def newest_first(
     size: int,
     older: Cursor | None = None,
     newer: Cursor | None = None,
-    within: Ranges | None = None,
+    within: Ranges | Either | None = None,
     time: str = "created_at",
 ) -> Page[Any]:
     """`size` rows by (`time`, id) descending: the newest, those older, or those just newer than a cursor.
@@ -109,7 +109,7 @@ def page_of(
     )
 
 
-def capped_count(queryset: models.QuerySet[Any], most: int, *, within: Ranges | None = None) -> int:
+def capped_count(queryset: models.QuerySet[Any], most: int, *, within: Ranges | Either | None = None) -> int:
     """How many rows there are, counting no further than `most` + 1; `within` is as for `newest_first`."""
     if within is not None:
         return within.count(most + 1)

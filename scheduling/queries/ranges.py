@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,6 +15,9 @@ from scheduling.queries.paging import Cursor
 # Who begins batches that no person began: nearly all, so that an index of persons leaves them out.
 MACHINES = ("engine", "schedule")
 
+_KIND = "AND trigger = kind AND state = now"
+_PERSON = f"AND NOT (actor IN ({', '.join(repr(each) for each in MACHINES)}))"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
@@ -21,7 +25,7 @@ class Ranges:
 
     `places` says where: ids by the words of COLUMNS, what is in any of them. `states` are those wanted, all of
     them when nothing narrows. `also` are further values that a column must be one of, by the same words; they
-    are looked at row by row, so they should be few that the ranges hold and these do not admit.
+    are looked at row by row, so there should be few that the ranges hold and these do not admit.
 
     PostgreSQL plans "the newest fifty of several teams, rare states only" by walking over everything newer. A
     range for each value is never longer than the page, so a page costs the same whatever is asked for and
@@ -40,19 +44,23 @@ class Ranges:
 
     def page(self, *, size: int, older: Cursor | None = None, newer: Cursor | None = None) -> list[int]:
         """Up to `size` ids, newest first: the newest, those older, or those just newer than a cursor."""
-        way = "ASC" if newer is not None else "DESC"
-        order = f"ORDER BY {self.TIME} {way}, id {way} LIMIT %(size)s"
+        return [pk for _at, pk in self.places_of_page(size=size, older=older, newer=newer)]
+
+    def places_of_page(
+        self, *, size: int, older: Cursor | None = None, newer: Cursor | None = None
+    ) -> list[tuple[datetime, int]]:
+        """As `page`, each id behind its time."""
+        order = self._order("" if newer is not None else " DESC")
         cursor = newer or older
-        beyond = "" if cursor is None else f"AND ({self.TIME}, id) {'>' if newer else '<'} (%(at)s, %(pk)s)"
         facts = {"size": size, "at": cursor and cursor.at, "pk": cursor and cursor.pk}
-        found = self._rows(f"SELECT id, {self.TIME} FROM ({self._union(beyond, order)}) one {order}", facts)
-        ids = [pk for pk, _at in found]
-        return ids[::-1] if newer is not None else ids
+        union = self._union(self._span(older, newer), order)
+        found = self._rows(f"SELECT {self.TIME}, id FROM ({union}) one {order} LIMIT %(size)s", facts)
+        return sorted(((at, pk) for at, pk in found), reverse=True)
 
     def count(self, most: int) -> int:
         """How many there are, counting no further than `most`."""
         # In order, although it does not matter: else the planner may prefer to read the whole table.
-        found = self._union("", f"ORDER BY {self.TIME} DESC, id DESC LIMIT %(size)s")
+        found = self._union(self._span(), self._order(" DESC"))
         counted = self._rows(
             f"SELECT count(*) FROM (SELECT FROM ({found}) one LIMIT %(size)s) counted", {"size": most}
         )
@@ -60,13 +68,13 @@ class Ranges:
 
     # --- what a kind of row may say of itself ---
 
-    def values(self, place: str) -> str:
-        """The rows of values that have a range each: `place` and what else the index begins with."""
-        return f"unnest(%({place})s::bigint[]) place, unnest(%(states)s::text[]) now"
-
-    def narrowed(self, place: str) -> str:
-        """What of a row at its place agrees with `values`."""
-        return "AND state = now"
+    def of(self, place: str, span: str, order: str) -> tuple[str, str]:
+        """The values that the ranges of a place are made of, and the rows of one of them."""
+        also = " ".join(f"AND {self.COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also)
+        return (
+            f"unnest(%({place})s::bigint[]) place, unnest(%(states)s::text[]) now",
+            f"{self.rows} {self.COLUMNS[place]} = place AND state = now {span} {also}",
+        )
 
     def facts(self) -> dict[str, Any]:
         """The parameters of the statements."""
@@ -76,20 +84,35 @@ class Ranges:
 
     # --- the statements ---
 
-    def _union(self, beyond: str, limited: str) -> str:
-        return " UNION ".join(self._of_place(place, beyond, limited) for place in self.places)
+    @property
+    def rows(self) -> str:
+        """The beginning of a statement that selects rows."""
+        return f"SELECT id, {self.TIME} FROM {self.TABLE} WHERE"
 
-    def _of_place(self, place: str, beyond: str, limited: str) -> str:
-        span = [beyond]
-        if self.since is not None:
-            span.append(f"AND {self.TIME} >= %(since)s")
-        if self.until is not None:
-            span.append(f"AND {self.TIME} < %(until)s")
-        span += [f"AND {self.COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also]
-        matches = f"{self.COLUMNS[place]} = place {self.narrowed(place)} {' '.join(span)}"
-        return (
-            f"SELECT found.id, found.{self.TIME} FROM {self.values(place)}, LATERAL"
-            f" (SELECT id, {self.TIME} FROM {self.TABLE} WHERE {matches} {limited}) found"
+    def _order(self, way: str) -> str:
+        return f"ORDER BY {self.TIME}{way}, id{way}"
+
+    def _span(self, older: Cursor | None = None, newer: Cursor | None = None) -> str:
+        """The span of time, as far as it lies beyond a cursor.
+
+        It has one bound to a side: of two PostgreSQL may take the outer one, and read from there to the other.
+        """
+        bounds = []
+        if newer is not None and (self.since is None or self.since <= newer.at):
+            bounds.append(f"AND ({self.TIME}, id) > (%(at)s, %(pk)s)")
+        elif self.since is not None:
+            bounds.append(f"AND {self.TIME} >= %(since)s")
+        if older is not None and (self.until is None or older.at < self.until):
+            bounds.append(f"AND ({self.TIME}, id) < (%(at)s, %(pk)s)")
+        elif self.until is not None:
+            bounds.append(f"AND {self.TIME} < %(until)s")
+        return " ".join(bounds)
+
+    def _union(self, span: str, order: str) -> str:
+        parts = (self.of(place, span, order) for place in self.places)
+        return " UNION ".join(
+            f"SELECT found.id, found.{self.TIME} FROM {values}, LATERAL ({rows} {order} LIMIT %(size)s) found"
+            for values, rows in parts
         )
 
     def _rows(self, statement: str, facts: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -100,7 +123,11 @@ class Ranges:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRanges(Ranges):
-    """Batches by "team", "group" or "task", trigger and state; or by "actor", who is none of MACHINES."""
+    """Batches by "team", "group" or "task", trigger and state; or by "actor", who is none of MACHINES.
+
+    Of places by id that are narrowed by others (`also`) both indexes are walked side by side, and no row is
+    read that only one of them has. MACHINES, and what places by actor are narrowed to, are looked at row by row.
+    """
 
     TABLE = "scheduling_batch"
     TIME = "created_at"
@@ -116,7 +143,7 @@ class BatchRanges(Ranges):
         found: dict[tuple[int, str], int] = {}
         for place in self.places:
             rows = self._rows(
-                f"SELECT slot, now, sum(counted.n) FROM {self.values(place)},"
+                f"SELECT slot, now, sum(counted.n) FROM {self._values(place)},"
                 " generate_series(0, %(slots)s - 1) slot, LATERAL (SELECT count(*) AS n FROM scheduling_batch"
                 f" WHERE {self.COLUMNS[place]} = place AND trigger = kind AND state = now"
                 " AND created_at >= %(from)s + slot * %(slot)s"
@@ -128,16 +155,57 @@ class BatchRanges(Ranges):
                 found[number, state] = found.get((number, state), 0) + int(count)
         return found
 
-    def values(self, place: str) -> str:
-        if place == "actor":
-            return "unnest(%(actor)s::text[]) place"
-        return f"{super().values(place)}, unnest(%(triggers)s::text[]) kind"
+    def _values(self, place: str) -> str:
+        return (
+            f"unnest(%({place})s::bigint[]) place, unnest(%(triggers)s::text[]) kind,"
+            " unnest(%(states)s::text[]) now"
+        )
 
-    def narrowed(self, place: str) -> str:
-        if place != "actor":
-            return f"AND trigger = kind {super().narrowed(place)}"
-        machines = ", ".join(f"'{each}'" for each in MACHINES)
-        return f"AND NOT (actor IN ({machines})) AND trigger = ANY(%(triggers)s) AND state = ANY(%(states)s)"
+    def of(self, place: str, span: str, order: str) -> tuple[str, str]:
+        if place == "actor":
+            return self._of_people(span)
+        values, found = self._values(place), f"{self.rows} {self.COLUMNS[place]} = place {_KIND} {span}"
+        if machines := set(self.also.get("actor", ())) & set(MACHINES):
+            found += " AND actor = ANY(%(also_actor)s)"
+        for each in self.also:
+            if each == "actor" and machines:
+                continue
+            values += f", unnest(%(also_{each})s::{'text' if each == 'actor' else 'bigint'}[]) also_{each}"
+            other = (
+                f"actor = also_actor {_PERSON}"
+                if each == "actor"
+                else f"{self.COLUMNS[each]} = also_{each} {_KIND}"
+            )
+            # The offset keeps each side as it is: the order of its index, which is all that is read of it.
+            found = (
+                f"SELECT id, created_at FROM ({found} {order} OFFSET 0) one"
+                f" JOIN ({self.rows} {other} {span} {order} OFFSET 0) of_{each} USING (created_at, id)"
+            )
+        return values, found
+
+    def _of_people(self, span: str) -> tuple[str, str]:
+        also = " ".join(f"AND {self.COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also)
+        return "unnest(%(actor)s::text[]) place", (
+            f"{self.rows} actor = place {_PERSON} AND trigger = ANY(%(triggers)s) AND state = ANY(%(states)s)"
+            f" {span} {also}"
+        )
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | {"triggers": list(self.triggers)}
+
+
+@dataclass(frozen=True)
+class Either:
+    """What is in one of several Ranges, which have nothing in common."""
+
+    parts: Sequence[Ranges]
+
+    def page(self, *, size: int, older: Cursor | None = None, newer: Cursor | None = None) -> list[int]:
+        """As `Ranges.page`."""
+        found = [each.places_of_page(size=size, older=older, newer=newer) for each in self.parts]
+        ordered = sorted(itertools.chain.from_iterable(found), reverse=True)
+        return [pk for _at, pk in (ordered[-size:] if newer is not None else ordered[:size])]
+
+    def count(self, most: int) -> int:
+        """As `Ranges.count`."""
+        return min(most, sum(each.count(most) for each in self.parts))

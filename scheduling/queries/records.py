@@ -107,8 +107,13 @@ class BatchQuerySet(models.QuerySet[Any]):
         return again.values("rerun_of").distinct().count()
 
     def for_page(self) -> Self:
-        """With what the page of one batch shows."""
-        return self.select_related("task__revision", "task__group", "group", "revision", "rerun_of")
+        """With what the page of one batch shows; of today's revision not the shards, which may be many."""
+        related = ("task__revision", "task__group", "group", "revision", "rerun_of")
+        return self.select_related(*related).defer("task__revision__shards")
+
+    def for_changes(self) -> Self:
+        """As `for_page`, without the content as it ran, which does not change."""
+        return self.for_page().defer("revision__shards")
 
     def executing(self) -> Self:
         """What runs or is being ended, the longest first."""

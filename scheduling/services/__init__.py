@@ -11,6 +11,7 @@ from scheduling.services.bulk import rerun_all, stop_all
 from scheduling.services.incidents import disable_group, enable_group
 from scheduling.services.judgement import mark, rejudge
 from scheduling.services.nodes import drain, give_up_waiting, undrain
+from scheduling.services.notifications import notify_again
 from scheduling.services.operations import rerun, rerun_instance, stop, stop_instance
 from scheduling.services.results import MOST_AT_ONCE, Refused, Result
 from scheduling.services.saved import make_default, rename_filter, save_filter
@@ -52,6 +53,7 @@ __all__ = [
     "granted_on",
     "make_default",
     "mark",
+    "notify_again",
     "rejudge",
     "remove_member",
     "rename_filter",

@@ -17,6 +17,7 @@ from scheduling.errors import TransitionRefused
 from scheduling.models import Batch, Instance, Node, Task, TaskRevision
 from scheduling.models.batches import Cause
 from scheduling.models.tasks import Mode, Overlap, Trigger
+from scheduling.notifications import batches as notifications
 from scheduling.reasons import said
 from scheduling.states import BatchState
 
@@ -100,6 +101,7 @@ def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
     for batch in batches:
         if batch.is_finished:
             transitions.tell_ended(batch)
+    notifications.watch_batches(batches)
     for group_id in sorted({batch.group_id for batch in batches}):
         transitions.notify(transitions.WORK_CHANNEL, group_id)
     return batches

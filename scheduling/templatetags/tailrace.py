@@ -17,13 +17,11 @@ from django import template
 from django.db.models import Model
 from django.forms import BoundField
 from django.templatetags.static import static
-from django.urls import get_script_prefix, get_urlconf, reverse
+from django.urls import get_script_prefix, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
-
-from scheduling.reasons import actor_in_words
 
 register = template.Library()
 
@@ -50,13 +48,6 @@ class Words:
             ("instance", "stop"): _("Stop instance %d"),
             ("instance", "rerun"): _("Rerun instance %d"),
         }
-        self.labels = {"due": _("due"), "started": _("started"), "took": _("took")}
-        self.tick = _("Tick batch %d")
-        self.copy = _("Copy the ID %d")
-        self.rerun = _("rerun")
-        self.held = _("held")
-        self.why_held = _("Waits for an earlier batch of its task")
-        self.late = _("%s late")
         self.milliseconds = _("%(milliseconds)d ms")
         self.seconds = _("%(seconds)d s")
         self.tenths = _("%(seconds).1f s")
@@ -99,12 +90,12 @@ _ANY_ID = 7_777_777_777
 @register.simple_tag
 def address(name: str, pk: int) -> str:
     """What `{% url name pk %}` says, without resolving it anew for every row."""
-    before, after = _around_id(name, get_script_prefix(), get_urlconf())
+    before, after = _around_id(name, get_script_prefix())
     return f"{before}{int(pk)}{after}"
 
 
 @cache
-def _around_id(name: str, prefix: str, urlconf: str | None) -> tuple[str, str]:
+def _around_id(name: str, prefix: str) -> tuple[str, str]:
     before, _mark, after = reverse(name, args=[_ANY_ID]).partition(str(_ANY_ID))
     return before, after
 
@@ -141,15 +132,6 @@ def chip(identifier: str, word: str) -> SafeString:
     """A state's glyph and its word."""
     known = escape(identifier)
     return SafeString(f'<span class="state" data-state="{known}">{icon(identifier)}{escape(word)}</span>')
-
-
-@register.simple_tag
-def held(batch: Any) -> SafeString | str:
-    """A tag on what waits for an earlier batch of its task."""
-    if not batch.held:
-        return ""
-    said = words()
-    return SafeString(f' <span class="tag" title="{escape(said.why_held)}">{escape(said.held)}</span>')
 
 
 @register.simple_tag
@@ -196,45 +178,7 @@ def progress(counts: Mapping[str, int], done: int, total: int, phrases: Mapping[
     )
 
 
-# --- what names a batch, and what is done to it ----------------------------------------------------
-
-
-@register.simple_tag
-def tick(row: Any) -> SafeString | str:
-    """The box that ticks a BatchRow for what is done to many, if its user may do anything to it."""
-    if not row.may_act:
-        return ""
-    pk = row.batch.pk
-    return SafeString(
-        f'<input type="checkbox" class="tick" id="tick-batch-{pk}" name="batch" value="{pk}" form="bulk" '
-        f'aria-label="{escape(words().tick % pk)}">'
-    )
-
-
-@register.simple_tag
-def batch_id(pk: int) -> SafeString:
-    """The id `pk` as a link to its batch, and a button that copies it."""
-    return SafeString(
-        f'<a class="id" id="open-batch-{pk}" href="{address("batch-detail", pk)}">{pk}</a>'
-        f'<button type="button" class="copy" id="copy-{pk}" data-copy="{pk}" '
-        f'aria-label="{escape(words().copy % pk)}">{icon("copy")}</button>'
-    )
-
-
-@register.simple_tag
-def task_of(batch: Any) -> SafeString:
-    """The task of a batch, as a link to its page, and the group, one above the other."""
-    name, where = escape(batch.task.name), address("task-detail", batch.task_id)
-    link = f'<a id="task-of-{batch.pk}" href="{where}" title="{name}">{name}</a>'
-    return SafeString(f"{link}<small>{escape(batch.group.name)}</small>")
-
-
-@register.simple_tag
-def begun_by(batch: Any) -> SafeString:
-    """The trigger of a batch and who began it, one above the other."""
-    said, who = words(), escape(actor_in_words(batch.actor))
-    again = f' <span class="tag">{escape(said.rerun)}</span>' if batch.rerun_of_id else ""
-    return SafeString(f'{escape(choice(batch, "trigger"))}{again}<small title="{who}">{who}</small>')
+# --- what is done to a row ------------------------------------------------------------------------
 
 
 @register.simple_tag
@@ -305,21 +249,6 @@ def took(started: datetime | None, ended: datetime | None) -> SafeString | str:
         shown = f'data-running-for="{seconds}" data-words="{escape(words().clock)}"'
         return SafeString(f"<span {shown}>{escape(duration(passed))}</span>")
     return duration(passed)
-
-
-@register.simple_tag
-def label(name: str) -> SafeString:
-    """What a cell is about, where a narrow screen has no head above it."""
-    return SafeString(f' data-label="{escape(words().labels[name])}"')
-
-
-@register.simple_tag
-def late(row: Any) -> SafeString | str:
-    """By how much a BatchRow started, or is, later than due; nothing when it is not late."""
-    passed: timedelta | None = row.late_by
-    if passed is None:
-        return ""
-    return SafeString(f'<small data-tone="late">{escape(words().late % duration(passed))}</small>')
 
 
 @register.filter

@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from scheduling import signals
 from scheduling.models import Batch
 from scheduling.models.batches import Cause
+from scheduling.notifications import batches as notifications
 from scheduling.states import InstanceState, Outcome
 from scheduling.transitions.statements import execute
 
@@ -162,6 +163,8 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
                 signals.batch_ended.send(
                     sender=Batch, batch_id=ending["batch"], state=row.batch_state, trigger=row.trigger
                 )
+                if row.tells:
+                    notifications.tell_ended(ending["batch"])
     if not row.known:
         return None, _started(row) if more else None
     return Ended(row.state, row.retry, row.batch_ended), _started(row) if more else None

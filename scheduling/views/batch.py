@@ -39,7 +39,7 @@ def batch_detail(request: HtmxRequest, pk: int) -> HttpResponse:
 @require_safe
 def batch_changes(request: HtmxRequest, pk: int) -> HttpResponse:
     """What differs on a batch's page since it last asked."""
-    batch = visible(Batch.objects.for_page(), request.user, pk=pk)
+    batch = visible(Batch.objects.for_changes(), request.user, pk=pk)
     context = _context(request, batch)
     head = context["head"]
     changes = difference(request, [head, *context["instances"].rows])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.db.models import Q
@@ -70,13 +71,13 @@ class EntryRow:
     def object_type(self) -> str:
         return deeds.object_in_words(self.entry.object_type)
 
-    @property
+    @cached_property
     def state(self) -> Any:
         """The state that the object came to, when the entry tells."""
         told = self.entry.details.get("state_after") or self.entry.details.get("state")
         return deeds.state_of(self.entry.object_type, told)
 
-    @property
+    @cached_property
     def details(self) -> list[Detail]:
         return [
             self._detail(key, value)

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from scheduling.models import Batch
 from scheduling.models.tasks import Trigger
-from scheduling.queries import BatchRanges, Cursor, newest_first
+from scheduling.queries import BatchRanges, Cursor, Either, Ranges, newest_first
 from scheduling.states import BatchState
 from tests import factories as make
 
@@ -37,7 +37,7 @@ def batches() -> list[Batch]:
     return list(Batch.objects.order_by("pk"))
 
 
-def agree(ranges: BatchRanges, expected: Any) -> None:
+def agree(ranges: Ranges | Either, expected: Any) -> None:
     """Every page of `ranges`, from either end, and its count are those of the queryset `expected`."""
     wanted = list(expected.order_by("-created_at", "-pk").values_list("pk", flat=True))
     assert ranges.count(1000) == len(wanted)
@@ -78,6 +78,40 @@ def test_ranges_of_people_are_narrowed_row_by_row(batches: list[Batch]) -> None:
     )
 
 
+@pytest.mark.parametrize("also", [["group"], ["actor"], ["group", "actor"], ["team"]])
+@pytest.mark.parametrize("place", ["task", "group"])
+def test_ranges_are_narrowed_by_other_places_and_people(
+    batches: list[Batch], place: str, also: list[str]
+) -> None:
+    values = {name: [getattr(batches[0], f"{name}_id")] for name in {place, *also} - {"actor"}}
+    values |= {"actor": ["mei", "jonas"]} if "actor" in also else {}
+    # A task's earlier batches may have another group.
+    elsewhere = make.group(team=batches[0].team)
+    Batch.objects.filter(pk__in=[batch.pk for batch in batches[::4]]).update(group=elsewhere)
+    agree(
+        BatchRanges({place: values.pop(place)}, **ALL, also=values),
+        Batch.objects.filter(
+            **{f"{place}": getattr(batches[0], f"{place}_id")},
+            **{f"{name}__in": given for name, given in values.items()},
+        ),
+    )
+
+
+def test_machines_are_looked_for_row_by_row(batches: list[Batch]) -> None:
+    agree(
+        BatchRanges({"task": [batches[0].task_id]}, **ALL, also={"actor": ["schedule", "mei"]}),
+        Batch.objects.filter(task=batches[0].task_id, actor__in=["schedule", "mei"]),
+    )
+
+
+def test_ranges_that_have_nothing_in_common_are_one_list(batches: list[Batch]) -> None:
+    first, second = ({"task": [batch.task_id]} for batch in (batches[0], batches[2]))
+    agree(
+        Either([BatchRanges(first, **ALL), BatchRanges(second, **ALL)]),
+        Batch.objects.filter(task__in=[batches[0].task_id, batches[2].task_id]),
+    )
+
+
 def test_a_span_of_time_has_its_beginning_and_not_its_end(batches: list[Batch]) -> None:
     since, until = batches[4].created_at, batches[10].created_at
     places = {"team": [batch.team_id for batch in batches[:3:2]]}
@@ -86,6 +120,16 @@ def test_a_span_of_time_has_its_beginning_and_not_its_end(batches: list[Batch]) 
         Batch.objects.filter(created_at__gte=since, created_at__lt=until),
     )
     agree(BatchRanges(places, until=since, **ALL), Batch.objects.filter(created_at__lt=since))
+
+
+def test_a_cursor_beyond_the_span_of_time_admits_what_the_span_does(batches: list[Batch]) -> None:
+    since, until = batches[4].created_at, batches[10].created_at
+    ranges = BatchRanges({"team": [batch.team_id for batch in batches[:3:2]]}, since=since, until=until, **ALL)
+    first, last = (Cursor.of(Batch.objects.get(pk=batches[place].pk)) for place in (0, -1))
+    whole = ranges.page(size=50)
+    assert whole == [batch.pk for batch in batches[9:3:-1]]
+    assert ranges.page(size=50, newer=first) == ranges.page(size=50, older=last) == whole
+    assert ranges.page(size=50, older=first) == ranges.page(size=50, newer=last) == []
 
 
 def test_a_count_stops_where_nobody_reads_on(batches: list[Batch]) -> None:

@@ -11,9 +11,9 @@ from django.apps import apps
 from django.db import IntegrityError, ProgrammingError, connection, transaction
 from django.utils import timezone
 
-from scheduling import transitions
+from scheduling import notifications, transitions
 from scheduling.errors import TransitionRefused
-from scheduling.models import Batch, Execution, Instance, JournalEntry, SavedFilter
+from scheduling.models import Batch, Deadline, Execution, Instance, JournalEntry, Notification, SavedFilter
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Machine, Outcome
 from tests import factories
 from tests.engine.support import row
@@ -570,9 +570,32 @@ def _saved_filters(*, names: tuple[str, str], default: bool = False) -> None:
         SavedFilter.objects.create(user=user, page="batches", name=name, query="", is_default=default)
 
 
+def _notification(**changes: Any) -> None:
+    notifications.post(
+        "test:1",
+        event="failure",
+        channels=["ops"],
+        team_id=factories.team().pk,
+        subject="failed",
+        text="failed",
+    )
+    row = Notification.objects.get()
+    duplicate("scheduling_notification", row.pk, **({"key": "test:2"} | changes))
+
+
+def _deadline() -> Deadline:
+    return Deadline(kind="batch", object_id=1, after=60, at=timezone.now())
+
+
 VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "saved_filter_name_once": [lambda: _saved_filters(names=("mine", "mine"))],
     "saved_filter_one_default": [lambda: _saved_filters(names=("mine", "other"), default=True)],
+    "notification_state_legal": [lambda: _notification(state="lost")],
+    "notification_sent_at_when_sent": [
+        lambda: _notification(state="sent"),
+        lambda: _notification(sent_at=timezone.now()),
+    ],
+    "deadline_once_a_limit": [lambda: Deadline.objects.bulk_create([_deadline(), _deadline()])],
     "trigger_fires_once": [_fires_twice],
     "batch_trigger_legal": [lambda: _batch(trigger="moon")],
     "batch_ended_when_final": [

@@ -27,17 +27,20 @@ from django.db import transaction
 from django.test import RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
-from scheduling import services
-from scheduling.models import JournalEntry, Membership, Team
+from scheduling import notifications, services
+from scheduling.models import JournalEntry, Membership, Notification, Team
 from tests import factories as make
 from tests.web.conftest import signed_in
+from workflows import services as workflow_services
+from workflows.models import CycleInstance
 
 # --- the people ------------------------------------------------------------------------------------
 
 ADMINISTER = "administer"
 ROLES: dict[str, set[str]] = {"viewer": {"view"}}
 ROLES["operator"] = ROLES["viewer"] | {"run_task", "stop_task", "rerun_task", "drain_node"}
-ROLES["developer"] = ROLES["operator"] | {"edit_task"}
+ROLES["operator"] |= {"run_workflow", "stop_workflow", "rerun_workflow"}
+ROLES["developer"] = ROLES["operator"] | {"edit_task", "edit_workflow"}
 ROLES["owner"] = ROLES["developer"] | {"edit_team"}
 EVERYTHING = ROLES["owner"] | {ADMINISTER}
 # What a grant reaches of a team: one task, its runs, and what was written of them.
@@ -129,6 +132,10 @@ ROWS: dict[str, Row] = {
     "journal": page(),
     "journal-changes": SOME,
     "journal-entry": page("journalentry"),
+    "notification-list": page(),
+    "notification-list-changes": SOME,
+    "notification-again": action("notification", "rerun_task", ok=None),
+    "notifications-again": Row(needs="rerun_task", get=None, post=302),
     # Tasks and nodes.
     "task-list": page(),
     "task-list-changes": SOME,
@@ -171,6 +178,17 @@ ROWS: dict[str, Row] = {
     "instance-log-download": page("instance"),
     "instance-stop": action("running_instance", "stop_task"),
     "instance-rerun": action("ended_instance", "rerun_task"),
+    # Cycle instances.
+    "cycle-detail": page("cycle"),
+    "cycle-changes": page("cycle"),
+    "cycle-node": page("cycle", ok=302),  # without htmx it leads to the whole page
+    "cycle-stop": action("cycle", "stop_workflow"),
+    "cycle-rerun": action(
+        "failed_cycle", "rerun_workflow", node="a", content="ran", node_parallelism="0", on_failure="go_on"
+    ),
+    "cycle-mark-success": action("failed_cycle", "rerun_workflow"),
+    "cycle-freeze": action("waiting_cycle", "rerun_workflow"),
+    "cycle-unfreeze": action("frozen_cycle", "rerun_workflow"),
 }
 
 
@@ -254,7 +272,12 @@ def things_of(team: Team) -> dict[str, Any]:
     owners = [make.user(team=team, role="owner") for _ in range(2)]
     first = running.instances.select_related("batch").first()
     assert first is not None
+    waiting, frozen = cycles_to_come(group)
     return {
+        "cycle": make.cycle(make.workflow(group=group)),
+        "failed_cycle": make.end_node(make.cycle(make.workflow(group=group)), "a", "failed"),
+        "waiting_cycle": waiting,
+        "frozen_cycle": workflow_services.freeze(frozen, by="tests", reason="to see who may"),
         "team": team,
         "group": group,
         "node": node,
@@ -269,12 +292,34 @@ def things_of(team: Team) -> dict[str, Any]:
         "running_instance": first,
         "ended_instance": ended.instances.first(),
         "execution": first.executions.get(),
+        "notification": given_up(team),
         "journalentry": JournalEntry.objects.filter(task=task).first(),
         "membership": Membership.objects.get(user=owners[0]),
         "user": owners[0],
         "grant": make.grant(task, "rerun_task", to=Team.objects.get(name="guests")),
         "shortcut": f"/admin/r/{ContentType.objects.get_for_model(task).pk}/{task.pk}/",
     }
+
+
+def cycles_to_come(group: Any) -> list[CycleInstance]:
+    """Two cycle instances that have not begun."""
+    workflow = make.workflow(group=group, cron="0 * * * *", timezone="UTC")
+    workflow_services.generate(workflow.pk)
+    return list(CycleInstance.objects.filter(workflow=workflow).order_by("cycle_time")[:2])
+
+
+def given_up(team: Team) -> Notification:
+    """A notification that was given up."""
+    notifications.post(
+        make.unique("event"),
+        event="failure",
+        channels=["ops"],
+        team_id=team.pk,
+        subject="failed",
+        text="failed",
+    )
+    Notification.objects.filter(team=team).update(state="given_up")
+    return Notification.objects.get(team=team)
 
 
 @dataclass

@@ -12,9 +12,10 @@ from django.utils import timezone
 from scheduling import journal
 from scheduling.models import Team
 from scheduling.models.tasks import Misfire
+from scheduling.notifications import clean_rules
 from scheduling.reasons import said
 from scheduling.services import SCHEDULE_CHANNEL, content_digest
-from scheduling.transitions import notify
+from scheduling.transitions import notify as wake
 from scheduling.validation import clean_retention
 from workflows import reasons, transitions, validation
 from workflows.models import (
@@ -40,6 +41,7 @@ def save_workflow(
     mode: str = Mode.ONLINE,
     starts_at: datetime | None = None,
     retention_days: Any = None,
+    notify: Any = None,
     by: journal.By = None,
     reason: str = "",
 ) -> Workflow:
@@ -50,7 +52,7 @@ def save_workflow(
     Raises InvalidDefinition with every mistake at once.
     """
     cleaned = validation.clean_content(team, name, content)
-    kept_days = clean_retention(retention_days)
+    kept_days, rules = clean_retention(retention_days), clean_rules(notify)
     digest = content_digest(cleaned.plain)
     now = timezone.now()
     workflow, created = Workflow.objects.get_or_create(
@@ -60,19 +62,19 @@ def save_workflow(
     locked = Workflow.objects.locked([workflow.pk, *dependants])
     workflow = locked[workflow.pk]
     before = workflow.revision
-    wanted = (mode, starts_at or workflow.starts_at, kept_days)
+    wanted = (mode, starts_at or workflow.starts_at, kept_days, rules)
     unchanged = before is not None and before.digest == digest
-    if unchanged and (workflow.mode, workflow.starts_at, workflow.retention_days) == wanted:
+    if unchanged and _rules_of(workflow) == wanted:
         return workflow
     if not unchanged:
         workflow.revision = _new_revision(workflow, cleaned, digest, by)
-    workflow.mode, workflow.starts_at, workflow.retention_days = wanted
+    workflow.mode, workflow.starts_at, workflow.retention_days, workflow.notify = wanted
     workflow.save()
     details = {"revision": workflow.revision.number, "digest": digest}
     journal.record("created" if created else "edited", workflow, by, reason=reason, details=details)
     regenerate(locked.values(), by=by)
     generate(workflow.pk, now)
-    notify(SCHEDULE_CHANNEL)
+    wake(SCHEDULE_CHANNEL)
     return workflow
 
 
@@ -134,6 +136,11 @@ def _dependencies(
     return made
 
 
+def _rules_of(workflow: Workflow) -> tuple[Any, ...]:
+    """What is kept beside the revision."""
+    return workflow.mode, workflow.starts_at, workflow.retention_days, workflow.notify
+
+
 @transaction.atomic
 def set_enabled(workflow: Workflow, enabled: bool, *, by: journal.By = None, reason: str = "") -> Workflow:
     """Switch a workflow's schedule off or on; what runs goes on.
@@ -151,7 +158,7 @@ def set_enabled(workflow: Workflow, enabled: bool, *, by: journal.By = None, rea
     if enabled and since is not None:
         _catch_up(workflow, since, now, by)
         generate(workflow.pk, now)
-    notify(SCHEDULE_CHANNEL)
+    wake(SCHEDULE_CHANNEL)
     return workflow
 
 

@@ -18,7 +18,7 @@ from django.utils import timezone
 from scheduling import bulk, journal
 from scheduling.models.tasks import Misfire
 from scheduling.reasons import said
-from workflows import periods, reasons, transitions
+from workflows import notifications, periods, reasons, transitions
 from workflows.models import (
     Cycle,
     CycleDependency,
@@ -166,6 +166,7 @@ def new_instances(
     )
     if run_type != RunType.TEST:
         transitions.set_effective([cycle.pk for cycle in cycles])
+    notifications.watch_cycles(made)
     return made
 
 

@@ -16,9 +16,9 @@ from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
 from scheduling.models import Batch
 from scheduling.reasons import said
-from workflows import reasons
+from workflows import notifications, reasons
 from workflows.graph import Ended
-from workflows.graphs import graph_of, keys_of
+from workflows.graphs import graph_of, keys_of, revision_of
 from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, RunType, Stopping, Workflow
 from workflows.signals import cycle_instance_ended
 from workflows.states import CycleState
@@ -90,13 +90,18 @@ def lock(instance_id: int) -> CycleInstance:
     return found.select_for_update(no_key=True, of=("self",)).get(pk=instance_id)
 
 
-@transaction.atomic
+_INSTANCE = "SELECT * FROM workflows_cycleinstance WHERE id = %s"
+
+
 def batch_ended(batch_id: int) -> None:
     """Let a cycle instance go on whose node's batch has ended, or end it. Told twice, it does nothing more."""
-    instance_id = nodes.instance_of(batch_id)
-    if instance_id is not None:
-        instance = lock(instance_id)
-        if nodes.end(instance, batch_id):
+    with transaction.atomic(savepoint=False):
+        node = nodes.end(batch_id)
+        if node is not None and nodes.has_consequences(node):
+            # The function has locked it; what never changes of it is known.
+            [instance] = CycleInstance.objects.raw(_INSTANCE, [node.instance_id])
+            instance.revision = revision_of(instance.revision_id)
+            nodes.follow(instance, node)
             finish_if_ended(instance)
 
 
@@ -133,6 +138,7 @@ def tell_ended(instance: CycleInstance) -> None:
     effective = Cycle.objects.filter(pk=instance.cycle_id, effective=instance)
     is_effective = effective.update(succeeded=succeeded) > 0
     release(instance.cycle_id, instance.workflow_id, succeeded=succeeded and is_effective)
+    notifications.tell_ended(instance)
     cycle_instance_ended.send(
         sender=CycleInstance, instance_id=instance.pk, cycle_id=instance.cycle_id, state=instance.state
     )

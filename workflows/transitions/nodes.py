@@ -5,26 +5,25 @@ Callers hold the lock of the cycle instance.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
-from datetime import timedelta
+from dataclasses import dataclass
 from typing import Any
 
-from django.db import connection
-from django.db.models import F
 from django.utils import timezone
 
 from scheduling import journal
 from scheduling import services as scheduling
-from scheduling.models import Batch, Execution, Node
+from scheduling.models import Node, Task, TaskRevision
 from scheduling.models.tasks import Mode, Trigger
 from scheduling.reasons import said
 from scheduling.services import BatchRequest
-from scheduling.states import BatchState
+from scheduling.transitions import execute, execute_all
 from workflows import reasons
-from workflows.graph import Condition, Decision, Edge, Ended, Graph
-from workflows.graphs import graph_of, keys_of
-from workflows.models import CycleInstance, NodeRun, Stopping
+from workflows.graph import Decision, Ended, Graph
+from workflows.graphs import graph_of, keys_of, nodes_of, revision_of, task_revision_of
+from workflows.models import CycleInstance, NodeRun, Stopping, WorkflowNode
 from workflows.states import NodeRunState
 
 _FAILED = frozenset({NodeRunState.FAILED, NodeRunState.TERMINATED, NodeRunState.TIMED_OUT})
@@ -69,22 +68,64 @@ def _carry(instance: CycleInstance, node: int, source: NodeRun) -> NodeRun:
 def start_roots(instance: CycleInstance) -> None:
     """Begin the nodes of a cycle instance that wait for no other."""
     roots = NodeRun.objects.filter(instance=instance, state=NodeRunState.WAITING, pending=0)
-    _proceed(instance, list(roots.order_by("node__number").values_list("node_id", flat=True)), {})
+    _proceed(instance, list(roots.order_by("node__number").values_list("node_id", flat=True)), {}, {})
 
 
-def instance_of(batch_id: int) -> int | None:
-    """The id of the cycle instance that waits for the end of a batch."""
-    found = NodeRun.objects.filter(batch=batch_id, ended_at=None)
-    return found.values_list("instance_id", flat=True).first()
+@dataclass(frozen=True, slots=True)
+class NodeEnd:
+    """What the end of a batch did: which node ended and how, what waits for it, the instance's counters.
+
+    `heeded` says whether it is more to the instance than to its followers.
+    """
+
+    instance_id: int
+    revision_id: int
+    node_id: int
+    state: str
+    result: Any
+    followers: list[int] | None
+    pending: list[int] | None
+    total: int
+    succeeded: int
+    failed: int
+    passed_over: int
+    heeded: bool
 
 
-def end(instance: CycleInstance, batch_id: int) -> bool:
-    """End the node run whose batch has ended, and let what follows happen; False when it has ended before."""
-    run = NodeRun.objects.filter(instance=instance, batch=batch_id, ended_at=None).first()
-    if run is None:
-        return False
-    _proceed(instance, [], {str(run.node_id): _end(instance, run, Batch.objects.get(pk=batch_id))})
-    return True
+def end(batch_id: int) -> NodeEnd | None:
+    """End the node run whose batch has ended; None when no node run waits for that batch (any more)."""
+    row = execute("SELECT * FROM tailrace_end_node(%(batch)s)", {"batch": batch_id})
+    if row.instance_id is None:
+        return None
+    # Django's connections hand JSON over as text.
+    result = None if row.result is None else json.loads(row.result)
+    return NodeEnd(**row._asdict() | {"result": result})
+
+
+def has_consequences(node: NodeEnd) -> bool:
+    """Whether anything follows from the end of a node but that its followers wait for one node less."""
+    if node.heeded or 0 in (node.pending or ()):
+        return True
+    graph, ended = graph_of(node.revision_id), Ended(node.state, node.result)
+    waiting = {str(follower) for follower in node.followers or ()}
+    edges = graph.outgoing[str(node.node_id)] if waiting else ()
+    return any(edge.target in waiting and graph.settles(edge, ended) for edge in edges)
+
+
+def follow(instance: CycleInstance, node: NodeEnd) -> None:
+    """Let happen what follows from the end of a node."""
+    _note_counters(instance, node)
+    ended = {str(node.node_id): Ended(node.state, node.result)}
+    _proceed(instance, [], ended, _pending(node))
+
+
+def _note_counters(instance: CycleInstance, node: NodeEnd) -> None:
+    instance.succeeded, instance.failed = node.succeeded, node.failed
+    instance.passed_over = node.passed_over
+
+
+def _pending(node: NodeEnd) -> dict[str, int]:
+    return dict(zip(map(str, node.followers or ()), node.pending or (), strict=True))
 
 
 def begin_stopping(instance: CycleInstance, why: Stopping, reason: str) -> None:
@@ -94,41 +135,6 @@ def begin_stopping(instance: CycleInstance, why: Stopping, reason: str) -> None:
     cancelled = waiting.update(state=NodeRunState.CANCELLED, ended_at=timezone.now(), reason=reason)
     instance.passed_over += cancelled
     instance.save(update_fields=["stopping", "reason", "passed_over"])
-
-
-# --- the end of a node -------------------------------------------------------------------------------
-
-
-def _end(instance: CycleInstance, run: NodeRun, batch: Batch) -> Ended:
-    """Record how the node whose `batch` ended did."""
-    run.state = _state_of(run, batch)
-    run.reason = run.reason or batch.reason
-    run.ended_at = batch.ended_at
-    edges = graph_of(instance.revision_id).outgoing[str(run.node_id)]
-    if any(edge.condition == Condition.RESULT for edge in edges):
-        run.result = _result_of(batch)
-    run.save(update_fields=["state", "reason", "ended_at", "result"])
-    _count(instance, run.state)
-    return Ended(run.state, run.result)
-
-
-def _state_of(run: NodeRun, batch: Batch) -> NodeRunState:
-    if batch.state == BatchState.SUCCESS:
-        return NodeRunState.SUCCESS
-    if run.timed_out:
-        return NodeRunState.TIMED_OUT
-    if batch.terminated:
-        return NodeRunState.TERMINATED
-    return NodeRunState.TIMED_OUT if batch.timed_out and not batch.failed else NodeRunState.FAILED
-
-
-def _result_of(batch: Batch) -> Any:
-    """What the job returned; of several instances the list of what each returned, by number."""
-    newest = Execution.objects.filter(
-        instance__batch=batch, number=F("instance__executions_count"), outcome="success"
-    )
-    results = list(newest.order_by("instance__number").values_list("result", flat=True))
-    return results if batch.total > 1 else next(iter(results), None)
 
 
 def _count(instance: CycleInstance, state: str) -> None:
@@ -144,8 +150,13 @@ def _count(instance: CycleInstance, state: str) -> None:
 # --- what follows ------------------------------------------------------------------------------------
 
 
-def _proceed(instance: CycleInstance, start: list[int], ended: dict[str, Ended]) -> None:
-    """Begin `start`, draw the conclusions from what `ended`, and so on until there is nothing more to do."""
+def _proceed(
+    instance: CycleInstance, start: list[int], ended: dict[str, Ended], pending: dict[str, int]
+) -> None:
+    """Begin `start`, draw the conclusions from what `ended`, and so on until there is nothing more to do.
+
+    `pending` is what those that waited for the `ended` ones, and have not begun, wait for still.
+    """
     graph = _graph(instance)
     while start or ended:
         failed = [node for node, each in ended.items() if each.state in _FAILED]
@@ -153,13 +164,29 @@ def _proceed(instance: CycleInstance, start: list[int], ended: dict[str, Ended])
             begin_stopping(instance, Stopping.FAILURE, _failure(instance, failed))
         if instance.stopping:
             break
-        decided = _decide(instance, graph, ended)
+        decided = _decide(instance, graph, ended, pending)
         passed = [node for node, decision in decided.items() if decision == Decision.PASS_OVER]
         start += [node for node, decision in decided.items() if decision == Decision.START]
-        ended = _pass_over(instance, graph, passed)
+        ended, pending = _pass_over(instance, graph, passed)
         if not ended:
-            start, ended = [], _begin(instance, _within_limit(instance, graph, start))
-    instance.save(update_fields=["succeeded", "failed", "passed_over"])
+            begun, start = _within_limit(instance, graph, start), []
+            ended, pending = _begin(instance, begun)
+    execute(
+        _COUNTERS,
+        {
+            "instance": instance.pk,
+            "succeeded": instance.succeeded,
+            "failed": instance.failed,
+            "passed_over": instance.passed_over,
+        },
+    )
+
+
+_COUNTERS = """
+    UPDATE workflows_cycleinstance
+    SET succeeded = %(succeeded)s, failed = %(failed)s, passed_over = %(passed_over)s
+    WHERE id = %(instance)s
+"""
 
 
 def _graph(instance: CycleInstance) -> Graph:
@@ -171,39 +198,42 @@ def _graph(instance: CycleInstance) -> Graph:
     return graph.without({str(node) for node in carried})
 
 
-def _decide(instance: CycleInstance, graph: Graph, ended: Mapping[str, Ended]) -> dict[int, Decision]:
+def _decide(
+    instance: CycleInstance, graph: Graph, ended: Mapping[str, Ended], pending: Mapping[str, int]
+) -> dict[int, Decision]:
     """What becomes of the nodes that waited for those that `ended`; those that go on waiting are left out."""
-    edges = [edge for node in ended for edge in graph.outgoing[node]]
-    if not edges:
+    if not pending:
         return {}
+    edges = [edge for node in ended for edge in graph.outgoing[node]]
     settled = {edge.target for edge in edges if graph.settles(edge, ended[edge.source])}
-    complete = _count_down(instance, edges)
-    waiting = complete.keys()
-    sources = {
-        edge.source for node, pending in complete.items() if not pending for edge in graph.incoming[node]
-    }
+    complete = [node for node, left in pending.items() if not left]
+    sources = {edge.source for node in complete for edge in graph.incoming[node]}
     known = _ended(instance, sources - ended.keys()) | dict(ended)
     decided: dict[int, Decision] = {}
-    for node in sorted(waiting, key=int):
-        if node in settled or not complete[node]:
+    for node in sorted(pending, key=int):
+        if node in settled or not pending[node]:
             decision = graph.decide(node, known)
             if decision != Decision.WAIT:
                 decided[int(node)] = decision
     return decided
 
 
-def _count_down(instance: CycleInstance, edges: Iterable[Edge]) -> dict[str, int]:
+_COUNT_DOWN = """
+    UPDATE workflows_noderun run SET pending = pending - met.count
+    FROM unnest(%(nodes)s::bigint[], %(counts)s::int[]) met (node, count)
+    WHERE run.instance_id = %(instance)s AND run.node_id = met.node AND run.state = 'waiting'
+    RETURNING run.node_id, run.pending
+"""
+
+
+def _count_down(instance: CycleInstance, graph: Graph, ended: Iterable[str]) -> dict[str, int]:
     """Take the ended sources off what each target waits for; what is left, of the targets that wait still."""
-    counts = Counter(edge.target for edge in edges)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE workflows_noderun run SET pending = pending - met.count"
-            " FROM unnest(%s::bigint[], %s::int[]) met (node, count)"
-            " WHERE run.instance_id = %s AND run.node_id = met.node AND run.state = 'waiting'"
-            " RETURNING run.node_id, run.pending",
-            [[int(node) for node in counts], list(counts.values()), instance.pk],
-        )
-        return {str(node): pending for node, pending in cursor.fetchall()}
+    counts = Counter(edge.target for node in ended for edge in graph.outgoing[node])
+    if not counts:
+        return {}
+    nodes = [int(node) for node in counts]
+    rows = execute_all(_COUNT_DOWN, {"nodes": nodes, "counts": list(counts.values()), "instance": instance.pk})
+    return {str(row.node_id): row.pending for row in rows}
 
 
 def _ended(instance: CycleInstance, nodes: Collection[str]) -> dict[str, Ended]:
@@ -226,25 +256,44 @@ def _failure(instance: CycleInstance, nodes: Iterable[str]) -> str:
 # --- nodes that are not run --------------------------------------------------------------------------
 
 
-def _pass_over(instance: CycleInstance, graph: Graph, nodes: list[int]) -> dict[str, Ended]:
-    """Record, with a batch that says so, that the branch of these nodes was not taken."""
+def _pass_over(
+    instance: CycleInstance, graph: Graph, nodes: list[int]
+) -> tuple[dict[str, Ended], dict[str, int]]:
+    """Record, with batches that say so, that the branch of these nodes was not taken."""
     if not nodes:
-        return {}
-    keys = keys_of(instance.revision_id)
+        return {}, {}
     runs = _runs(instance, nodes)
-    for run in runs:
-        edges = graph.incoming[str(run.node_id)]
-        run.reason = said(
-            reasons.BRANCH_NOT_TAKEN,
-            edges=", ".join(f"{keys[int(edge.source)]} ({edge.condition.value})" for edge in edges),
-        )
-    batches = scheduling.create_batches([_request(instance, run, passed_over=run.reason) for run in runs])
-    now = timezone.now()
-    for run, batch in zip(runs, batches, strict=True):
-        run.state, run.batch, run.ended_at = NodeRunState.CONDITION_NOT_MET, batch, now
-        _count(instance, run.state)
-    NodeRun.objects.bulk_update(runs, ["state", "batch", "reason", "ended_at"])
-    return {str(run.node_id): Ended(run.state) for run in runs}
+    why = [_why_passed_over(instance, graph, run) for run in runs]
+    batches = scheduling.create_batches(
+        [_request(instance, run, passed_over=reason) for run, reason in zip(runs, why, strict=True)]
+    )
+    execute(
+        _NOT_TAKEN,
+        {
+            "now": timezone.now(),
+            "runs": [run.pk for run in runs],
+            "batches": [batch.pk for batch in batches],
+            "why": why,
+        },
+    )
+    instance.passed_over += len(runs)
+    ended = {str(run.node.pk): Ended(NodeRunState.CONDITION_NOT_MET) for run in runs}
+    return ended, _count_down(instance, graph, ended)
+
+
+_NOT_TAKEN = """
+    UPDATE workflows_noderun run
+    SET state = 'condition_not_met', batch_id = passed.batch, ended_at = %(now)s, reason = passed.why
+    FROM unnest(%(runs)s::bigint[], %(batches)s::bigint[], %(why)s::text[]) passed (run, batch, why)
+    WHERE run.id = passed.run
+"""
+
+
+def _why_passed_over(instance: CycleInstance, graph: Graph, run: _Run) -> str:
+    keys = keys_of(instance.revision_id)
+    edges = graph.incoming[str(run.node.pk)]
+    sources = ", ".join(f"{keys[int(edge.source)]} ({edge.condition.value})" for edge in edges)
+    return said(reasons.BRANCH_NOT_TAKEN, edges=sources)
 
 
 # --- nodes that are run ------------------------------------------------------------------------------
@@ -264,76 +313,100 @@ def _within_limit(instance: CycleInstance, graph: Graph, start: list[int]) -> li
     return able[:room]
 
 
-def _begin(instance: CycleInstance, nodes: list[int]) -> dict[str, Ended]:
+def _begin(instance: CycleInstance, nodes: list[int]) -> tuple[dict[str, Ended], dict[str, int]]:
     """Begin these nodes, each as a batch; those that ended on the spot, as no node is online for them."""
     if not nodes:
-        return {}
+        return {}, {}
     runs = _runs(instance, nodes)
-    broadcast = {run.node.task.group_id for run in runs if _revision(run).mode == Mode.BROADCAST}
+    broadcast = {run.task.group_id for run in runs if run.revision.mode == Mode.BROADCAST}
     online: dict[int, list[Node]] = {group: [] for group in broadcast}
     if broadcast:
         for node in Node.objects.online().filter(group__in=broadcast):
             online[node.group_id].append(node)
-    requests = [_request(instance, run, online=online) for run in runs]
-    batches = scheduling.create_batches(requests)
-    now = timezone.now()
-    for run, batch in zip(runs, batches, strict=True):
-        run.state, run.batch, run.started_at = NodeRunState.RUNNING, batch, now
-        if run.node.timeout:
-            run.deadline_at = now + timedelta(seconds=run.node.timeout)
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE workflows_noderun run SET state = 'running', batch_id = begun.batch, started_at = %s,"
-            " deadline_at = %s + make_interval(secs => begun.timeout)"
-            " FROM unnest(%s::bigint[], %s::bigint[], %s::int[]) begun (run, batch, timeout)"
-            " WHERE run.id = begun.run",
-            [
-                now,
-                now,
-                [run.pk for run in runs],
-                [batch.pk for batch in batches],
-                [run.node.timeout for run in runs],
-            ],
+    batches = scheduling.create_batches([_request(instance, run, online=online) for run in runs])
+    execute(
+        _BEGIN,
+        {
+            "now": timezone.now(),
+            "runs": [run.pk for run in runs],
+            "batches": [batch.pk for batch in batches],
+            "timeouts": [run.node.timeout for run in runs],
+        },
+    )
+    ended: dict[str, Ended] = {}
+    pending: dict[str, int] = {}
+    for batch in batches:
+        if batch.is_finished and (node := end(batch.pk)) is not None:
+            _note_counters(instance, node)
+            ended[str(node.node_id)] = Ended(node.state, node.result)
+            pending |= _pending(node)
+    return ended, pending
+
+
+_BEGIN = """
+    UPDATE workflows_noderun run
+    SET state = 'running', batch_id = begun.batch, started_at = %(now)s,
+        deadline_at = %(now)s + make_interval(secs => begun.timeout)
+    FROM unnest(%(runs)s::bigint[], %(batches)s::bigint[], %(timeouts)s::int[]) begun (run, batch, timeout)
+    WHERE run.id = begun.run
+"""
+
+
+_RUNS = """
+    SELECT run.id, run.node_id, coalesce(run.revision_id, task.revision_id) AS revision_id,
+        task.id AS task_id, task.name, task.team_id, task.group_id
+    FROM workflows_noderun run
+    JOIN workflows_workflownode node ON node.id = run.node_id
+    JOIN scheduling_task task ON task.id = node.task_id
+    WHERE run.instance_id = %(instance)s AND run.node_id = ANY(%(nodes)s)
+    ORDER BY node.number
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A node run that is to begin or to be passed over, with the content that it would run."""
+
+    pk: int
+    node: WorkflowNode
+    task: Task
+    revision: TaskRevision
+
+
+def _runs(instance: CycleInstance, nodes: list[int]) -> list[_Run]:
+    of_revision = nodes_of(instance.revision_id)
+    return [
+        _Run(
+            row.id,
+            of_revision[row.node_id],
+            Task(pk=row.task_id, name=row.name, team_id=row.team_id, group_id=row.group_id),
+            task_revision_of(row.revision_id),
         )
-    return {
-        str(run.node_id): _end(instance, run, batch)
-        for run, batch in zip(runs, batches, strict=True)
-        if batch.is_finished
-    }
-
-
-def _runs(instance: CycleInstance, nodes: list[int]) -> list[NodeRun]:
-    found = NodeRun.objects.filter(instance=instance, node__in=nodes)
-    return list(found.select_related("node__task__revision", "revision").order_by("node__number"))
-
-
-def _revision(run: NodeRun) -> Any:
-    return run.revision or run.node.task.revision
+        for row in execute_all(_RUNS, {"instance": instance.pk, "nodes": nodes})
+    ]
 
 
 def _request(
     instance: CycleInstance,
-    run: NodeRun,
+    run: _Run,
     *,
     online: Mapping[int, list[Node]] | None = None,
     passed_over: str = "",
 ) -> BatchRequest:
-    task, revision = run.node.task, _revision(run)
-    nodes = (online or {}).get(task.group_id, [])
+    nodes = (online or {}).get(run.task.group_id, [])
     return BatchRequest(
-        task=task,
-        revision=revision,
+        task=run.task,
+        revision=run.revision,
         trigger=Trigger.WORKFLOW,
         scheduled_for=instance.cycle_time,
-        slots=[] if passed_over else scheduling.slots_of(revision, nodes),
+        slots=[] if passed_over else scheduling.slots_of(run.revision, nodes),
         parameters={**run.node.parameters, **instance.parameters},
         data_date=instance.data_date,
-        timezone=instance.revision.timezone,
+        timezone=revision_of(instance.revision_id).timezone,
         passed_over=passed_over,
         by=_actor(instance),
     )
 
 
-def _actor(instance: CycleInstance) -> Any:
-
+def _actor(instance: CycleInstance) -> journal.Actor:
     return journal.Actor(instance.actor, journal.ENGINE.via, instance.requested_by_id)

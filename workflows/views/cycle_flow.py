@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -179,9 +180,9 @@ def _label(edge: Edge) -> str:
         case EdgeCondition.SUCCESS:
             return ""
         case EdgeCondition.RESULT if isinstance(edge.expected, dict):
-            return ", ".join(f"{name} = {value}" for name, value in edge.expected.items())
+            return ", ".join(f"{name} = {json.dumps(value)}" for name, value in edge.expected.items())
         case EdgeCondition.RESULT:
-            return f"= {edge.expected}"
+            return f"= {json.dumps(edge.expected)}"
         case _:
             return str(Condition(edge.condition.value).label)
 

@@ -6,6 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from scheduling.permissions import User
@@ -27,6 +28,8 @@ _FOREMOST = ("failed", "terminated", "running", "frozen", "ready", "not_ready", 
 def related_section(instance: CycleInstance, choice: Choice, user: User) -> tuple[FlowSection, bool]:
     """The cycles around that of `instance` as a flow, and whether all of them have ended."""
     near = ask.neighbours(instance.cycle_id, choice.levels)
+    # The page is about this run, be it the effective one or not.
+    near.cycles[instance.cycle_id].effective = instance
     groups = _groups(near, instance.cycle_id, choice.opened)
     box_of = {pk: key for key, members in groups.items() for pk in members}
     boxes = [
@@ -136,7 +139,7 @@ def _box(key: str, cycles: Sequence[Cycle], near: ask.Neighbours, choice: Choice
     if others:
         return _box_of_many(key, name, cycles, choice)
     look, effective = _look(first), first.effective
-    sub = time_of(workflow, first.cycle_time)
+    sub = time_of(workflow, first.cycle_time).removeprefix(f"{timezone.now():%Y}-")
     if effective is not None and effective.is_frozen:
         sub = f"{sub} · {_('by %s') % actor_in_words(effective.frozen_by)}"
     return Box(

@@ -112,9 +112,7 @@ def of_unfreezing(instance: CycleInstance) -> list[str]:
 def of_rerunning(instance: CycleInstance) -> list[str]:
     """What a rerun makes, and what it does not."""
     effects = [
-        _(
-            "Run %(number)d of this cycle begins. The ticked nodes run; the others are carried as they ended."
-        )
+        _("Run %(number)d of this cycle begins. The ticked nodes run; the others are carried as they ended.")
         % {"number": ask.newest_number(instance) + 1}
     ]
     if instance.run_type == RunType.TEST:
