@@ -126,7 +126,7 @@ class BatchRanges(Ranges):
     """Batches by "team", "group" or "task", trigger and state; or by "actor", who is none of MACHINES.
 
     Of places by id that are narrowed by others (`also`) both indexes are walked side by side, and no row is
-    read that only one of them has. MACHINES, and what places by actor are narrowed to, are looked at row by row.
+    read that only one of them has. MACHINES, and what narrows places by actor, are looked at row by row.
     """
 
     TABLE = "scheduling_batch"
