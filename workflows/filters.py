@@ -14,7 +14,7 @@ from django.db.models import Q
 from django.http import QueryDict
 from django.utils import timezone
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from scheduling.filters.fields import IdsFilter, ManyFilter, MomentFilter, given
 from scheduling.filters.records import RANGE, WINDOW_CHOICES, RecordFilter, RecordForm
@@ -187,7 +187,10 @@ class WorkflowFilter(django_filters.FilterSet):  # type: ignore[misc]
         label=gettext_lazy("Team"), field_name="team__name", distinct=False, widget=forms.CheckboxSelectMultiple
     )
     mode = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("Mode"), choices=Mode.choices, distinct=False, widget=forms.CheckboxSelectMultiple
+        label=pgettext_lazy("workflow", "Mode"),
+        choices=Mode.choices,
+        distinct=False,
+        widget=forms.CheckboxSelectMultiple,
     )
     enabled = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("Schedule"),

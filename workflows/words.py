@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
+from django.utils.translation import ngettext, pgettext
 
 from scheduling import words
 from scheduling.models.tasks import Misfire
@@ -40,7 +40,7 @@ def of_offset(dependency: WorkflowDependency) -> str:
             return (
                 ngettext("its last cycle", "its last %d cycles", dependency.count) % dependency.count
                 if dependency.count > 1
-                else _("its last cycle")
+                else pgettext("of one", "its last cycle")
             )
         case _:
             return _("all its cycles within the period of the data")

@@ -15,6 +15,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import pgettext
 
 from scheduling import journal, validation
 from scheduling.reasons import said
@@ -328,9 +329,14 @@ def finish_terminating(found: Backfill, *, by: journal.By, reason: str) -> None:
 def _asked(found: Backfill, state: BackfillState, action: str, *, by: journal.By, reason: str) -> Backfill:
     found = _lock(found.pk)
     if not BACKFILL.allows(found.state, state):
+        done = {
+            "paused": pgettext("it cannot be", "paused"),
+            "resumed": pgettext("it cannot be", "resumed"),
+            "terminated": pgettext("it cannot be", "terminated"),
+        }[action]
         raise CycleRefused(
             _("Backfill %(id)s has state %(state)s, from which it cannot be %(action)s.")
-            % {"id": found.pk, "state": found.get_state_display(), "action": _(action)}
+            % {"id": found.pk, "state": found.get_state_display(), "action": done}
         )
     _move(found, state)
     journal.record(action, found, by, reason=reason)
