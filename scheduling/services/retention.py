@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import astuple, dataclass, field
 from typing import Any, NamedTuple, Self
 
@@ -87,7 +86,7 @@ _EXECUTIONS_GO = f"""
     )
 """
 # What goes round; apps above add theirs.
-SWEEPS: list[Callable[[], Any]] = []
+SWEEPS: list[Any] = []
 # How apps above let go of `batches`; they add their statements when they are ready.
 LETTING_GO: list[str] = []
 _BATCHES_GO = (

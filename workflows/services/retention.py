@@ -31,10 +31,12 @@ _NEXT = """
 _OLD = """
     SELECT {columns} FROM workflows_workflow workflow
     CROSS JOIN LATERAL (
-        SELECT statement_timestamp() - make_interval(days => coalesce(workflow.retention_days, %(days)s)) AS since
+        SELECT statement_timestamp()
+            - make_interval(days => coalesce(workflow.retention_days, %(days)s)) AS since
     ) kept
     JOIN workflows_cycleinstance instance ON instance.workflow_id = workflow.id
-        AND instance.state = ANY(%(final)s) AND instance.cycle_time < kept.since AND instance.ended_at < kept.since
+        AND instance.state = ANY(%(final)s)
+        AND instance.cycle_time < kept.since AND instance.ended_at < kept.since
     WHERE NOT EXISTS (
             SELECT FROM workflows_cycleinstance other
             WHERE other.cycle_id = instance.cycle_id AND other.ended_at IS NULL
@@ -183,7 +185,8 @@ def _facts(**more: Any) -> dict[str, Any]:
 
 def _together(instances: dict[int, int], rows: int) -> list[int]:
     """The first of the instances, and as many more as have at most `rows` node runs in all."""
-    chosen, runs = [], 0
+    chosen: list[int] = []
+    runs = 0
     for instance, total in instances.items():
         runs += total
         if chosen and runs > rows:
