@@ -269,6 +269,7 @@ TAILRACE: dict[str, Any] = {
     # Modules whose @job callables python tasks may name, beside every installed app's jobs.py.
     "JOB_MODULES": [
         "config.demo.jobs",
+        "config.demo.weather",
         *(m for m in os.environ.get("TAILRACE_JOB_MODULES", "").split(",") if m),
     ],
     # Dotted paths of job kinds that an installation adds to the four of ours.

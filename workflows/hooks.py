@@ -6,22 +6,30 @@ from typing import Any
 
 from scheduling import reasons as known_reasons
 from scheduling import signals
+from scheduling.definitions import sections
 from scheduling.engine import steps
 from scheduling.engine.steps import Source, Step
 from scheduling.models.tasks import Trigger
+from scheduling.services import teams
 from workflows import permissions, reasons
+from workflows.definitions import WORKFLOWS
+from workflows.services.deleting import use_of
 from workflows.signals import cycle_instance_ended
 
 
 def connect() -> None:
     """Called once, when the apps are ready."""
     from scheduling.services import retention
+    from workflows import deeds
     from workflows.services.retention import Sweep
 
     signals.batch_ended.connect(_batch_ended, dispatch_uid="workflows")
     cycle_instance_ended.connect(_cycle_instance_ended, dispatch_uid="backfills")
     known_reasons.register(vars(reasons))
     permissions.register()
+    deeds.register()
+    sections.register(WORKFLOWS)
+    teams.USES.append(use_of)
     retention.LETTING_GO.append(
         "UPDATE workflows_noderun SET batch_id = NULL WHERE batch_id = ANY(%(batches)s)"
     )

@@ -144,6 +144,22 @@ def data_date(calendar: Calendar, cycle_time: datetime) -> date:
     return data_period(calendar, cycle_time).start.astimezone(ZoneInfo(calendar.timezone)).date()
 
 
+def slots_of_data(
+    calendar: Calendar, first: date, last: date, until: datetime
+) -> tuple[datetime, datetime] | None:
+    """The first and the last cycle time up to `until` whose data dates lie from `first` to `last`."""
+    zone = ZoneInfo(calendar.timezone)
+    found: tuple[datetime, datetime] | None = None
+    # Data is dated by its beginning, so that no cycle comes before the day of its data does.
+    for slot in slots(calendar, _midnight(zone, first) - _MOMENT, until):
+        day = data_date(calendar, slot)
+        if day > last:
+            break
+        if day >= first:
+            found = (found[0] if found else slot, slot)
+    return found
+
+
 # --- upstream --------------------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,10 +10,10 @@ from django.utils.translation import gettext as _
 
 from scheduling import rules
 from scheduling.errors import InvalidDefinition
-from scheduling.models import Task, Team
 from scheduling.models.tasks import Misfire
 from workflows import graph
-from workflows.models import Workflow, WorkflowDependency, WorkflowRevision
+from workflows.known import End, Known, Stored, reference, written_as
+from workflows.models import WorkflowRevision
 from workflows.models.definitions import Condition, Join, Offset
 
 MOST_NODES = 5000
@@ -31,43 +31,39 @@ _NODE_FIELDS: dict[str, Callable[[Any], Any]] = {
 
 
 @dataclass
-class Content:
-    """The cleaned content of a revision. `plain` is what is stored and hashed; names are resolved beside it."""
-
-    plain: dict[str, Any]
-    tasks: dict[str, Task]
-    upstreams: dict[tuple[str, str], Workflow]
-
-
-@dataclass
 class _Cleaning:
-    team: Team
-    name: str
+    ours: End
     given: Mapping[str, Any]
+    known: Known
     errors: dict[str, str] = field(default_factory=dict)
     clean: dict[str, Any] = field(default_factory=dict)
-    tasks: dict[str, Task] = field(default_factory=dict)
-    upstreams: dict[tuple[str, str], Workflow] = field(default_factory=dict)
+
+    @property
+    def team(self) -> str:
+        return self.ours[0]
 
 
-def clean_content(team: Team, name: str, content: Mapping[str, Any]) -> Content:
+def clean_content(
+    team: str, name: str, content: Mapping[str, Any], known: Known | None = None
+) -> dict[str, Any]:
     """The whole content of the workflow `name` of `team`, from what a person gave; raises InvalidDefinition.
 
     `content` has the fields of `WorkflowRevision.CONTENT`; `nodes`, each a map of key, task (a name), join,
     parameters, timeout, core and `after`, a list of keys or of maps of node, on and expected; and `depends_on`,
-    a list of maps of workflow (a name, or team/name), cycles and count.
+    a list of maps of workflow (a name, or team/name), cycles and count. Tasks and workflows that it names are
+    those of `known`, by default of the database.
     """
-    cleaning = _Cleaning(team, name, content)
-    known = [*WorkflowRevision.CONTENT, "nodes", "depends_on"]
+    cleaning = _Cleaning((team, name), content, known or Stored())
+    fields = [*WorkflowRevision.CONTENT, "nodes", "depends_on"]
     for key in content:
-        if key not in known:
-            cleaning.errors[str(key)] = rules.unknown_field(key, known)
+        if key not in fields:
+            cleaning.errors[str(key)] = rules.unknown_field(key, fields)
     _schedule(cleaning)
     _nodes(cleaning)
     _dependencies(cleaning)
     if cleaning.errors:
         raise InvalidDefinition(cleaning.errors)
-    return Content(cleaning.clean, cleaning.tasks, cleaning.upstreams)
+    return cleaning.clean
 
 
 def _field(cleaning: _Cleaning, at: str, rule: Callable[[Any], Any], value: Any) -> Any:
@@ -88,6 +84,11 @@ def _schedule(cleaning: _Cleaning) -> None:
     for name, rule in _FIELDS.items():
         default = getattr(WorkflowRevision(), name)
         clean[name] = _field(cleaning, name, rule, given.get(name, default))
+    waiting = cleaning.known.dependants(cleaning.ours)
+    if clean["cron"] == "" and waiting:
+        cleaning.errors["cron"] = _(
+            "It is missing, and %(names)s waits for its cycles; a workflow without a schedule has none."
+        ) % {"names": ", ".join(written_as(cleaning.team, end) for end in sorted(waiting))}
 
 
 # --- nodes -------------------------------------------------------------------------------------------
@@ -106,14 +107,14 @@ def _nodes(cleaning: _Cleaning) -> None:
         }
         return
     wanted = {str(node["task"]) for node in given if isinstance(node, Mapping) and "task" in node}
-    found = Task.objects.filter(team=cleaning.team, name__in=wanted).select_related("revision")
-    tasks = {task.name: task for task in found}
+    tasks = cleaning.known.tasks(cleaning.team, wanted)
+    seen: set[str] = set()
     for number, node in enumerate(given):
-        _node(cleaning, f"nodes[{number}]", node, tasks)
+        _node(cleaning, f"nodes[{number}]", node, tasks, seen)
     _edges(cleaning, given)
 
 
-def _node(cleaning: _Cleaning, at: str, node: Any, tasks: Mapping[str, Task]) -> None:
+def _node(cleaning: _Cleaning, at: str, node: Any, tasks: Collection[str], seen: set[str]) -> None:
     if not isinstance(node, Mapping):
         cleaning.errors[at] = _(
             "%(value)s is not a map such as {key: clean, task: clean, after: [extract]}."
@@ -129,19 +130,20 @@ def _node(cleaning: _Cleaning, at: str, node: Any, tasks: Mapping[str, Task]) ->
             "%(value)s is no name: letters, digits, - and _, at most 100 of them."
         ) % {"value": rules.shown(key)}
         return
-    if key in cleaning.tasks:
+    if key in seen:
         cleaning.errors[f"{at}.key"] = _("Another node has the key %(value)s already.") % {
             "value": rules.shown(key)
         }
         return
-    task = tasks.get(str(node.get("task")))
+    seen.add(key)
+    task = node.get("task")
     if task is None:
+        cleaning.errors[f"{at}.task"] = _("It is missing; name a task of the team.")
+    elif task not in tasks:
         cleaning.errors[f"{at}.task"] = _("The team %(team)s has no task %(name)s; define it first.") % {
-            "team": cleaning.team.name,
-            "name": rules.shown(node.get("task")),
+            "team": cleaning.team,
+            "name": rules.shown(task),
         }
-        return
-    cleaning.tasks[key] = task
     core = node.get("core", True)
     if not isinstance(core, bool):
         cleaning.errors[f"{at}.core"] = _("It is neither true nor false.")
@@ -149,7 +151,7 @@ def _node(cleaning: _Cleaning, at: str, node: Any, tasks: Mapping[str, Task]) ->
     parameters = rules.parameters(node.get("parameters", {}), wrong)
     cleaning.errors.update({f"{at}.{name}": message for name, message in wrong.items()})
     cleaning.clean["nodes"].append(
-        {"key": key, "task": task.name, "core": core, "parameters": parameters, "after": []}
+        {"key": key, "task": task, "core": core, "parameters": parameters, "after": []}
         | {
             name: _field(cleaning, f"{at}.{name}", rule, node.get(name, "all" if name == "join" else None))
             for name, rule in _NODE_FIELDS.items()
@@ -195,7 +197,7 @@ def _edge(cleaning: _Cleaning, at: str, given: Any, nodes: Mapping[str, Any]) ->
         if name not in {"node", "on", "expected"}:
             cleaning.errors[f"{at}.{name}"] = rules.unknown_field(name, ("node", "on", "expected"))
     if edge["node"] not in nodes:
-        cleaning.errors[f"{at}.node"] = rules.not_among(edge["node"], nodes)
+        cleaning.errors[f"{at}.node" if edge is given else at] = rules.not_among(edge["node"], nodes)
         return None
     condition = _field(cleaning, f"{at}.on", rules.choice(Condition), edge.get("on", "success"))
     clean = {"node": edge["node"], "on": condition}
@@ -224,13 +226,12 @@ def _dependencies(cleaning: _Cleaning) -> None:
         dependency = _dependency(cleaning, at, each)
         if dependency is None:
             continue
-        identity = (*_reference(cleaning.team, dependency["workflow"]), dependency["cycles"])
+        identity = (*reference(cleaning.team, dependency["workflow"]), dependency["cycles"])
         if identity in seen:
             cleaning.errors[at] = _("This dependency stands here already.")
             continue
         seen.add(identity)
         clean.append(dependency)
-    _refuse_circles(cleaning)
 
 
 def _dependency(cleaning: _Cleaning, at: str, given: Any) -> dict[str, Any] | None:
@@ -249,56 +250,46 @@ def _dependency(cleaning: _Cleaning, at: str, given: Any) -> dict[str, Any] | No
         return None
     if offset != Offset.LAST and "count" in given and count != 1:
         cleaning.errors[f"{at}.count"] = _("It belongs to “last”: {cycles: last, count: 7}.")
-    team, name = _reference(cleaning.team, given["workflow"])
-    itself = (team, name) == (cleaning.team.name, cleaning.name)
-    if itself and offset != Offset.PREVIOUS:
-        cleaning.errors[f"{at}.cycles"] = _("A workflow waits for its own cycles only as “previous”.")
-        return None
-    if not itself:
-        upstream = Workflow.objects.filter(team__name=team, name=name).select_related("revision").first()
-        if upstream is None or upstream.revision is None:
-            cleaning.errors[f"{at}.workflow"] = _("There is no workflow %(name)s; define it first.") % {
-                "name": rules.shown(given["workflow"])
-            }
+    upstream = reference(cleaning.team, given["workflow"])
+    if upstream == cleaning.ours:
+        if offset != Offset.PREVIOUS:
+            cleaning.errors[f"{at}.cycles"] = _("A workflow waits for its own cycles only as “previous”.")
             return None
-        cleaning.upstreams[team, name] = upstream
-        if not upstream.revision.cron:
-            cleaning.errors[f"{at}.workflow"] = _("It has no schedule, so it has no cycles to wait for.")
-    written = name if team == cleaning.team.name else f"{team}/{name}"
+    else:
+        _upstream(cleaning, f"{at}.workflow", upstream)
+    written = written_as(cleaning.team, upstream)
     return {"workflow": written, "cycles": offset} | ({"count": count} if offset == Offset.LAST else {})
 
 
-def _refuse_circles(cleaning: _Cleaning) -> None:
-    """Refuse dependencies between workflows that lead back to this one, and name the way."""
-    ours = (cleaning.team.name, cleaning.name)
-    ways = [(upstream, ours) for upstream in cleaning.upstreams]
-    current = WorkflowDependency.objects.filter(revision__current_of__isnull=False).values_list(
-        "upstream__team__name",
-        "upstream__name",
-        "revision__workflow__team__name",
-        "revision__workflow__name",
-    )
-    for team, name, dependant_team, dependant in current:
-        source, target = (team, name), (dependant_team, dependant)
-        if target != ours and source != target:
-            ways.append((source, target))
-    names = {end: _written(cleaning.team, *end) for way in ways for end in way}
-    try:
-        graph.refuse_cycles(set(names.values()), [(names[source], names[target]) for source, target in ways])
-    except graph.CycleFound as found:
-        cleaning.errors["depends_on"] = _("Workflows wait for each other in a circle: %(path)s.") % {
-            "path": found
+def _upstream(cleaning: _Cleaning, at: str, upstream: End) -> None:
+    """Refuse an upstream that does not exist, has no cycles, or waits for this workflow itself."""
+    cron = cleaning.known.cron(upstream)
+    if cron is None:
+        cleaning.errors[at] = _("There is no workflow %(name)s; define it first.") % {
+            "name": rules.shown(written_as(cleaning.team, upstream))
         }
+    elif not cron:
+        cleaning.errors[at] = _("It has no schedule, so it has no cycles to wait for.")
+    elif way := _way_back(cleaning, upstream):
+        path = " → ".join(written_as(cleaning.team, end) for end in [cleaning.ours, *way])
+        cleaning.errors[at] = _("Workflows wait for each other in a circle: %(path)s.") % {"path": path}
 
 
-def _reference(team: Team, written: str) -> tuple[str, str]:
-    """Team and name of a workflow as a definition names it: `name` of the same team, or `team/name`."""
-    other, slash, name = written.partition("/")
-    return (other, name) if slash else (team.name, written)
-
-
-def _written(team: Team, other: str, name: str) -> str:
-    return name if other == team.name else f"{other}/{name}"
+def _way_back(cleaning: _Cleaning, upstream: End) -> list[End]:
+    """The shortest way from an upstream through what it waits for to this workflow; empty without one."""
+    came_from: dict[End, End | None] = {upstream: None}
+    frontier = [upstream]
+    for end in frontier:
+        if end == cleaning.ours:
+            way = [end]
+            while (before := came_from[way[-1]]) is not None:
+                way.append(before)
+            return way[::-1]
+        for each in sorted(cleaning.known.upstreams(end)):
+            if each not in came_from:
+                came_from[each] = end
+                frontier.append(each)
+    return []
 
 
 def _is_list(value: Any) -> bool:

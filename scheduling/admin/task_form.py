@@ -151,9 +151,14 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
         self.initial["seen"] = stamp(task)
 
     @property
+    def now(self) -> str:
+        """The stamp of the task as it is stored now."""
+        return stamp(self.stored)
+
+    @property
     def moved(self) -> bool:
         """Whether somebody changed the task since this form was filled from it."""
-        return bool(self.cleaned_data["seen"] != stamp(self.stored))
+        return bool(self.cleaned_data["seen"] != self.now)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data

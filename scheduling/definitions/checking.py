@@ -10,6 +10,7 @@ from typing import Any
 
 from scheduling import kinds, notifications, rules, services, validation
 from scheduling.definitions.reading import Document, Mistake, Path
+from scheduling.definitions.sections import Item, sections
 from scheduling.errors import InvalidDefinition, SchedulingError
 from scheduling.models import DeploymentGroup, Task, Team
 from scheduling.models.teams import Granted
@@ -50,6 +51,11 @@ GRANTS = {each.value.removesuffix("_task"): each.value for each in Granted}
 _NAME = re.compile(r"[-a-zA-Z0-9_]+")
 
 
+def document_keys() -> list[str]:
+    """What a document may have."""
+    return [*DOCUMENT_KEYS, *(section.key for section in sections())]
+
+
 class InvalidDefinitions(SchedulingError):
     """Files of definitions have mistakes; `mistakes` is every one of them, in the order of files and lines."""
 
@@ -77,12 +83,16 @@ class TaskDefinition:
 
 @dataclass(frozen=True)
 class Definitions:
-    """What files define: team names, and groups and tasks by (team, name); `files` for the journal."""
+    """What files define: team names, and groups and tasks by (team, name); `files` for the journal.
+
+    `sections` has by its key what each section made of its items, by (team, name) too.
+    """
 
     teams: list[str]
     groups: list[tuple[str, str]]
     tasks: dict[tuple[str, str], TaskDefinition]
     files: list[str]
+    sections: dict[str, Mapping[tuple[str, str], Any]] = field(default_factory=dict)
 
 
 def check(documents: Iterable[Document], mistakes: Iterable[Mistake] = ()) -> Definitions:
@@ -90,12 +100,13 @@ def check(documents: Iterable[Document], mistakes: Iterable[Mistake] = ()) -> De
 
     A task's group may be defined in the files or exist in the database.
     """
-    checking = _Checking(list(mistakes))
+    checking = Checking(list(mistakes))
     documents = list(documents)
     for document in documents:
         checking.document(document)
     checking.groups_exist()
     checking.grantees_exist()
+    found = {section.key: section.check(checking.items_of(section.key), checking) for section in sections()}
     if checking.mistakes:
         raise InvalidDefinitions(sorted(checking.mistakes))
     return Definitions(
@@ -103,25 +114,39 @@ def check(documents: Iterable[Document], mistakes: Iterable[Mistake] = ()) -> De
         groups=list(checking.groups),
         tasks=checking.tasks,
         files=list(dict.fromkeys(document.file for document in documents)),
+        sections=found,
     )
 
 
 @dataclass
-class _Checking:
-    mistakes: list[Mistake]
+class Checking:
+    """One pass over documents, which collects what they define and every mistake in it."""
+
+    mistakes: list[Mistake] = field(default_factory=list)
     teams: dict[str, None] = field(default_factory=dict)
     groups: dict[tuple[str, str], None] = field(default_factory=dict)
     tasks: dict[tuple[str, str], TaskDefinition] = field(default_factory=dict)
-    seen: dict[tuple[str, ...], str] = field(default_factory=dict)
+    seen: dict[tuple[str, str, str], str] = field(default_factory=dict)
     references: list[tuple[Document, Path, str, str]] = field(default_factory=list)
     grantees: list[tuple[Document, Path, str]] = field(default_factory=list)
+    found: dict[str, list[Item]] = field(default_factory=dict)
+
+    def items_of(self, key: str) -> list[Item]:
+        """What stands under a section's key, in the order of files and lines."""
+        return self.found.get(key, [])
+
+    def named(self, thing: str) -> set[tuple[str, str]]:
+        """Team and name of every `thing` that the documents define, also where it has mistakes."""
+        return {(team, name) for kind, team, name in self.seen if kind == thing}
 
     def document(self, document: Document) -> None:
         data = document.data
         if not isinstance(data, dict):
-            self.mistakes.append(document.mistake((), "A document is a map with team, groups and tasks."))
+            keys = ", ".join(document_keys()[:-1])
+            message = f"A document is a map with {keys} and {document_keys()[-1]}."
+            self.mistakes.append(document.mistake((), message))
             return
-        self.known_keys(document, (), data, DOCUMENT_KEYS)
+        self.known_keys(document, (), data, document_keys())
         team = self.name(document, (), data, "team", Team)
         if team:
             self.teams[team] = None
@@ -132,13 +157,16 @@ class _Checking:
                 self.groups[team, name] = None
         for path, task in self.items(document, "tasks", "{name: extract, group: etl, kind: python, …}"):
             self.task(document, path, task, team)
+        for section in sections():
+            items = self.items(document, section.key, section.example)
+            self.found.setdefault(section.key, []).extend(
+                Item(document, path, data, team) for path, data in items
+            )
 
     def task(self, document: Document, path: Path, data: dict[str | int, Any], team: str | None) -> None:
         name = self.name(document, path, data, "name", Task)
         group = self.name(document, path, data, "group", DeploymentGroup)
-        enabled = data.get("enabled")
-        if "enabled" in data and not isinstance(enabled, bool):
-            self.mistakes.append(document.mistake((*path, "enabled"), "It is neither true nor false."))
+        enabled = self.switch(document, path, data)
         content = self.content(document, path, data)
         grants = self.grants(document, path, data, team)
         retention_days = self.retention(document, path, data)
@@ -151,8 +179,16 @@ class _Checking:
                 team, name, group, content, enabled, retention_days, grants, notify
             )
 
-    def retention(self, document: Document, path: Path, data: dict[str | int, Any]) -> int | None:
-        """The days that the task's records are kept; None, the installation's default, also when wrong."""
+    def switch(self, document: Document, path: Path, data: Mapping[str | int, Any]) -> bool | None:
+        """Whether a thing is enabled; None where the file does not say."""
+        enabled = data.get("enabled")
+        if "enabled" in data and not isinstance(enabled, bool):
+            self.mistakes.append(document.mistake((*path, "enabled"), "It is neither true nor false."))
+            return None
+        return enabled
+
+    def retention(self, document: Document, path: Path, data: Mapping[str | int, Any]) -> int | None:
+        """The days that a thing's records are kept; None, the installation's default, also when wrong."""
         value = data.get("retention")
         if "retention" not in data:
             return None
@@ -304,7 +340,7 @@ class _Checking:
             self.mistakes.append(document.mistake(path, message))
 
     def once(self, document: Document, path: Path, thing: str, team: str, name: str) -> bool:
-        """Whether this is the first definition of the group or task."""
+        """Whether this is the first definition of the group, task, or whatever the `thing` is called."""
         key = (thing, team, name)
         if key in self.seen:
             message = f"The {thing} {name} of the team {team} is defined twice; first at {self.seen[key]}."

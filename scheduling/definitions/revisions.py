@@ -56,8 +56,13 @@ def compare(older: TaskRevision, newer: TaskRevision) -> list[Line]:
     Of the shards that differ it has the first SHARDS_COMPARED.
     """
     shards = _shards_to_compare(older.shards, newer.shards)
-    before, after = (dump(_form(each, shards)).splitlines() for each in (older, newer))
-    _from, _to, *lines = list(difflib.unified_diff(before, after, lineterm="")) or ("", "")
+    return difference(*(dump(_form(each, shards)) for each in (older, newer)))
+
+
+def difference(before: str, after: str) -> list[Line]:
+    """What turns one text into another, with three lines around each change; empty when they are the same."""
+    compared = difflib.unified_diff(before.splitlines(), after.splitlines(), lineterm="")
+    _from, _to, *lines = list(compared) or ("", "")
     return [Line(line[0], line[1:]) for line in lines]
 
 

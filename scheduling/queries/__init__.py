@@ -3,7 +3,7 @@
 from scheduling.queries.journal import ROUTINE, JournalQuerySet
 from scheduling.queries.notifications import NotificationQuerySet
 from scheduling.queries.paging import BadCursor, Cursor, Page, capped_count, newest_first
-from scheduling.queries.ranges import MACHINES, Either, Ranges
+from scheduling.queries.ranges import MACHINES, BatchRanges, Either, Ranges
 from scheduling.queries.records import (
     BatchQuerySet,
     ExecutionQuerySet,
@@ -22,6 +22,7 @@ __all__ = [
     "ROUTINE",
     "BadCursor",
     "BatchQuerySet",
+    "BatchRanges",
     "Cursor",
     "Either",
     "ExecutionQuerySet",

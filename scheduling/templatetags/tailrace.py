@@ -7,6 +7,7 @@ markup themselves, from words that are translated once a language: a template wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from html import escape
@@ -118,16 +119,17 @@ def _icon(name: str, prefix: str) -> SafeString:
 @register.simple_tag
 def state(of: Any) -> SafeString:
     """The chip of the state of a batch, an instance or a node: its glyph and its word."""
-    return _chip(of.state, choice(of, "state"))
+    return chip(of.state, choice(of, "state"))
 
 
 @register.simple_tag
 def outcome(of: Any) -> SafeString:
     """The chip of how an execution ended, or that it runs."""
-    return _chip(of.outcome, choice(of, "outcome")) if of.outcome else _chip("running", words().running)
+    return chip(of.outcome, choice(of, "outcome")) if of.outcome else chip("running", words().running)
 
 
-def _chip(identifier: str, word: str) -> SafeString:
+def chip(identifier: str, word: str) -> SafeString:
+    """A state's glyph and its word."""
     known = escape(identifier)
     return SafeString(f'<span class="state" data-state="{known}">{icon(identifier)}{escape(word)}</span>')
 
@@ -145,13 +147,21 @@ def counters(row: Any) -> SafeString:
         "running": row.running,
         "waiting": 0 if batch.is_finished else row.waiting,
     }
-    spoken = [said.succeeded % {"done": batch.succeeded, "total": total}]
+    return progress(counts, batch.succeeded, total, said.counts)
+
+
+def progress(counts: Mapping[str, int], done: int, total: int, phrases: Mapping[str, str]) -> SafeString:
+    """`done` of `total` as a bar with a part for each of `counts`, and in `phrases` for those there are.
+
+    `success` needs no phrase, as it is what is done, and `waiting` has no part, as it is the ground of the bar.
+    """
+    spoken = [words().succeeded % {"done": done, "total": total}]
     bar, text, at = "", "", 0.0
     for identifier, count in counts.items():
         if not count:
             continue
         if identifier != "success":
-            phrase = said.counts[identifier] % count
+            phrase = phrases[identifier] % count
             spoken.append(phrase)
             # A count and its word stay on one line.
             phrase = phrase.replace(" ", "\N{NO-BREAK SPACE}")
@@ -164,7 +174,7 @@ def counters(row: Any) -> SafeString:
     return SafeString(
         '<div class="counters"><svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(", ".join(spoken))}">{bar}</svg>'
-        f'<small aria-hidden="true">{batch.succeeded} / {total}{text}</small></div>'
+        f'<small aria-hidden="true">{done} / {total}{text}</small></div>'
     )
 
 

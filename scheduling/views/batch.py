@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +17,7 @@ from scheduling import detail_queries as ask
 from scheduling.definitions import revisions
 from scheduling.filters import InstanceFilter
 from scheduling.models import Batch
-from scheduling.permissions import RERUN, STOP, visible
+from scheduling.permissions import RERUN, STOP, User, visible
 from scheduling.states import InstanceState
 from scheduling.views import timeline, why
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
@@ -78,6 +79,19 @@ class Count:
     current: bool
 
 
+@dataclass(frozen=True)
+class Fact:
+    """Something that an app above knows of a batch; `address` is empty where its reader may not go."""
+
+    label: str
+    text: str
+    address: str = ""
+
+
+# What apps above know of a batch.
+FACTS: list[Callable[[Batch, User], Fact | None]] = []
+
+
 def head_context(request: HtmxRequest, batch: Batch) -> dict[str, Any]:
     """What the head of the page of `batch` (from `for_page`) shows."""
     [row] = BatchRow.of([batch], request.user)
@@ -87,6 +101,7 @@ def head_context(request: HtmxRequest, batch: Batch) -> dict[str, Any]:
         "head": Head(row, why.of_batch(batch)),
         "counts": _counts(request, row),
         "failed_count": batch.failed + batch.timed_out,
+        "known": [fact for each in FACTS if (fact := each(batch, request.user))],
     }
 
 

@@ -15,6 +15,7 @@ from workflows.services.backfills import (
     terminate_backfill,
 )
 from workflows.services.definitions import save_workflow, set_enabled
+from workflows.services.deleting import delete_workflow, use_of
 from workflows.services.generation import generate, generate_due
 from workflows.services.operations import (
     choice_for_rerun,
@@ -25,23 +26,31 @@ from workflows.services.operations import (
     stop,
     unfreeze,
 )
+from workflows.services.several import freeze_all, mark_success_all, rerun_all, stop_all, unfreeze_all
 
 __all__ = [
     "Candidate",
     "backfill",
     "choice_for_rerun",
+    "delete_workflow",
     "freeze",
+    "freeze_all",
     "generate",
     "generate_due",
     "mark_success",
+    "mark_success_all",
     "pause_backfill",
     "plan_backfill",
     "rerun",
+    "rerun_all",
     "resume_backfill",
     "run_test",
     "save_workflow",
     "set_enabled",
     "stop",
+    "stop_all",
     "terminate_backfill",
     "unfreeze",
+    "unfreeze_all",
+    "use_of",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from scheduling import journal
-from scheduling.models import Team
+from scheduling.models import Task, Team
 from scheduling.models.tasks import Misfire
 from scheduling.notifications import clean_rules
 from scheduling.reasons import said
@@ -19,6 +19,7 @@ from scheduling.transitions import execute
 from scheduling.transitions import notify as wake
 from scheduling.validation import clean_retention
 from workflows import periods, reasons, transitions, validation
+from workflows.known import reference
 from workflows.models import (
     CycleInstance,
     Mode,
@@ -56,10 +57,11 @@ def save_workflow(
     """
     # One at a time: two edits at once could make workflows wait for each other in a circle.
     execute("SELECT pg_advisory_xact_lock(%(key)s)", {"key": _EDITING})
-    cleaned = validation.clean_content(team, name, content)
+    cleaned = validation.clean_content(team.name, name, content)
     kept_days, rules = clean_retention(retention_days), clean_rules(notify)
-    digest = content_digest(cleaned.plain)
-    now = timezone.now()
+    digest = content_digest(cleaned)
+    # Whole seconds, since it is written into files.
+    now = timezone.now().replace(microsecond=0)
     workflow, created = Workflow.objects.get_or_create(
         team=team, name=name, defaults={"mode": mode, "starts_at": starts_at or now, "generated_until": now}
     )
@@ -88,29 +90,30 @@ def save_workflow(
 
 
 def _new_revision(
-    workflow: Workflow, content: validation.Content, digest: str, by: journal.By
+    workflow: Workflow, content: Mapping[str, Any], digest: str, by: journal.By
 ) -> WorkflowRevision:
     newest = workflow.revisions.order_by("-number").values_list("number", flat=True).first() or 0
-    plain = content.plain
     revision = WorkflowRevision.objects.create(
         workflow=workflow,
         number=newest + 1,
         digest=digest,
         created_by_id=journal.actor(by).user_id,
-        **{name: plain[name] for name in WorkflowRevision.CONTENT},
+        **{name: content[name] for name in WorkflowRevision.CONTENT},
     )
+    used = {node["task"] for node in content["nodes"]}
+    tasks = {task.name: task for task in Task.objects.filter(team=workflow.team_id, name__in=used)}
     nodes = WorkflowNode.objects.bulk_create(
         WorkflowNode(
             revision=revision,
             number=number,
             key=node["key"],
-            task=content.tasks[node["key"]],
+            task=tasks[node["task"]],
             join=node["join"],
             parameters=node["parameters"],
             timeout=node["timeout"],
             core=node["core"],
         )
-        for number, node in enumerate(plain["nodes"])
+        for number, node in enumerate(content["nodes"])
     )
     by_key = {node.key: node for node in nodes}
     WorkflowEdge.objects.bulk_create(
@@ -120,7 +123,7 @@ def _new_revision(
             condition=edge["on"],
             expected=edge.get("expected"),
         )
-        for node in plain["nodes"]
+        for node in content["nodes"]
         for edge in node["after"]
     )
     WorkflowDependency.objects.bulk_create(_dependencies(workflow, revision, content))
@@ -128,21 +131,16 @@ def _new_revision(
 
 
 def _dependencies(
-    workflow: Workflow, revision: WorkflowRevision, content: validation.Content
-) -> Sequence[WorkflowDependency]:
-    made = []
-    for each in content.plain["depends_on"]:
-        team, slash, name = each["workflow"].partition("/")
-        key = (team, name) if slash else (workflow.team.name, each["workflow"])
-        made.append(
-            WorkflowDependency(
-                revision=revision,
-                upstream=content.upstreams.get(key, workflow),
-                offset=each["cycles"],
-                count=each.get("count", 1),
-            )
+    workflow: Workflow, revision: WorkflowRevision, content: Mapping[str, Any]
+) -> Iterator[WorkflowDependency]:
+    for each in content["depends_on"]:
+        team, name = reference(workflow.team.name, each["workflow"])
+        yield WorkflowDependency(
+            revision=revision,
+            upstream=Workflow.objects.get(team__name=team, name=name),
+            offset=each["cycles"],
+            count=each.get("count", 1),
         )
-    return made
 
 
 def _rules_of(workflow: Workflow) -> tuple[Any, ...]:
