@@ -48,7 +48,7 @@ class CycleForm(RecordForm):
     def clean_workflow(self) -> list[int]:
         """The ids of the named workflows."""
         unknown = _("There is no workflow %(words)s to see.")
-        self.workflow_names = self.named("workflow", self.workflows, unknown)
+        self.workflow_names, _teams = self.named("workflow", self.workflows, unknown)
         return list(self.workflow_names)
 
     def clean(self) -> dict[str, Any]:
@@ -74,10 +74,16 @@ class CycleFilter(RecordFilter):
     workflow = ManyFilter(label=gettext_lazy("Workflow name or ID"), method="by_workflow")
     cycle = IdsFilter(label=gettext_lazy("Instance ID"), method="by_id")
     state = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("State"), choices=CycleState.choices, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("State"),
+        choices=CycleState.choices,
+        widget=forms.CheckboxSelectMultiple,
+        distinct=False,
     )
     run_type = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("Run type"), choices=RunType.choices, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("Run type"),
+        choices=RunType.choices,
+        widget=forms.CheckboxSelectMultiple,
+        distinct=False,
     )
     team = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("Team"), method="by_team", widget=forms.CheckboxSelectMultiple
@@ -236,7 +242,10 @@ class BackfillFilter(django_filters.FilterSet):  # type: ignore[misc]
 
     workflow = ManyFilter(label=gettext_lazy("Workflow name contains"), method="by_workflow")
     state = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("State"), choices=BackfillState.choices, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("State"),
+        choices=BackfillState.choices,
+        widget=forms.CheckboxSelectMultiple,
+        distinct=False,
     )
 
     class Meta:

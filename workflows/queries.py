@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from django.contrib.postgres.expressions import ArraySubquery
@@ -181,7 +181,8 @@ def newest_cycles(
     as_map = JSONObject(
         pk="effective",
         state="effective__state",
-        at=Extract("cycle_time", "epoch"),
+        # Else Django counts from midnight of 1970 in the reader's zone.
+        at=Extract("cycle_time", "epoch", tzinfo=UTC),
         took=Extract(F("effective__ended_at") - F("effective__started_at"), "epoch"),
     )
     found = workflows.order_by().annotate(

@@ -25,15 +25,15 @@ class CycleRanges(Ranges):
     ready_since: datetime | None = None
     ready_until: datetime | None = None
 
-    def narrowed(self, place: str) -> str:
-        said = [super().narrowed(place)]
+    def of(self, place: str, span: str, order: str) -> tuple[str, str]:
+        values, rows = super().of(place, span, order)
         if self.frozen is not None:
-            said.append(f"AND frozen_at IS {'NOT ' if self.frozen else ''}NULL")
+            rows += f" AND frozen_at IS {'NOT ' if self.frozen else ''}NULL"
         if self.ready_since is not None:
-            said.append("AND ready_at >= %(ready_since)s")
+            rows += " AND ready_at >= %(ready_since)s"
         if self.ready_until is not None:
-            said.append("AND ready_at < %(ready_until)s")
-        return " ".join(said)
+            rows += " AND ready_at < %(ready_until)s"
+        return values, rows
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | {"ready_since": self.ready_since, "ready_until": self.ready_until}

@@ -40,8 +40,8 @@ class BatchForm(RecordForm):
 
     def clean_task(self) -> list[int]:
         """The ids of the named tasks."""
-        self.task_names = self.named("task", self.tasks, _("There is no task %(words)s to see."))
-        self.task_teams = set(self.tasks.filter(pk__in=self.task_names).values_list("team", flat=True))
+        unknown = _("There is no task %(words)s to see.")
+        self.task_names, self.task_teams = self.named("task", self.tasks, unknown)
         return list(self.task_names)
 
 
@@ -96,13 +96,13 @@ class BatchFilter(RecordFilter):
             found.setdefault(name, {})[pk] = team
         return found
 
-    def fixed(self) -> dict[str, str]:
-        return {"tab": self.tab}
-
     def _groups_named(self, names: list[str]) -> list[int]:
         """The ids of the groups of these names; those of the tasks' teams, in which alone a task runs."""
         teams = self.form.task_teams
         return [pk for name in names for pk, team in self._groups[name].items() if not teams or team in teams]
+
+    def fixed(self) -> dict[str, str]:
+        return {"tab": self.tab}
 
     def by_group(self, queryset: Any, name: str, value: list[str]) -> Any:
         return queryset.filter(group__in=self._groups_named(value)) if value else queryset

@@ -49,22 +49,23 @@ class RecordForm(forms.Form):
             self.add_error("until", _("The end is not after the beginning. Swap them, or clear one."))
         return cleaned
 
-    def named(self, field: str, things: Any, unknown: str) -> dict[int, str]:
-        """The names by id of the things that the words in `field` name: by their names, or by their ids.
+    def named(self, field: str, things: Any, unknown: str) -> tuple[dict[int, str], set[int]]:
+        """The names by id, and the teams, of the things that `field` names: by their names, or by their ids.
 
         ValidationError with `unknown`, which has a `%(words)s`, when a word names none of `things`.
         """
         words: list[str] = self.cleaned_data[field]
         if not words:
-            return {}
+            return {}, set()
         numbers = [number for word in words if (number := as_id(word)) is not None]
         found = things.filter(name__in=words) | things.filter(pk__in=numbers)
-        names: dict[int, str] = dict(found.values_list("pk", "name"))
+        rows = list(found.values_list("pk", "name", "team"))
+        names = {pk: name for pk, name, _team in rows}
         known = set(names.values()) | {str(pk) for pk in names}
         missing = [word for word in words if word not in known]
         if missing:
             raise ValidationError(unknown % {"words": ", ".join(missing)})
-        return names
+        return names, {team for _pk, _name, team in rows}
 
 
 @dataclass(frozen=True)

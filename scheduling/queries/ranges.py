@@ -15,17 +15,17 @@ from scheduling.queries.paging import Cursor
 # Who begins batches that no person began: nearly all, so that an index of persons leaves them out.
 MACHINES = ("engine", "schedule")
 
+_KIND = "AND trigger = kind AND state = now"
+_PERSON = f"AND NOT (actor IN ({', '.join(repr(each) for each in MACHINES)}))"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
     """Rows of TABLE by place and state, in a span of TIME, as ranges of an index each.
 
     `places` says where: ids by the words of COLUMNS, what is in any of them. `states` are those wanted, all of
-    them when nothing narrows.
-
-    `also` are further values that a column must be one of, by the same words. What is `looked_at` of them is
-    read row by row, so there should be few that the ranges hold and these do not admit; of the others both
-    indexes are walked side by side, and no row is read that only one of them has.
+    them when nothing narrows. `also` are further values that a column must be one of, by the same words; they
+    are looked at row by row, so there should be few that the ranges hold and these do not admit.
 
     PostgreSQL plans "the newest fifty of several teams, rare states only" by walking over everything newer. A
     range for each value is never longer than the page, so a page costs the same whatever is asked for and
@@ -50,7 +50,7 @@ class Ranges:
         self, *, size: int, older: Cursor | None = None, newer: Cursor | None = None
     ) -> list[tuple[datetime, int]]:
         """As `page`, each id behind its time."""
-        order = self._order("ASC" if newer is not None else "DESC")
+        order = self._order("" if newer is not None else " DESC")
         cursor = newer or older
         facts = {"size": size, "at": cursor and cursor.at, "pk": cursor and cursor.pk}
         union = self._union(self._span(older, newer), order)
@@ -60,7 +60,7 @@ class Ranges:
     def count(self, most: int) -> int:
         """How many there are, counting no further than `most`."""
         # In order, although it does not matter: else the planner may prefer to read the whole table.
-        found = self._union(self._span(), self._order("DESC"))
+        found = self._union(self._span(), self._order(" DESC"))
         counted = self._rows(
             f"SELECT count(*) FROM (SELECT FROM ({found}) one LIMIT %(size)s) counted", {"size": most}
         )
@@ -68,17 +68,13 @@ class Ranges:
 
     # --- what a kind of row may say of itself ---
 
-    def values(self, place: str) -> str:
-        """The rows of values that have a range each: `place` and what else the index begins with."""
-        return f"unnest(%({place})s::bigint[]) place, unnest(%(states)s::text[]) now"
-
-    def narrowed(self, place: str) -> str:
-        """What of a row at its place agrees with `values`."""
-        return "AND state = now"
-
-    def looked_at(self, place: str) -> frozenset[str]:
-        """Which of `also` are looked at row by row at this place, for want of an index to walk beside."""
-        return frozenset(self.COLUMNS)
+    def of(self, place: str, span: str, order: str) -> tuple[str, str]:
+        """The values that the ranges of a place are made of, and the rows of one of them."""
+        also = " ".join(f"AND {self.COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also)
+        return (
+            f"unnest(%({place})s::bigint[]) place, unnest(%(states)s::text[]) now",
+            f"{self.rows} {self.COLUMNS[place]} = place AND state = now {span} {also}",
+        )
 
     def facts(self) -> dict[str, Any]:
         """The parameters of the statements."""
@@ -86,14 +82,15 @@ class Ranges:
         facts |= {place: list(values) for place, values in self.places.items()}
         return facts | {f"also_{place}": list(values) for place, values in self.also.items()}
 
-    def type_of(self, place: str) -> str:
-        """The type of a place's column."""
-        return "bigint"
-
     # --- the statements ---
 
+    @property
+    def rows(self) -> str:
+        """The beginning of a statement that selects rows."""
+        return f"SELECT id, {self.TIME} FROM {self.TABLE} WHERE"
+
     def _order(self, way: str) -> str:
-        return f"ORDER BY {self.TIME} {way}, id {way}"
+        return f"ORDER BY {self.TIME}{way}, id{way}"
 
     def _span(self, older: Cursor | None = None, newer: Cursor | None = None) -> str:
         """The span of time, as far as it lies beyond a cursor.
@@ -112,30 +109,11 @@ class Ranges:
         return " ".join(bounds)
 
     def _union(self, span: str, order: str) -> str:
-        parts = (self._of(place, span, order) for place in self.places)
+        parts = (self.of(place, span, order) for place in self.places)
         return " UNION ".join(
             f"SELECT found.id, found.{self.TIME} FROM {values}, LATERAL ({rows} {order} LIMIT %(size)s) found"
             for values, rows in parts
         )
-
-    def _of(self, place: str, span: str, order: str) -> tuple[str, str]:
-        """The values that the ranges of a place are made of, and the rows of one of them."""
-        rows = f"SELECT id, {self.TIME} FROM {self.TABLE} WHERE"
-        looked_at = self.looked_at(place) & self.also.keys()
-        looks = " ".join(f"AND {self.COLUMNS[each]} = ANY(%(also_{each})s)" for each in sorted(looked_at))
-        values = self.values(place)
-        found = f"{rows} {self.COLUMNS[place]} = place {self.narrowed(place)} {span} {looks}"
-        for each in self.also:
-            if each in looked_at:
-                continue
-            values += f", unnest(%(also_{each})s::{self.type_of(each)}[]) also_{each}"
-            other = f"{self.COLUMNS[each]} = also_{each} {self.narrowed(each)}"
-            # The offset keeps each side as it is: the order of its index, which is all that is read of it.
-            found = (
-                f"SELECT id, {self.TIME} FROM ({found} {order} OFFSET 0) one"
-                f" JOIN ({rows} {other} {span} {order} OFFSET 0) of_{each} USING ({self.TIME}, id)"
-            )
-        return values, found
 
     def _rows(self, statement: str, facts: dict[str, Any]) -> list[tuple[Any, ...]]:
         with connection.cursor() as cursor:
@@ -145,7 +123,11 @@ class Ranges:
 
 @dataclass(frozen=True, kw_only=True)
 class BatchRanges(Ranges):
-    """Batches by "team", "group" or "task", trigger and state; or by "actor", who is none of MACHINES."""
+    """Batches by "team", "group" or "task", trigger and state; or by "actor", who is none of MACHINES.
+
+    Of places by id that are narrowed by others (`also`) both indexes are walked side by side, and no row is
+    read that only one of them has. MACHINES, and what narrows places by actor, are looked at row by row.
+    """
 
     TABLE = "scheduling_batch"
     TIME = "created_at"
@@ -161,7 +143,7 @@ class BatchRanges(Ranges):
         found: dict[tuple[int, str], int] = {}
         for place in self.places:
             rows = self._rows(
-                f"SELECT slot, now, sum(counted.n) FROM {self.values(place)},"
+                f"SELECT slot, now, sum(counted.n) FROM {self._values(place)},"
                 " generate_series(0, %(slots)s - 1) slot, LATERAL (SELECT count(*) AS n FROM scheduling_batch"
                 f" WHERE {self.COLUMNS[place]} = place AND trigger = kind AND state = now"
                 " AND created_at >= %(from)s + slot * %(slot)s"
@@ -173,32 +155,43 @@ class BatchRanges(Ranges):
                 found[number, state] = found.get((number, state), 0) + int(count)
         return found
 
-    def values(self, place: str) -> str:
-        if place == "actor":
-            return "unnest(%(actor)s::text[]) place"
-        return f"{super().values(place)}, unnest(%(triggers)s::text[]) kind"
+    def _values(self, place: str) -> str:
+        return (
+            f"unnest(%({place})s::bigint[]) place, unnest(%(triggers)s::text[]) kind,"
+            " unnest(%(states)s::text[]) now"
+        )
 
-    def narrowed(self, place: str) -> str:
-        if place != "actor":
-            return f"AND trigger = kind {super().narrowed(place)}"
-        machines = ", ".join(f"'{each}'" for each in MACHINES)
-        person = f"AND NOT (actor IN ({machines}))"
-        if "actor" not in self.places:
-            # Beside a place whose values say of which trigger and state.
-            return person
-        return f"{person} AND trigger = ANY(%(triggers)s) AND state = ANY(%(states)s)"
-
-    def looked_at(self, place: str) -> frozenset[str]:
-        """Everything at places by actor, whose index holds no more; else machines alone, who are in none."""
+    def of(self, place: str, span: str, order: str) -> tuple[str, str]:
         if place == "actor":
-            return super().looked_at(place)
-        return frozenset({"actor"} if set(self.also.get("actor", ())) & set(MACHINES) else ())
+            return self._of_people(span)
+        values, found = self._values(place), f"{self.rows} {self.COLUMNS[place]} = place {_KIND} {span}"
+        if machines := set(self.also.get("actor", ())) & set(MACHINES):
+            found += " AND actor = ANY(%(also_actor)s)"
+        for each in self.also:
+            if each == "actor" and machines:
+                continue
+            values += f", unnest(%(also_{each})s::{'text' if each == 'actor' else 'bigint'}[]) also_{each}"
+            other = (
+                f"actor = also_actor {_PERSON}"
+                if each == "actor"
+                else f"{self.COLUMNS[each]} = also_{each} {_KIND}"
+            )
+            # The offset keeps each side as it is: the order of its index, which is all that is read of it.
+            found = (
+                f"SELECT id, created_at FROM ({found} {order} OFFSET 0) one"
+                f" JOIN ({self.rows} {other} {span} {order} OFFSET 0) of_{each} USING (created_at, id)"
+            )
+        return values, found
+
+    def _of_people(self, span: str) -> tuple[str, str]:
+        also = " ".join(f"AND {self.COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also)
+        return "unnest(%(actor)s::text[]) place", (
+            f"{self.rows} actor = place {_PERSON} AND trigger = ANY(%(triggers)s) AND state = ANY(%(states)s)"
+            f" {span} {also}"
+        )
 
     def facts(self) -> dict[str, Any]:
         return super().facts() | {"triggers": list(self.triggers)}
-
-    def type_of(self, place: str) -> str:
-        return "text" if place == "actor" else super().type_of(place)
 
 
 @dataclass(frozen=True)

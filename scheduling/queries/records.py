@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.contrib.auth import get_user_model
@@ -219,7 +219,8 @@ def newest_runs(
     as_map = JSONObject(
         pk="pk",
         state="state",
-        created=Extract("created_at", "epoch"),
+        # Else Django counts from midnight of 1970 in the reader's zone.
+        created=Extract("created_at", "epoch", tzinfo=UTC),
         took=Extract(F("ended_at") - F("started_at"), "epoch"),
     )
     found = tasks.order_by().annotate(runs=ArraySubquery(newest.values_list(as_map)[:size]))

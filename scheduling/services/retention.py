@@ -86,7 +86,7 @@ _EXECUTIONS_GO = f"""
     )
 """
 # What goes round; apps above add theirs.
-SWEEPS: list[Any] = []
+SWEEPS: list[type[Sweep]] = []
 # How apps above let go of `batches`; they add their statements when they are ready.
 LETTING_GO: list[str] = []
 _BATCHES_GO = (

@@ -13,7 +13,7 @@ from django.test.utils import CaptureQueriesContext
 
 from scheduling.models import Batch
 from scheduling.models.tasks import Trigger
-from scheduling.queries import BatchRanges, Cursor, Either, newest_first
+from scheduling.queries import BatchRanges, Cursor, Either, Ranges, newest_first
 from scheduling.states import BatchState
 from tests import factories as make
 
@@ -37,7 +37,7 @@ def batches() -> list[Batch]:
     return list(Batch.objects.order_by("pk"))
 
 
-def agree(ranges: BatchRanges | Either, expected: Any) -> None:
+def agree(ranges: Ranges | Either, expected: Any) -> None:
     """Every page of `ranges`, from either end, and its count are those of the queryset `expected`."""
     wanted = list(expected.order_by("-created_at", "-pk").values_list("pk", flat=True))
     assert ranges.count(1000) == len(wanted)

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import html5lib
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 from playwright.sync_api import Page
 
 from scheduling import notifications, services
@@ -20,7 +22,7 @@ from scheduling.models import Batch, JournalEntry, Node, Notification, Task
 from tests import factories as make
 from tests.flows.pages import sign_in
 from workflows import services as workflow_services
-from workflows.models import CycleInstance
+from workflows.models import Backfill, CycleInstance, Workflow
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -55,6 +57,23 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "password-change": lambda ended, running: "/accounts/password/",
     "password-changed": lambda ended, running: "/accounts/password/changed/",
     "find": lambda ended, running: "/find/?q=extract_fl",
+    "backfill-list": lambda ended, running: "/backfills/",
+    "backfill-detail": lambda ended, running: f"/backfills/{_backfill('running')}/",
+    "backfill-pause": lambda ended, running: f"/backfills/{_backfill('running')}/pause/",
+    "backfill-resume": lambda ended, running: f"/backfills/{_backfill('paused')}/resume/",
+    "backfill-terminate": lambda ended, running: f"/backfills/{_backfill('running')}/terminate/",
+    "cycle-list": lambda ended, running: "/cycles/?state=failed&state=running&state=not_ready&window=30d",
+    "cycles-stop": lambda ended, running: f"/cycles/stop/?cycle={_cycle('running')}",
+    "cycles-freeze": lambda ended, running: f"/cycles/freeze/?cycle={_cycle('not_ready')}",
+    "cycles-unfreeze": lambda ended, running: f"/cycles/unfreeze/?cycle={_frozen()}",
+    "cycles-mark-success": lambda ended, running: f"/cycles/mark-success/?cycle={_cycle('failed')}",
+    "cycles-rerun": lambda ended, running: f"/cycles/rerun/?cycle={_cycle('failed')}",
+    "workflow-list": lambda ended, running: "/workflows/?mode=online",
+    "workflow-detail": lambda ended, running: f"/workflows/{_workflow()}/",
+    "workflow-run": lambda ended, running: f"/workflows/{_workflow()}/run/",
+    "workflow-backfill": lambda ended, running: f"/workflows/{_workflow()}/backfill/",
+    "workflow-enable": lambda ended, running: f"/workflows/{_workflow(enabled=False)}/enable/",
+    "workflow-disable": lambda ended, running: f"/workflows/{_workflow()}/disable/",
     "cycle-detail": lambda ended, running: f"/cycles/{_cycle('failed')}/?node=a",
     "cycle-rerun": lambda ended, running: f"/cycles/{_cycle('failed')}/rerun/",
     "cycle-mark-success": lambda ended, running: f"/cycles/{_cycle('failed')}/mark-success/",
@@ -76,7 +95,11 @@ NO_PAGES = {
     "batch-changes",
     "batch-list-changes",
     "batch-list-count",
+    "backfill-changes",
+    "backfill-list-changes",
     "cycle-changes",
+    "cycle-list-changes",
+    "cycle-list-count",
     "cycle-node",
     "healthz",
     "instance-changes",
@@ -98,8 +121,11 @@ NO_PAGES = {
     "set_language",
     "suggest-people",
     "suggest-tasks",
+    "suggest-workflows",
     "task-changes",
     "task-list-changes",
+    "workflow-changes",
+    "workflow-list-changes",
 }
 
 
@@ -109,6 +135,14 @@ def _first(batch: Batch) -> int:
 
 def _cycle(state: str) -> int:
     return CycleInstance.objects.filter(state=state, frozen_at=None).earliest("pk").pk
+
+
+def _backfill(state: str) -> int:
+    return Backfill.objects.get(state=state).pk
+
+
+def _workflow(enabled: bool = True) -> int:
+    return Workflow.objects.filter(enabled=enabled).earliest("pk").pk
 
 
 def _frozen() -> int:
@@ -245,3 +279,10 @@ def cycles(group: Any) -> None:
     workflow_services.generate(workflow.pk)
     to_come = CycleInstance.objects.filter(state="not_ready").latest("pk")
     workflow_services.freeze(to_come, by="mei", reason="until the feed is mended")
+    now = timezone.now()
+    for state in ("running", "paused"):
+        other = make.workflow(group=group, nodes="a > b", cron="0 * * * *", timezone="UTC")
+        begun = workflow_services.backfill(other, since=now - timedelta(hours=4), until=now, by="mei")
+        if state == "paused":
+            workflow_services.pause_backfill(begun, by="mei", reason="to look")
+    workflow_services.set_enabled(make.workflow(group=group), False, by="mei", reason="the source moves")

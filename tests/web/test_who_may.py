@@ -17,6 +17,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -26,13 +27,14 @@ from django.core.handlers.base import BaseHandler
 from django.db import transaction
 from django.test import RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
 from scheduling import notifications, services
 from scheduling.models import JournalEntry, Membership, Notification, Team
 from tests import factories as make
 from tests.web.conftest import signed_in
 from workflows import services as workflow_services
-from workflows.models import CycleInstance
+from workflows.models import Backfill, CycleInstance, Workflow
 
 # --- the people ------------------------------------------------------------------------------------
 
@@ -114,6 +116,8 @@ def public(*, get: int | None = 200, post: int | None = None, stranger: int | No
     return Row(get=get, post=post, public=True, stranger=stranger, data=data)
 
 
+YESTERDAY = (timezone.now() - timedelta(days=1)).date().isoformat()
+
 # What a live list answers depends on what it has to show, of which some see nothing: 200 or 204.
 SOME = Row(nothing=204)
 
@@ -179,6 +183,39 @@ ROWS: dict[str, Row] = {
     "instance-stop": action("running_instance", "stop_task"),
     "instance-rerun": action("ended_instance", "rerun_task"),
     # Cycle instances.
+    "backfill-list": page(),
+    "backfill-list-changes": SOME,
+    "backfill-detail": page("backfill"),
+    "backfill-changes": page("backfill"),
+    "backfill-pause": action("backfill", "stop_workflow"),
+    "backfill-resume": action("paused_backfill", "stop_workflow"),
+    "backfill-terminate": action("backfill", "stop_workflow"),
+    "cycle-list": page(),
+    "cycle-list-changes": page(ok=286, query="?cycle=999999999"),
+    "cycle-list-count": page(),
+    # As of batches: here none is ticked.
+    **{
+        f"cycles-{verb}": action(None, "view", ok=422, done=422)
+        for verb in ("stop", "freeze", "unfreeze", "mark-success", "rerun")
+    },
+    "suggest-workflows": page(),
+    "workflow-list": page(),
+    "workflow-list-changes": SOME,
+    "workflow-detail": page("workflow"),
+    "workflow-changes": page("workflow"),
+    "workflow-run": action("workflow", "run_workflow", cycle_time="2026-01-01T01:00"),
+    # Without `start` it only says what would run.
+    "workflow-backfill": action(
+        "workflow",
+        "run_workflow",
+        done=200,
+        since=YESTERDAY,
+        until=YESTERDAY,
+        order="oldest_first",
+        parallelism="1",
+    ),
+    "workflow-enable": action("disabled_workflow", "edit_workflow"),
+    "workflow-disable": action("workflow", "edit_workflow"),
     "cycle-detail": page("cycle"),
     "cycle-changes": page("cycle"),
     "cycle-node": page("cycle", ok=302),  # without htmx it leads to the whole page
@@ -273,10 +310,16 @@ def things_of(team: Team) -> dict[str, Any]:
     first = running.instances.select_related("batch").first()
     assert first is not None
     waiting, frozen = cycles_to_come(group)
+    backfill, paused = (backfill_of(make.workflow(group=group, cron="0 * * * *", timezone="UTC")) for _ in "ab")
+    disabled_workflow = workflow_services.set_enabled(make.workflow(group=group), False, by="tests")
     return {
         "cycle": make.cycle(make.workflow(group=group)),
         "failed_cycle": make.end_node(make.cycle(make.workflow(group=group)), "a", "failed"),
         "waiting_cycle": waiting,
+        "workflow": waiting.workflow,
+        "disabled_workflow": disabled_workflow,
+        "backfill": backfill,
+        "paused_backfill": workflow_services.pause_backfill(paused, by="tests"),
         "frozen_cycle": workflow_services.freeze(frozen, by="tests", reason="to see who may"),
         "team": team,
         "group": group,
@@ -299,6 +342,13 @@ def things_of(team: Team) -> dict[str, Any]:
         "grant": make.grant(task, "rerun_task", to=Team.objects.get(name="guests")),
         "shortcut": f"/admin/r/{ContentType.objects.get_for_model(task).pk}/{task.pk}/",
     }
+
+
+def backfill_of(workflow: Workflow) -> Backfill:
+    """A backfill of the last hours, which runs."""
+    now = timezone.now()
+    since, until = now - timedelta(hours=4), now - timedelta(hours=1)
+    return workflow_services.backfill(workflow, since=since, until=until, by="tests")
 
 
 def cycles_to_come(group: Any) -> list[CycleInstance]:

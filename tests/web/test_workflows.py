@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from django.test import Client
 from django.utils import timezone
@@ -123,6 +124,15 @@ def test_the_page_shows_how_its_cycles_went(desk: Desk, operator: Client) -> Non
     assert "50 %" in element(operator.get(f"/workflows/{workflow.pk}/"), f"workflow-{workflow.pk}")
     assert re.search(rf'href="/cycles/{newest.pk}/" tabindex="-1"><title>Cycle .*: Failed, took', said)
     assert "1 succeeded, 0 failed, 0 other" in said
+
+
+def test_cycle_times_are_the_same_instant_in_every_readers_zone(desk: Desk, operator: Client) -> None:
+    [newest, *_] = come(daily(desk))
+    operator.cookies["tz"] = "America/New_York"
+    said = text_of(operator.get("/workflows/"))
+    local = newest.cycle_time.astimezone(ZoneInfo("America/New_York"))
+    assert f'id="last-workflow-{newest.workflow_id}"' in said
+    assert f'<time datetime="{local.isoformat()}"' in said
 
 
 def test_the_page_takes_the_same_number_of_queries_whatever_happened(

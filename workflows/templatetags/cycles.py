@@ -1,4 +1,4 @@
-"""How the list of cycle instances writes what it shows fifty times; see scheduling.templatetags.tailrace."""
+"""The rows of cycle instances; one tag each, as in scheduling.templatetags.rows, and for the same reason."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from django.utils.translation import get_language, pgettext
 from django.utils.translation import gettext as _
 
 from scheduling.reasons import actor_in_words
-from scheduling.templatetags.tailrace import NOTHING, address, choice, icon, progress
+from scheduling.templatetags.tailrace import NOTHING, address, choice, icon, progress, state, took, when
+from workflows.views.rows import BackfillRow, CycleRow
 
 register = template.Library()
 
@@ -53,6 +54,8 @@ class Words:
         self.frozen = _("frozen")
         self.frozen_by = _("Frozen by %s")
         self.stopping = _("stopping")
+        self.data_of = escape(_("data of"))
+        self.started, self.took = escape(_("started")), escape(_("took"))
         self.run = _("run %d")
         self.by = pgettext("who began it", "by %s")
 
@@ -68,7 +71,34 @@ def words() -> Words:
 
 
 @register.simple_tag
-def node_counters(row: Any) -> SafeString | str:
+def cycle_row(row: CycleRow, *, oob: bool = False, plain: bool = False) -> SafeString:
+    """The row of a CycleRow; it takes the place of the one that the page shows when it is `oob`.
+
+    It has no box to tick when it is `plain`.
+    """
+    it, said = row.instance, words()
+    name = escape(it.workflow.name)
+    swapped = ' hx-swap-oob="true"' if oob else ""
+    return SafeString(
+        f"""<tr id="{row.mark}"{swapped}>
+  <td class="at-tick">{"" if plain else _tick(row, said)}</td>
+  <td class="at-id"><a class="id" id="open-{row.mark}" href="{address("cycle-detail", it.pk)}">{it.pk}</a></td>
+  <th scope="row" class="name"><a id="workflow-of-{it.pk}" href="{address("workflow-detail", it.workflow_id)}"\
+ title="{name}">{name}</a><small>{escape(it.team.name)}</small></th>
+  <td class="at-cycle">{when(it.cycle_time)}<small>{said.data_of} {it.data_date:%Y-%m-%d}</small></td>
+  <td class="at-run">{run_of(it)}</td>
+  <td class="at-state">{state(it)}{cycle_marks(it)}</td>
+  <td class="at-counters">{node_counters(row)}</td>
+  <td class="at-ready">{when(it.ready_at)}</td>
+  <td class="at-started" data-label="{said.started}">{when(it.started_at)}</td>
+  <td class="at-took num" data-label="{said.took}">{took(it.started_at, it.ended_at)}</td>
+  <td class="act">{cycle_menu(row)}</td>
+</tr>"""
+    )
+
+
+@register.simple_tag
+def node_counters(row: CycleRow) -> SafeString | str:
     """How the nodes of a CycleRow stand, as a bar and in words; nothing before it has begun."""
     it = row.instance
     if not it.total:
@@ -109,20 +139,19 @@ def run_of(instance: Any) -> SafeString:
     return SafeString(f'{kind}{number}<small title="{escape(who)}">{escape(who)}</small>')
 
 
-@register.simple_tag
-def cycle_tick(row: Any) -> SafeString | str:
-    """The box that ticks a CycleRow for what is done to many, if its user may do anything to it."""
+def _tick(row: CycleRow, said: Words) -> str:
+    """The box that ticks an instance for what is done to many, if its user may do anything to it."""
     if not row.may:
         return ""
     pk = row.instance.pk
-    return SafeString(
+    return (
         f'<input type="checkbox" class="tick" id="tick-cycle-{pk}" name="cycle" value="{pk}" form="bulk" '
-        f'aria-label="{escape(words().tick % pk)}">'
+        f'aria-label="{escape(said.tick % pk)}">'
     )
 
 
 @register.simple_tag
-def cycle_menu(row: Any) -> SafeString:
+def cycle_menu(row: CycleRow) -> SafeString:
     """The More menu of a CycleRow: what its user may do to it now, and its page."""
     said, pk = words(), row.instance.pk
     more = escape(said.more % pk)
@@ -147,7 +176,7 @@ def _item(verb: str, pk: int, said: Words) -> str:
 
 
 @register.simple_tag
-def backfill_counters(row: Any) -> SafeString:
+def backfill_counters(row: BackfillRow) -> SafeString:
     """How far a BackfillRow is: its cycles by how they stand, as a bar and in words."""
     counted = dict(row.counts)
     counts = {

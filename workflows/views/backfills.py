@@ -127,7 +127,6 @@ def _context(request: HtmxRequest, pk: int) -> dict[str, Any]:
         "counts": [(state, str(state.label), row.counts[state]) for state in CycleState if state in row.counts],
         "asked": request.GET.urlencode(),
         "at_rest": found.is_finished,
-        "plain": True,
         "time_zone": timezone.get_current_timezone_name(),
     }
 

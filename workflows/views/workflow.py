@@ -134,9 +134,7 @@ def _cycles(user: User, workflow: Workflow, now: datetime) -> Section:
     ranges = CycleRanges({"workflow": [workflow.pk]}, states=CycleState.values, until=now)
     found = CycleInstance.objects.visible_to(user).for_rows()
     rows = CycleRow.of(newest_first(found, size=CYCLES_SHOWN, within=ranges, time="cycle_time").rows, user)
-    return Section(
-        "cycles-of-workflow", [(row.mark, row.digest) for row in rows], {"rows": rows, "plain": True}
-    )
+    return Section("cycles-of-workflow", [(row.mark, row.digest) for row in rows], {"rows": rows})
 
 
 def _backfills(user: User, workflow: Workflow) -> Section:

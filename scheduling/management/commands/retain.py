@@ -14,8 +14,8 @@ REPORT_SECONDS = 2.0
 class Command(BaseCommand):
     help = (
         "Remove the records of finished batches that are older than their tasks keep them, with instances, "
-        "executions and logs, and cycle instances that are older than their workflows keep them; the journal "
-        "stays. The scheduler does so all the time: this is for a clean-up that cannot wait. It may run beside "
+        "executions and logs, and of cycle instances older than their workflows keep them; the journal stays. "
+        "The scheduler does so all the time: this is for a clean-up that cannot wait. It may run beside "
         "everything else, and be ended and begun again at any time."
     )
 
