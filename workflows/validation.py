@@ -139,7 +139,7 @@ def _node(cleaning: _Cleaning, at: str, node: Any, tasks: Collection[str], seen:
     task = node.get("task")
     if task is None:
         cleaning.errors[f"{at}.task"] = _("It is missing; name a task of the team.")
-    elif task not in tasks:
+    elif not isinstance(task, str) or task not in tasks:
         cleaning.errors[f"{at}.task"] = _("The team %(team)s has no task %(name)s; define it first.") % {
             "team": cleaning.team,
             "name": rules.shown(task),
@@ -163,7 +163,7 @@ def _edges(cleaning: _Cleaning, given: Sequence[Any]) -> None:
     """The edges of the nodes that are sound, and whether they lead in a circle."""
     clean = {node["key"]: node for node in cleaning.clean["nodes"]}
     for number, node in enumerate(given):
-        if not isinstance(node, Mapping) or node.get("key") not in clean:
+        if not isinstance(node, Mapping) or not isinstance(node.get("key"), str) or node["key"] not in clean:
             continue
         after = node.get("after", [])
         if not _is_list(after):

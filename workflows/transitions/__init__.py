@@ -1,8 +1,10 @@
 """The only writer of the states of cycle instances, node runs and backfills: one function a verb.
 
 Rows are locked in one order everywhere – batch, running or ended cycle instance, workflows by id, waiting cycle
-instances – so that no two verbs can deadlock. What makes instances ready or begins them holds the lock of
-their workflow, so the ends of two upstream cycles cannot both overlook that the other was the last.
+instances, cycles – so that no two verbs can deadlock. What makes instances ready, begins them, or changes which
+one is effective holds the lock of their workflow, so the ends of two upstream cycles cannot both overlook that
+the other was the last. What is locked is read without joins: a row that was edited while its lock was waited
+for is joined to what it pointed to before, or to nothing.
 
 The end of a batch, of its node, of the cycle instance, the readiness of what waits for that and the start of
 what may now run are one transaction.
