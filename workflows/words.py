@@ -37,11 +37,8 @@ def of_offset(dependency: WorkflowDependency) -> str:
         case Offset.PREVIOUS:
             return _("its cycle before")
         case Offset.LAST:
-            return (
-                ngettext("its last cycle", "its last %d cycles", dependency.count) % dependency.count
-                if dependency.count > 1
-                else _("its last cycle")
-            )
+            text = ngettext("its last cycle", "its last %(count)d cycles", dependency.count)
+            return text % {"count": dependency.count}
         case _:
             return _("all its cycles within the period of the data")
 
