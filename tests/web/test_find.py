@@ -50,7 +50,7 @@ def test_what_means_nothing_says_what_to_type(operator: Client, text: str) -> No
     answer = operator.get("/find/", {"q": text})
 
     assert answer.status_code == 200
-    assert "Type a piece of a task" in text_of(answer)
+    assert "Type a piece of the name of a task" in text_of(answer)
 
 
 def test_what_is_another_team_s_is_not_found(outsider: Client, desk: Desk) -> None:

@@ -75,7 +75,7 @@ def test_a_fault_is_in_the_server_s_log(
     def fault(*_args: object) -> None:
         raise ZeroDivisionError("a fault of ours")
 
-    monkeypatch.setattr("scheduling.views.find._meant", fault)
+    monkeypatch.setattr("scheduling.views.find.FINDERS", [fault])
     operator.raise_request_exception = False
     name = settings.LOGGING["loggers"]["django.request"]["handlers"][0]
     handler = logging.getHandlerByName(name)

@@ -7,7 +7,9 @@ from datetime import timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from django.db import connection
 from django.test import Client
+from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from scheduling.models import JournalEntry
@@ -233,6 +235,25 @@ def test_a_cycle_that_was_repaired_needs_no_attention(desk: Desk, operator: Clie
     make.end_node(come(workflow)[0], "a", "failed")
     services.mark_success(come(workflow)[0], by="mei")
     assert "failed-cycle" not in element(operator.get("/"), "attention")
+
+
+def test_the_overview_takes_the_same_number_of_queries_however_many_cycles_want_a_look(
+    desk: Desk, operator: Client, django_assert_num_queries: Any
+) -> None:
+    def more() -> None:
+        upstream = daily(desk)
+        daily(desk, depends_on=[{"workflow": upstream.name, "cycles": "same"}])
+        clock.make_due()
+        make.end_node(come(upstream)[0], "a", "failed")
+
+    for _ in range(3):
+        more()
+    headers = shown(operator.get("/"))
+    with CaptureQueriesContext(connection) as before:
+        operator.get("/changes/", headers=headers)
+    more()
+    with django_assert_num_queries(len(before)):
+        operator.get("/changes/", headers=headers)
 
 
 def test_the_find_box_finds_workflows_by_name_and_instances_by_id(desk: Desk, operator: Client) -> None:
