@@ -34,9 +34,9 @@ def signed_in(user: Any) -> Client:
 
 
 @pytest.fixture(autouse=True)
-def quick_passwords(settings: Any) -> None:
-    """Hashing that is as slow as it should be would be most of the time that these tests take."""
-    settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+def no_listing_of_static_files(settings: Any) -> None:
+    """Each test client starts all middleware anew, and whitenoise would list every file there is each time."""
+    settings.WHITENOISE_AUTOREFRESH = True
 
 
 @pytest.fixture
