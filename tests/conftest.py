@@ -12,12 +12,14 @@ import os
 import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 from django.conf import settings
+from django.db import transaction
 
 from config import database
 
@@ -74,3 +76,16 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         server.stop()
     finally:
         shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def lasting(django_db_setup: None, django_db_blocker: Any) -> Iterator[None]:
+    """A transaction around a whole module: what its module-wide fixtures make is there for all of its tests.
+
+    What a test itself does is undone after it as ever: its own transaction is a savepoint in this one. Nobody
+    else sees any of it, so this is nothing for tests that commit (`transaction=True`) or that two connections
+    take part in.
+    """
+    with django_db_blocker.unblock(), transaction.atomic():
+        yield
+        transaction.set_rollback(True)

@@ -200,7 +200,11 @@ def test_on_nearly_every_date_a_newcomer_sees_the_weather_check_both_fail_and_su
 def test_the_long_job_tells_how_far_it_is_and_finds_the_worst_day(year: Year) -> None:
     assert year.answer == {"day": "2013-03-08", "mean_delay": 83.5}
     assert year.log.count("% up to ") == 24
-    assert year.log.splitlines()[-1].split(" INFO ")[1].startswith(" 98% up to 2013-12-26; worst so far 2013-03-08")
+    assert (
+        year.log.splitlines()[-1]
+        .split(" INFO ")[1]
+        .startswith(" 98% up to 2013-12-26; worst so far 2013-03-08")
+    )
 
 
 def test_the_long_job_obeys_a_stop() -> None:

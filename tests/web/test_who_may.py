@@ -27,7 +27,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.handlers.base import BaseHandler
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.test import RequestFactory
+from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 
 from config import http
@@ -35,7 +35,6 @@ from scheduling import services
 from scheduling.models import JournalEntry, Membership, Team
 from scheduling.standing import standing_of
 from tests import factories as make
-from tests.web.conftest import signed_in
 
 # --- the people ------------------------------------------------------------------------------------
 
@@ -326,10 +325,15 @@ def a_world() -> World:
     things = {"ours": things_of(ours), "theirs": things_of(make.team("theirs"))}
     # They grant as well, but to nobody of the table.
     things["theirs"]["grant"] = _regrant(things["theirs"]["task"])
-    sessions = {name: str(signed_in(user).cookies["sessionid"].value) for name, user in people.items()}
     for user in people.values():
         standing_of(user)
-    return World(things, people, sessions)
+    return World(things, people, {name: session_of(user) for name, user in people.items()})
+
+
+def session_of(user: Any) -> str:
+    client = Client()
+    client.force_login(user)
+    return str(client.cookies[settings.SESSION_COOKIE_NAME].value)
 
 
 def _regrant(task: Any) -> Any:
