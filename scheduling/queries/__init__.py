@@ -1,10 +1,12 @@
 """Named QuerySets and keyset pages. Every list and look-up of a page goes through `visible_to`."""
 
+from scheduling.queries.chains import Relative, chain_of
 from scheduling.queries.journal import ROUTINE, JournalQuerySet
 from scheduling.queries.paging import BadCursor, Cursor, Page, capped_count, newest_first
 from scheduling.queries.ranges import MACHINES, Ranges
 from scheduling.queries.records import (
     BatchQuerySet,
+    Capacity,
     ExecutionQuerySet,
     GroupQuerySet,
     InstanceQuerySet,
@@ -21,6 +23,7 @@ __all__ = [
     "ROUTINE",
     "BadCursor",
     "BatchQuerySet",
+    "Capacity",
     "Cursor",
     "ExecutionQuerySet",
     "GroupQuerySet",
@@ -30,8 +33,10 @@ __all__ = [
     "NodeQuerySet",
     "Page",
     "Ranges",
+    "Relative",
     "TaskQuerySet",
     "capped_count",
+    "chain_of",
     "colleagues_of",
     "executing_on",
     "newest_first",

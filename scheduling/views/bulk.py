@@ -14,7 +14,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse, QueryDict
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -27,13 +27,15 @@ from scheduling import services
 from scheduling.filters import BatchFilter
 from scheduling.filters.fields import as_id, words_of
 from scheduling.models import Batch, Instance
-from scheduling.permissions import RERUN, STOP, User, denied
+from scheduling.permissions import RERUN, STOP, User, denied, may_somewhere
 from scheduling.queries import capped_count, newest_first
 from scheduling.services import MOST_AT_ONCE, Refused, Result
 from scheduling.services.bulk import check_count
 from scheduling.states import InstanceState
 from scheduling.views.actions import ACTED, ReasonForm
 
+# After the deed a page without htmx leads here, so that loading it again does nothing again.
+TOLD = "told"
 _TASKS_NAMED = 5
 
 
@@ -55,14 +57,22 @@ _RERUN = Verb("rerun", RERUN, lambda batch: batch.can_rerun, services.rerun_all)
 @vary_on_headers("HX-Request")
 def batches_stop(request: HtmxRequest) -> HttpResponse:
     """Stop unfinished batches, ticked or all that match."""
-    return _do(request, _STOP) if request.method == "POST" else _ask(request, _STOP)
+    return _answer(request, _STOP)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
 @vary_on_headers("HX-Request")
 def batches_rerun(request: HtmxRequest) -> HttpResponse:
     """Rerun finished batches, ticked or all that match."""
-    return _do(request, _RERUN) if request.method == "POST" else _ask(request, _RERUN)
+    return _answer(request, _RERUN)
+
+
+def _answer(request: HtmxRequest, verb: Verb) -> HttpResponse:
+    if not may_somewhere(request.user, verb.permission):
+        raise denied(verb.permission)
+    if request.method == "POST":
+        return _do(request, verb)
+    return _told(request, verb) if TOLD in request.GET else _ask(request, verb)
 
 
 # --- which -----------------------------------------------------------------------------------------
@@ -282,17 +292,31 @@ def _came_since(request: HtmxRequest, query: str, ids: list[int]) -> int:
 def _result(
     request: HtmxRequest, verb: Verb, result: Result[Batch], *, came: int, query: str, since: datetime
 ) -> HttpResponse:
-    template = "scheduling/bulk.html"
-    context = {
+    outcome = {
         "verb": verb.name,
-        "title": _done(verb, len(result.done)),
-        "result": result,
+        "done": len(result.done),
+        "refused": [{"pk": each.pk, "why": each.why} for each in result.refused],
         "came": came,
         "query": query,
         "begun": _address_of(result.done, request.user, since) if verb is _RERUN and result.done else "",
     }
-    response = render(request, f"{template}#outcome" if request.htmx else template, context)
+    if not request.htmx:
+        request.session[TOLD] = outcome
+        return redirect(f"{request.path}?{TOLD}")
+    response = render(request, "scheduling/bulk.html#outcome", _outcome_context(verb, outcome))
     return trigger_client_event(response, ACTED, after="settle")
+
+
+def _told(request: HtmxRequest, verb: Verb) -> HttpResponse:
+    """What became of the last deed of this session."""
+    outcome = request.session.get(TOLD)
+    if outcome is None or outcome["verb"] != verb.name:
+        return redirect("batch-list")
+    return render(request, "scheduling/bulk.html", _outcome_context(verb, outcome))
+
+
+def _outcome_context(verb: Verb, outcome: dict[str, Any]) -> dict[str, Any]:
+    return {"title": _done(verb, outcome["done"]), "outcome": outcome}
 
 
 def _done(verb: Verb, count: int) -> str:

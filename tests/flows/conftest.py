@@ -11,6 +11,9 @@ from django.db import connections
 from playwright.sync_api import Browser, ConsoleMessage, Page, sync_playwright
 from pytest_django.live_server_helper import LiveServer
 
+# What the browser and htmx note by themselves, and some of these flows are about: a refusal, a lost connection.
+NOTED = ("status of 4", "net::ERR_INTERNET_DISCONNECTED", "htmx:sendError", "htmx:afterRequest")
+
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
@@ -37,8 +40,7 @@ def page(browser: Browser, live_server: LiveServer) -> Iterator[Page]:
     complaints: list[str] = []
 
     def heard(said: ConsoleMessage) -> None:
-        # A refusal is a 4xx, which the browser notes; it is what some of these flows are about.
-        if said.type in {"error", "warning"} and "status of 4" not in said.text:
+        if said.type in {"error", "warning"} and not any(noted in said.text for noted in NOTED):
             complaints.append(said.text)
 
     context = browser.new_context(base_url=live_server.url, reduced_motion="reduce")

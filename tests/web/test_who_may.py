@@ -149,9 +149,9 @@ ROWS: dict[str, Row] = {
     "node-undrain": action("drained_node", "drain_node"),
     # Execution records.
     "batch-list-count": page(),
-    # Everybody may ask; who may do it to which of the ticked ones is told row by row. Here none is ticked.
-    "batches-stop": action(None, "view", ok=422, done=422),
-    "batches-rerun": action(None, "view", ok=422, done=422),
+    # Who may do it anywhere may ask; to which of the ticked ones is told row by row. Here none is ticked.
+    "batches-stop": action(None, "stop_task", ok=422, done=422),
+    "batches-rerun": action(None, "rerun_task", ok=422, done=422),
     "saved-filter-add": Row(get=None, post=409),
     **{
         # Whose filter it is says who may, whatever their role: here it is nobody's.
