@@ -10,6 +10,9 @@
 | TAILRACE_VAR | where files are kept | var/ |
 | TAILRACE_SQL_<NAME> | URL of the SQL connection <name> that sql tasks may use | – |
 | TAILRACE_SECRET_<NAME> | a secret that shell and http tasks may ask for by name | – |
+| TAILRACE_CHANNEL_<NAME> | address of the channel <name> that is told of events, as Apprise writes it | – |
+| TAILRACE_URL | this installation's own address, for the links in notifications | – (paths only) |
+| TAILRACE_NOTIFY_HOURS | hours for which a notification is tried before it is given up | 6 |
 | TAILRACE_HTTPS | 1 behind a TLS proxy that sets X-Forwarded-Proto: cookies travel over https only | off |
 | TAILRACE_PROXIES | how many proxies of yours add to X-Forwarded-For | 0 |
 | TAILRACE_SESSION_IDLE | seconds without use after which a session ends | 7200 |
@@ -79,6 +82,26 @@ def _whole_days(name: str, default: str) -> int:
     if not (given.isascii() and given.isdigit() and 1 <= int(given[:9]) <= MOST_DAYS):
         raise ImproperlyConfigured(f"{name} is {given!r}; give whole days from 1 to {MOST_DAYS}.")
     return int(given)
+
+
+def _own_url() -> str:
+    given = os.environ.get("TAILRACE_URL", "").rstrip("/")
+    if given and not given.startswith(("https://", "http://")):
+        raise ImproperlyConfigured(
+            f"TAILRACE_URL is {given!r}; give the whole address, such as https://tailrace.example.org."
+        )
+    return given
+
+
+def _hours(name: str, default: str) -> float:
+    given = os.environ.get(name) or default
+    try:
+        hours = float(given)
+    except ValueError:
+        hours = 0.0
+    if not 0 < hours <= 24 * 30:
+        raise ImproperlyConfigured(f"{name} is {given!r}; give hours, more than 0 and up to 720.")
+    return hours
 
 
 SECRET_KEY = _secret_key()
@@ -239,11 +262,14 @@ TAILRACE: dict[str, Any] = {
     "STOP_GRACE": float(os.environ.get("TAILRACE_STOP_GRACE", "5")),
     "MISFIRE_GRACE": float(os.environ.get("TAILRACE_MISFIRE_GRACE", "60")),
     "RETENTION_DAYS": _whole_days("TAILRACE_RETENTION_DAYS", "7"),
+    "URL": _own_url(),
+    "NOTIFY_HOURS": _hours("TAILRACE_NOTIFY_HOURS", "6"),
     "LOG_HEAD_BYTES": 1024 * 1024,
     "LOG_TAIL_BYTES": 256 * 1024,
     # Modules whose @job callables python tasks may name, beside every installed app's jobs.py.
     "JOB_MODULES": [
         "config.demo.jobs",
+        "config.demo.weather",
         *(m for m in os.environ.get("TAILRACE_JOB_MODULES", "").split(",") if m),
     ],
     # Dotted paths of job kinds that an installation adds to the four of ours.
@@ -254,7 +280,10 @@ LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
     "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s: %(message)s"}},
-    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "handlers": {
+        "stderr": {"class": "logging.StreamHandler", "formatter": "line"},
+        "nowhere": {"class": "logging.NullHandler"},
+    },
     "loggers": {
         "scheduling": {
             "handlers": ["stderr"],
@@ -262,6 +291,9 @@ LOGGING = {
         },
         # Django's own says nothing of a failed request unless DEBUG is on; a 4xx is no failure of ours.
         "django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},
+        # What these say holds addresses of channels; notifications.channels tells of failures without them.
+        "apprise": {"handlers": ["nowhere"], "propagate": False},
+        "urllib3": {"handlers": ["nowhere"], "propagate": False},
         "axes": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
         "django-q": {"handlers": ["stderr"], "level": "WARNING", "propagate": False},
     },

@@ -27,6 +27,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("healthz", http.healthz, name="healthz"),
     path("admin/", site.urls),
     path("", include("scheduling.urls")),
+    path("", include("workflows.urls")),
 ]
 
 handler403 = http.forbidden

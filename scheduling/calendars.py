@@ -20,6 +20,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from functools import lru_cache
+from itertools import takewhile
 from typing import Protocol
 from zoneinfo import ZoneInfo
 
@@ -77,6 +78,9 @@ def latest_due(schedule: Schedule, due: datetime, until: datetime) -> datetime:
 
 def due_between(schedule: Schedule, after: datetime, until: datetime) -> Iterator[datetime]:
     """Every due time later than `after` and not later than `until`, one at a time and in order."""
+    if schedule.trigger == "cron":
+        yield from takewhile(lambda due: due <= until, _walk(schedule.cron, ZoneInfo(schedule.timezone), after))
+        return
     due = next_due(schedule, after)
     while due is not None and due <= until:
         yield due
@@ -102,9 +106,9 @@ def data_date(schedule: Schedule, scheduled_for: datetime) -> date:
     That is the field's habit: what runs daily at 01:00 works on yesterday, what runs hourly at 00:00 on
     yesterday's last hour. Without a schedule it is the day before.
     """
-    return (
-        _wall(scheduled_for, ZoneInfo(schedule.timezone)) - (period(schedule, scheduled_for) or _DAY)
-    ).date()
+    back = period(schedule, scheduled_for)
+    # Nothing (not None) where the clocks show an hour again: that run works on the hour's first pass.
+    return (_wall(scheduled_for, ZoneInfo(schedule.timezone)) - (_DAY if back is None else back)).date()
 
 
 def offset(zone: str, at: datetime) -> timedelta:
@@ -112,27 +116,44 @@ def offset(zone: str, at: datetime) -> timedelta:
     return at.astimezone(ZoneInfo(zone)).utcoffset() or timedelta(0)
 
 
+def change_within(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
+    """When the clocks of `zone` change between two moments that one change lies between.
+
+    It is the first second later than `low` and not later than `high` with the zone's offset at `high`, in UTC.
+    """
+    after = high.astimezone(zone).utcoffset()
+    early, late = int(low.timestamp()), int(high.timestamp())
+    while late - early > 1:
+        middle = (early + late) // 2
+        if datetime.fromtimestamp(middle, zone).utcoffset() == after:
+            late = middle
+        else:
+            early = middle
+    return datetime.fromtimestamp(late, UTC)
+
+
 # --- cron over a change of the clocks --------------------------------------------------------------
+
+
+def _walk(expression: str, zone: ZoneInfo, after: datetime) -> Iterator[datetime]:
+    """Every due time later than `after`, in order, until the expression has none within fifty years."""
+    # When the clocks are about to go back, begin with whatever they show again.
+    change = _second_pass(zone, after) if _repeats(expression) else None
+    begin = _wall(change, zone) - timedelta(seconds=1) if change else _wall(after, zone)
+    again: list[datetime] = []  # due the second time round, after all that is due the first
+    for match in CronSim(expression, begin):
+        first, *second = _instants(expression, zone, match) or [after]
+        for due in [first] if second else [*again, first]:
+            if due > after:
+                yield due
+                after = due
+        again = [*again, *second] if second else []
 
 
 # Tasks share expressions and due times, and the instances of a batch its data date.
 @lru_cache(4096)
 def _next_of_cron(expression: str, zone: ZoneInfo, after: datetime) -> datetime | None:
-    change = _second_pass(zone, after) if _repeats(expression) else None
-    found = _first_match(expression, zone, _wall(after, zone), later_than=after)
-    if change is None or found is None or found < change:
-        return found
-    # The clocks go back before that. Whatever they show again is due again, and sooner than what follows.
-    second = timedelta(seconds=1)
-    return _first_match(expression, zone, _wall(change, zone) - second, later_than=change - second)
-
-
-def _first_match(expression: str, zone: ZoneInfo, wall: datetime, *, later_than: datetime) -> datetime | None:
-    for match in CronSim(expression, wall):
-        for instant in _instants(expression, zone, match):
-            if instant > later_than:
-                return instant
-    return None
+    return next(_walk(expression, zone, after), None)
 
 
 @lru_cache(4096)
@@ -163,26 +184,13 @@ def _instants(expression: str, zone: ZoneInfo, wall: datetime) -> list[datetime]
         return [first]
     if first < second:
         return [first, second] if _repeats(expression) else [first]
-    return [] if _repeats(expression) else [_change_within(zone, second, first)]
+    return [] if _repeats(expression) else [change_within(zone, second, first)]
 
 
 def _second_pass(zone: ZoneInfo, at: datetime) -> datetime | None:
     """When the clocks go back to before what they show at `at`, if they do that next."""
     again = at.astimezone(zone).replace(fold=1).astimezone(UTC)
-    return _change_within(zone, at, again) if again > at else None
-
-
-def _change_within(zone: ZoneInfo, low: datetime, high: datetime) -> datetime:
-    """The first second later than `low` and not later than `high` with the zone's offset at `high`."""
-    offset = high.astimezone(zone).utcoffset()
-    early, late = int(low.timestamp()), int(high.timestamp())
-    while late - early > 1:
-        middle = (early + late) // 2
-        if datetime.fromtimestamp(middle, zone).utcoffset() == offset:
-            late = middle
-        else:
-            early = middle
-    return datetime.fromtimestamp(late, UTC)
+    return change_within(zone, at, again) if again > at else None
 
 
 def _wall(at: datetime, zone: ZoneInfo) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
@@ -38,6 +39,12 @@ ACTIONS: dict[str, Any] = {
     "role_changed": pgettext_lazy("journal", "Role changed"),
     "left": pgettext_lazy("journal", "Left"),
     "password_set": pgettext_lazy("journal", "Set the password"),
+    "ready": pgettext_lazy("journal", "Became ready"),
+    "frozen": pgettext_lazy("journal", "Frozen"),
+    "unfrozen": pgettext_lazy("journal", "Unfrozen"),
+    "cancelled": pgettext_lazy("journal", "Cancelled"),
+    "timed_out": pgettext_lazy("journal", "Timed out"),
+    "tried_again": pgettext_lazy("journal", "Tried again"),
     "node_online": pgettext_lazy("journal", "Came online"),
     "node_draining": pgettext_lazy("journal", "Began to drain"),
     "node_offline": pgettext_lazy("journal", "Went offline"),
@@ -49,8 +56,11 @@ OBJECTS: dict[str, Any] = {
     "task": _("Task"),
     "node": _("Node"),
     "deploymentgroup": _("Deployment group"),
+    "notification": _("Notification"),
     "team": _("Team"),
     "user": _("Account"),
+    "workflow": _("Workflow"),
+    "cycleinstance": _("Cycle instance"),
 }
 
 DETAILS: dict[str, Any] = {
@@ -82,10 +92,16 @@ DETAILS: dict[str, Any] = {
     "group": _("Deployment group"),
     "permission": _("Permission"),
     "fields": _("Fields"),
+    "run_type": _("Run type"),
 }
 
-BATCHES = frozenset({"rerun_of", "unfinished_batch"})
-"""Details that are ids of batches."""
+# Details that are ids: the name of the page of what they name, where it is another by the type of the object.
+_NAMED: dict[tuple[str, str], str] = {
+    ("", "rerun_of"): "batch-detail",
+    ("", "unfinished_batch"): "batch-detail",
+}
+# What the states of a type of object are, where they are not those of batches.
+_STATES: dict[str, Any] = {}
 
 _MOMENTS = frozenset({"due", "first_due", "last_due"})
 _CHOICES: dict[str, Any] = {
@@ -98,6 +114,39 @@ _CHOICES: dict[str, Any] = {
     "state_before": BatchState,
     "state_after": BatchState,
 }
+
+
+def extend(
+    *,
+    actions: Mapping[str, Any],
+    objects: Mapping[str, Any],
+    details: Mapping[str, Any],
+    choices: Mapping[str, Any],
+    states: Mapping[str, Any],
+    named: Mapping[tuple[str, str], str],
+) -> None:
+    """Let an app above have words of its own; called once, when the app is ready.
+
+    `choices` are the labels of a detail's values, `states` those of a type of object; `named` says by (type of
+    object, detail) which page shows what a detail names by its id.
+    """
+    ACTIONS.update(actions)
+    OBJECTS.update(objects)
+    DETAILS.update(details)
+    _CHOICES.update(choices)
+    _STATES.update(states)
+    _NAMED.update(named)
+
+
+def state_of(object_type: str, told: Any) -> Any:
+    """The state that an entry about such an object tells of; None when it is none."""
+    states = _STATES.get(object_type, BatchState)
+    return states(told) if told in states.values else None
+
+
+def page_named_by(object_type: str, key: str) -> str:
+    """The name of the page of what a detail names by its id; empty when it names nothing."""
+    return _NAMED.get((object_type, key)) or _NAMED.get(("", key), "")
 
 
 def action_in_words(action: str) -> str:

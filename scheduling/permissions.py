@@ -10,6 +10,7 @@ user may not see is a 404, what they see but may not touch a 403 that names the 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from django.contrib.auth.backends import BaseBackend
@@ -36,7 +37,7 @@ EDIT_TASK = "scheduling.edit_task"
 EDIT_TEAM = "scheduling.edit_team"
 
 # Every permission in words.
-WORDS = {
+WORDS: dict[str, Any] = {
     VIEW: gettext_lazy("See"),
     RUN: gettext_lazy("Run tasks"),
     STOP: gettext_lazy("Stop runs"),
@@ -47,7 +48,7 @@ WORDS = {
 }
 
 # What each role adds to the ones before it.
-_ADDED = {
+_ADDED: dict[Role, set[str]] = {
     Role.VIEWER: {VIEW},
     Role.OPERATOR: {RUN, STOP, RERUN, DRAIN},
     Role.DEVELOPER: {EDIT_TASK},
@@ -67,6 +68,7 @@ _TEAM_PATHS: dict[str, tuple[str, ...]] = {
     "instance": ("batch", "team_id"),
     "execution": ("instance", "batch", "team_id"),
     "journalentry": ("team_id",),
+    "notification": ("team_id",),
 }
 _TASK_PATHS: dict[str, tuple[str, ...]] = {
     "task": ("pk",),
@@ -76,6 +78,16 @@ _TASK_PATHS: dict[str, tuple[str, ...]] = {
     "execution": ("instance", "batch", "task_id"),
     "journalentry": ("task_id",),
 }
+
+
+def extend(
+    words: Mapping[str, Any], added: Mapping[Role, set[str]], team_paths: Mapping[str, tuple[str, ...]]
+) -> None:
+    """Let an app above have permissions: in words, by the role that adds them, and whose its things are."""
+    WORDS.update(words)
+    for role, permissions in added.items():
+        _ADDED[role] |= permissions
+    _TEAM_PATHS.update(team_paths)
 
 
 def granted_by(role: str) -> frozenset[str]:
@@ -145,6 +157,23 @@ class TeamBackend(BaseBackend):
             perm in {VIEW, PREFIX + permission} and perm in granted_by(standing.roles[grantee])
             for grantee, permission in grants
         )
+
+
+class Rights:
+    """What one user may do to each of many things: every team, and every granted task, is asked about once."""
+
+    def __init__(self, user: User) -> None:
+        self._user = user
+        self._granted = () if user.is_superuser else standing_of(user).grants
+        self._known: dict[tuple[str, int | None, int | None], bool] = {}
+
+    def has(self, permission: str, thing: Model) -> bool:
+        """What `user.has_perm(permission, thing)` says of a thing that a team owns."""
+        task = task_of(thing) if self._granted else None
+        of = (permission, team_of(thing), task if task in self._granted else None)
+        if of not in self._known:
+            self._known[of] = self._user.has_perm(permission, thing)
+        return self._known[of]
 
 
 def places_of(user: User) -> dict[str, list[int]]:

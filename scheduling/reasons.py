@@ -102,7 +102,33 @@ COPY_REFUSED = gettext_noop(
 )
 NO_SUCH_PARAMETER = gettext_noop("line %(line)s: there is no parameter %(name)s; there are %(known)s")
 
-REGISTRY = tuple(value for name, value in list(globals().items()) if name.isupper() and isinstance(value, str))
+NO_CHANNEL = gettext_noop(
+    "There is no channel “%(name)s” here; there are: %(known)s. Set %(variable)s to its address."
+)
+NO_CHANNELS = gettext_noop(
+    "There is no channel “%(name)s” here, nor any other. Set %(variable)s to its address."
+)
+CHANNEL_NOT_ADDRESS = gettext_noop(
+    "%(variable)s is not an address that Apprise knows, like mailto://user:password@host or json://host/path."
+)
+CHANNEL_REFUSED = gettext_noop("The channel did not take it: %(error)s")
+CHANNEL_HANGS = gettext_noop("The channel has not answered within %(seconds)s s.")
+CHANNEL_SILENT = gettext_noop("The channel did not take it, and did not say why.")
+
+
+def templates_in(namespace: Mapping[str, Any]) -> list[str]:
+    """The templates among a module's globals: texts whose names are in capitals."""
+    return [value for name, value in namespace.items() if name.isupper() and isinstance(value, str)]
+
+
+REGISTRY = templates_in(globals())
+
+
+def register(namespace: Mapping[str, Any]) -> None:
+    """Let the templates of another app's module be known again on pages; called once, when the app is ready."""
+    REGISTRY.extend(template for template in templates_in(namespace) if template not in REGISTRY)
+    _patterns.cache_clear()
+
 
 # --- to be stored ----------------------------------------------------------------------------------
 

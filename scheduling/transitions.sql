@@ -23,14 +23,20 @@ ALTER TABLE scheduling_batch SET (fillfactor = 80);
 ALTER TABLE scheduling_instance SET (fillfactor = 80);
 ALTER TABLE scheduling_execution SET (fillfactor = 90);
 
+-- Returns whether the batch's task has rules by which somebody is told of it: its row is read here in any case.
 CREATE FUNCTION tailrace_journal_batch(
     p_action text, p_batch bigint, p_task bigint, p_team bigint, p_reason text, p_details jsonb
-) RETURNS void LANGUAGE plpgsql AS $$
+) RETURNS boolean LANGUAGE plpgsql AS $$
+DECLARE
+    task record;
 BEGIN
+    SELECT t.name, t.notify <> '[]' AS tells INTO task FROM scheduling_task t WHERE t.id = p_task;
     INSERT INTO scheduling_journalentry
         (at, action, object_type, object_id, object_name, team_id, task_id, actor, via, reason, details)
-    SELECT clock_timestamp(), p_action, 'batch', p_batch, task.name, p_team, p_task, 'engine', 'engine', p_reason, p_details
-    FROM scheduling_task task WHERE task.id = p_task;
+    VALUES (
+        clock_timestamp(), p_action, 'batch', p_batch, task.name, p_team, p_task, 'engine', 'engine', p_reason, p_details
+    );
+    RETURN task.tells;
 END $$;
 
 -- Turn a claimed instance into a running one with a new execution. No execution_id: the claim is not valid any
@@ -38,24 +44,27 @@ END $$;
 CREATE FUNCTION tailrace_start(
     p_batch bigint, p_instance bigint, p_token int, p_worker int, p_timeout int,
     OUT execution_id bigint, OUT attempt int, OUT number int, OUT shard_parameter text,
-    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz
+    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz,
+    OUT data_date date, OUT timezone text
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
     batch record;
     instance record;
 BEGIN
-    SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for
+    SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for, b.data_date, b.timezone
         INTO batch FROM scheduling_batch b WHERE id = p_batch;
     IF batch.state = 'waiting' THEN
         -- Its first start makes it run; later ones leave its row alone.
-        SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for
+        SELECT state, task_id, team_id, b.total, b.revision_id, b.parameters, b.scheduled_for, b.data_date, b.timezone
             INTO batch FROM scheduling_batch b WHERE id = p_batch FOR NO KEY UPDATE;
     END IF;
     total := batch.total;
     revision_id := batch.revision_id;
     parameters := batch.parameters;
     scheduled_for := batch.scheduled_for;
+    data_date := batch.data_date;
+    timezone := batch.timezone;
     UPDATE scheduling_instance i
     SET state = 'running', claimed_until = NULL, started_at = clock_timestamp(), reason = '',
         executions_count = executions_count + 1
@@ -119,7 +128,7 @@ CREATE FUNCTION tailrace_end(
     p_outcome text, p_state text, p_state_if_terminating text, p_exit_code int, p_error text, p_reason text,
     p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float, p_alone boolean,
     OUT known boolean, OUT state text, OUT retry boolean,
-    OUT batch_ended boolean, OUT batch_state text, OUT trigger text
+    OUT batch_ended boolean, OUT batch_state text, OUT trigger text, OUT tells boolean
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 DECLARE
@@ -170,7 +179,7 @@ BEGIN
         batch_state := counted.state;
         trigger := counted.trigger;
         IF batch_ended THEN
-            PERFORM tailrace_journal_batch(
+            tells := tailrace_journal_batch(
                 'ended', p_batch, batch.task_id, batch.team_id, batch.reason,
                 jsonb_build_object('state', batch_state));
         END IF;
@@ -185,19 +194,21 @@ CREATE FUNCTION tailrace_hand_over(
     p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float, p_alone boolean,
     p_next_batch bigint, p_next_instance bigint, p_next_token int, p_worker int, p_next_timeout int,
     OUT known boolean, OUT state text, OUT retry boolean,
-    OUT batch_ended boolean, OUT batch_state text, OUT trigger text,
+    OUT batch_ended boolean, OUT batch_state text, OUT trigger text, OUT tells boolean,
     OUT execution_id bigint, OUT attempt int, OUT number int, OUT shard_parameter text,
-    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz
+    OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz,
+    OUT data_date date, OUT timezone text
 ) LANGUAGE plpgsql AS $$
 #variable_conflict use_column
 BEGIN
-    SELECT * INTO known, state, retry, batch_ended, batch_state, trigger
+    SELECT * INTO known, state, retry, batch_ended, batch_state, trigger, tells
         FROM tailrace_end(
             p_batch, p_instance, p_execution, p_token, p_outcome, p_state, p_state_if_terminating, p_exit_code,
             p_error, p_reason, p_result, p_may_retry, p_retry_cause, p_retry_after, p_alone);
     IF state IS NOT NULL OR NOT known THEN
         SELECT *
-            INTO execution_id, attempt, number, shard_parameter, total, revision_id, parameters, scheduled_for
+            INTO execution_id, attempt, number, shard_parameter, total, revision_id, parameters, scheduled_for,
+                data_date, timezone
             FROM tailrace_start(p_next_batch, p_next_instance, p_next_token, p_worker, p_next_timeout);
     END IF;
 END $$;

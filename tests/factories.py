@@ -28,6 +28,8 @@ from scheduling.models import (
 )
 from scheduling.models.teams import Role
 from scheduling.states import NodeState, Outcome
+from workflows import services as workflow_services
+from workflows.models import CycleInstance, Workflow
 
 _numbers = itertools.count(1)
 
@@ -171,3 +173,74 @@ def end_batch(batch: Batch, outcome: str = Outcome.SUCCESS) -> Batch:
             end(instance, outcome, may_retry=False)
     batch.refresh_from_db()
     return batch
+
+
+# --- workflows -------------------------------------------------------------------------------------
+
+
+def workflow(
+    name: str | None = None,
+    *,
+    group: DeploymentGroup | None = None,
+    nodes: Any = "a",
+    mode: str = "online",
+    starts_at: Any = None,
+    notify: Any = None,
+    **content: Any,
+) -> Workflow:
+    """A workflow whose tasks are made with it.
+
+    `nodes` is a text such as "a > b, a > c!" (`!` on failure, `?` always), or maps as in a definition; nodes
+    that name no task get one of their own key.
+    """
+    place = _group(group)
+    given = _nodes(nodes) if isinstance(nodes, str) else nodes
+    for each in given:
+        each.setdefault("task", each["key"])
+        if not Task.objects.filter(team=place.team, name=each["task"]).exists():
+            task(each["task"], group=place)
+    return workflow_services.save_workflow(
+        team=place.team,
+        name=name or unique("workflow"),
+        content={"nodes": given} | content,
+        mode=mode,
+        starts_at=starts_at,
+        notify=notify,
+        by="tests",
+    )
+
+
+def _nodes(text: str) -> list[dict[str, Any]]:
+    found: dict[str, dict[str, Any]] = {}
+    for piece in text.split(","):
+        keys = [each.strip() for each in piece.split(">")]
+        for number, written in enumerate(keys):
+            key = written.rstrip("!?")
+            node = found.setdefault(key, {"key": key, "after": []})
+            if number:
+                condition = {"!": "failure", "?": "always"}.get(written[-1], "success")
+                node["after"].append({"node": keys[number - 1].rstrip("!?"), "on": condition})
+    return list(found.values())
+
+
+def cycle(of: Workflow | None = None, **options: Any) -> CycleInstance:
+    """A test run of a workflow, which begins at once; `options` are those of `services.run_test`."""
+    return workflow_services.run_test(of or workflow(), **({"by": "tests"} | options))
+
+
+def end_node(instance: CycleInstance, key: str, outcome: str = Outcome.SUCCESS) -> CycleInstance:
+    """End the running node `key` of a cycle instance with `outcome`, and return the instance as it is then."""
+    run = instance.node_runs.select_related("batch").get(node__key=key)
+    assert run.batch is not None, f"node {key} is {run.state} and has no batch"
+    end_batch(run.batch, outcome)
+    return fresh(instance)
+
+
+def fresh(instance: CycleInstance) -> CycleInstance:
+    """A cycle instance as it is in the database now."""
+    return CycleInstance.objects.select_related("workflow", "revision", "cycle").get(pk=instance.pk)
+
+
+def states(instance: CycleInstance) -> dict[str, str]:
+    """The state of each node of a cycle instance, by its key."""
+    return dict(instance.node_runs.order_by("node__number").values_list("node__key", "state"))

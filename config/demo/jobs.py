@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from datetime import date, timedelta
 from statistics import fmean
 from typing import Any
 
-import psycopg
-
 from config.demo import flights
 from config.demo.flights import DataMissing, Row, number
+from config.demo.weather import warehouse
 from scheduling.jobs import JobContext, JobFailed, job
 
 WEEKS_CHECKED = 6
-FLIGHTS_TABLE = """
-CREATE TABLE IF NOT EXISTS flights (
-    day date NOT NULL, carrier text NOT NULL, flight integer NOT NULL, origin text NOT NULL, dest text NOT NULL,
-    sched_dep_time integer NOT NULL, dep_delay real, arr_delay real, distance integer
-);
-CREATE INDEX IF NOT EXISTS flights_of_day ON flights (day);
-"""
 
 
 @job
@@ -49,17 +40,11 @@ def carrier_delays(context: JobContext) -> dict[str, Any]:
 def load_flights(context: JobContext) -> dict[str, Any]:
     """Copy the data date's flights into the warehouse; loading a day again replaces it."""
     rows = _flights(context.data_date)
-    url = os.environ.get("TAILRACE_SQL_WAREHOUSE")
-    if not url:
-        raise JobFailed(
-            "TAILRACE_SQL_WAREHOUSE is not set on this node: it is the URL of the warehouse database"
-        )
     columns = ("carrier", "flight", "origin", "dest", "sched_dep_time", "dep_delay", "arr_delay", "distance")
     context.logger.info("loading %d flights of %s", len(rows), flights.in_2013(context.data_date))
-    with psycopg.connect(url) as connection:
+    with warehouse() as connection:
         # Two loads of a day at once would otherwise both keep their rows.
         connection.execute("SELECT pg_advisory_xact_lock(hashtext('load_flights'))")
-        connection.execute(FLIGHTS_TABLE)
         replaced = connection.execute("DELETE FROM flights WHERE day = %s", [context.data_date]).rowcount
         with connection.cursor().copy(f"COPY flights (day, {', '.join(columns)}) FROM STDIN") as copy:
             for row in rows:

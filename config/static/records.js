@@ -1,11 +1,11 @@
-// The execution records: ticks that outlive the live view, boxes that suggest, IDs that are copied, keys.
+// Lists of records: ticks that outlive the live view, boxes that suggest, IDs that are copied, keys.
 
 import { copy } from "./clipboard.js";
 
 const ticked = new Set();
 let last = null;
 
-const boxes = () => [...document.querySelectorAll("#batches .tick")];
+const boxes = () => [...document.querySelectorAll("[data-records] .tick")];
 
 // --- ticks ---
 
@@ -181,10 +181,10 @@ document.body.addEventListener("keydown", (event) => {
   const writing = event.target.matches("input:not([type=checkbox]), select, textarea");
   if (event.key === "/" && !writing) {
     event.preventDefault();
-    document.getElementById("id_task").focus();
+    document.querySelector('[aria-keyshortcuts="/"]').focus();
   }
   // Within the table, j and k go from row to row; the space bar ticks.
-  const row = !writing && (event.key === "j" || event.key === "k") && event.target.closest("#batches tr");
+  const row = !writing && (event.key === "j" || event.key === "k") && event.target.closest("[data-records] tr");
   const next = row && (event.key === "j" ? row.nextElementSibling : row.previousElementSibling);
   if (next) (next.querySelector(".tick") ?? next.querySelector(".id")).focus();
 });

@@ -12,8 +12,9 @@ from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from scheduling import definitions, kinds, services, validation
+from scheduling import definitions, kinds, notifications, services, validation
 from scheduling.definitions import Step, TaskDefinition
+from scheduling.definitions.reading import dotted
 from scheduling.errors import InvalidDefinition
 from scheduling.models import Task, TaskRevision
 from scheduling.models.tasks import Misfire, Mode, Overlap, Trigger
@@ -73,6 +74,7 @@ def form_of(task: Task) -> dict[str, Any]:
         enabled=task.enabled,
         content=content,
         retention_days=task.retention_days,
+        notify=task.notify,
     )
 
 
@@ -109,6 +111,18 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
         widget=forms.TextInput(attrs={"class": "vTextField", "autocomplete": "off"}),
     )
 
+    notify = forms.CharField(
+        label=gettext_lazy("Notifications"),
+        required=False,
+        help_text=gettext_lazy(
+            "YAML, e.g. - {channel: ops, on: [failure, late], late_after: 2h}. Events are success, failure and "
+            "late; the address of the channel ops is TAILRACE_CHANNEL_OPS in the scheduler's environment."
+        ),
+        widget=forms.Textarea(
+            attrs={"class": "vLargeTextField code", "rows": 4, "cols": 80, "spellcheck": "false"}
+        ),
+    )
+
     wanted: TaskDefinition
     step: Step
     stored: Task | None = None
@@ -135,12 +149,19 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
             self.initial.setdefault(name, value)
         if task is not None and task.retention_days is not None:
             self.initial["retention"] = f"{task.retention_days}d"
+        if task is not None and task.notify:
+            self.initial["notify"] = definitions.dump(notifications.written_rules(task.notify))
         self.initial["seen"] = stamp(task)
+
+    @property
+    def now(self) -> str:
+        """The stamp of the task as it is stored now."""
+        return stamp(self.stored)
 
     @property
     def moved(self) -> bool:
         """Whether somebody changed the task since this form was filled from it."""
-        return bool(self.cleaned_data["seen"] != stamp(self.stored))
+        return bool(self.cleaned_data["seen"] != self.now)
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean() or self.cleaned_data
@@ -148,7 +169,7 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
             # As it is stored now, not as the page that was sent has it.
             tasks = Task.objects.select_related("team", "group", "revision")
             self.stored = tasks.get(pk=self.instance.pk)
-        content, retention = self._content(), self._retention()
+        content, retention, notify = self._content(), self._retention(), self._notify()
         name = self.stored.name if self.stored else cleaned.get("name")
         group = cleaned.get("group")
         if self.stored is None and name and group and Task.objects.filter(team=group.team, name=name).exists():
@@ -162,6 +183,7 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
             content=content,
             enabled=cleaned["enabled"],
             retention_days=retention,
+            notify=notify,
         )
         self.step = definitions.task_step(self.wanted, self.stored, {})
         if "_edit" in self.data:
@@ -196,6 +218,16 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
         except InvalidDefinition as wrong:
             self.add_error("retention", wrong.errors["retention"])
             return None
+
+    def _notify(self) -> list[dict[str, Any]]:
+        written = self._read("notify", self.cleaned_data.get("notify") or "")
+        try:
+            return notifications.clean_rules(written or None)
+        except InvalidDefinition as wrong:
+            for place, message in wrong.errors.items():
+                where = dotted(notifications.place(place)[1:])
+                self.add_error("notify", f"{where}: {message}" if where else message)
+            return []
 
     def _read(self, name: str, text: str) -> Any:
         documents, mistakes = definitions.read("", text.replace("\r\n", "\n").encode())

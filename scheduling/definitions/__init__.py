@@ -1,4 +1,6 @@
-"""Teams, groups and tasks as YAML files: read and check them, show what would change, apply, export.
+"""Definitions as YAML files: read and check them, show what would change, apply, export.
+
+Teams, groups and tasks are of this app; what apps above define are sections that they register.
 
 definitions = read_files(["flights.yaml"])   # InvalidDefinitions: every mistake with file and line
 shown = plan(definitions)                    # what would change

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from difflib import get_close_matches
 from typing import Any
 
-from scheduling import kinds, services, validation
+from scheduling import kinds, notifications, rules, services, validation
 from scheduling.definitions.reading import Document, Mistake, Path
+from scheduling.definitions.sections import Item, sections
 from scheduling.errors import InvalidDefinition, SchedulingError
 from scheduling.models import DeploymentGroup, Task, Team
 from scheduling.models.teams import Granted
@@ -39,7 +40,7 @@ TASK_KEYS = tuple(
     dict.fromkeys(
         [
             *("name", "group", *(str(place[0]) for place in PLACES.values())),
-            *("retention", "enabled", "grants", "spec"),
+            *("retention", "notify", "enabled", "grants", "spec"),
         ]
     )
 )
@@ -48,6 +49,11 @@ TASK_KEYS = tuple(
 GRANTS = {each.value.removesuffix("_task"): each.value for each in Granted}
 
 _NAME = re.compile(r"[-a-zA-Z0-9_]+")
+
+
+def document_keys() -> list[str]:
+    """What a document may have."""
+    return [*DOCUMENT_KEYS, *(section.key for section in sections())]
 
 
 class InvalidDefinitions(SchedulingError):
@@ -72,16 +78,21 @@ class TaskDefinition:
     enabled: bool | None = None
     retention_days: int | None = None
     grants: dict[str, list[str]] | None = None
+    notify: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
 class Definitions:
-    """What files define: team names, and groups and tasks by (team, name); `files` for the journal."""
+    """What files define: team names, and groups and tasks by (team, name); `files` for the journal.
+
+    `sections` has by its key what each section made of its items, by (team, name) too.
+    """
 
     teams: list[str]
     groups: list[tuple[str, str]]
     tasks: dict[tuple[str, str], TaskDefinition]
     files: list[str]
+    sections: dict[str, Mapping[tuple[str, str], Any]] = field(default_factory=dict)
 
 
 def check(documents: Iterable[Document], mistakes: Iterable[Mistake] = ()) -> Definitions:
@@ -89,12 +100,13 @@ def check(documents: Iterable[Document], mistakes: Iterable[Mistake] = ()) -> De
 
     A task's group may be defined in the files or exist in the database.
     """
-    checking = _Checking(list(mistakes))
+    checking = Checking(list(mistakes))
     documents = list(documents)
     for document in documents:
         checking.document(document)
     checking.groups_exist()
     checking.grantees_exist()
+    found = {section.key: section.check(checking.items_of(section.key), checking) for section in sections()}
     if checking.mistakes:
         raise InvalidDefinitions(sorted(checking.mistakes))
     return Definitions(
@@ -102,25 +114,39 @@ def check(documents: Iterable[Document], mistakes: Iterable[Mistake] = ()) -> De
         groups=list(checking.groups),
         tasks=checking.tasks,
         files=list(dict.fromkeys(document.file for document in documents)),
+        sections=found,
     )
 
 
 @dataclass
-class _Checking:
-    mistakes: list[Mistake]
+class Checking:
+    """One pass over documents, which collects what they define and every mistake in it."""
+
+    mistakes: list[Mistake] = field(default_factory=list)
     teams: dict[str, None] = field(default_factory=dict)
     groups: dict[tuple[str, str], None] = field(default_factory=dict)
     tasks: dict[tuple[str, str], TaskDefinition] = field(default_factory=dict)
-    seen: dict[tuple[str, ...], str] = field(default_factory=dict)
+    seen: dict[tuple[str, str, str], str] = field(default_factory=dict)
     references: list[tuple[Document, Path, str, str]] = field(default_factory=list)
     grantees: list[tuple[Document, Path, str]] = field(default_factory=list)
+    found: dict[str, list[Item]] = field(default_factory=dict)
+
+    def items_of(self, key: str) -> list[Item]:
+        """What stands under a section's key, in the order of files and lines."""
+        return self.found.get(key, [])
+
+    def named(self, thing: str) -> set[tuple[str, str]]:
+        """Team and name of every `thing` that the documents define, also where it has mistakes."""
+        return {(team, name) for kind, team, name in self.seen if kind == thing}
 
     def document(self, document: Document) -> None:
         data = document.data
         if not isinstance(data, dict):
-            self.mistakes.append(document.mistake((), "A document is a map with team, groups and tasks."))
+            keys = ", ".join(document_keys()[:-1])
+            message = f"A document is a map with {keys} and {document_keys()[-1]}."
+            self.mistakes.append(document.mistake((), message))
             return
-        self.known_keys(document, (), data, DOCUMENT_KEYS)
+        self.known_keys(document, (), data, document_keys())
         team = self.name(document, (), data, "team", Team)
         if team:
             self.teams[team] = None
@@ -131,24 +157,38 @@ class _Checking:
                 self.groups[team, name] = None
         for path, task in self.items(document, "tasks", "{name: extract, group: etl, kind: python, …}"):
             self.task(document, path, task, team)
+        for section in sections():
+            items = self.items(document, section.key, section.example)
+            self.found.setdefault(section.key, []).extend(
+                Item(document, path, data, team) for path, data in items
+            )
 
     def task(self, document: Document, path: Path, data: dict[str | int, Any], team: str | None) -> None:
         name = self.name(document, path, data, "name", Task)
         group = self.name(document, path, data, "group", DeploymentGroup)
-        enabled = data.get("enabled")
-        if "enabled" in data and not isinstance(enabled, bool):
-            self.mistakes.append(document.mistake((*path, "enabled"), "It is neither true nor false."))
+        enabled = self.switch(document, path, data)
         content = self.content(document, path, data)
         grants = self.grants(document, path, data, team)
         retention_days = self.retention(document, path, data)
+        notify = self.notify(document, path, data)
         if team and group:
             self.references.append((document, (*path, "group"), team, group))
         unique = bool(team and name) and self.once(document, (*path, "name"), "task", str(team), str(name))
         if unique and team and name and group and content is not None:
-            self.tasks[team, name] = TaskDefinition(team, name, group, content, enabled, retention_days, grants)
+            self.tasks[team, name] = TaskDefinition(
+                team, name, group, content, enabled, retention_days, grants, notify
+            )
 
-    def retention(self, document: Document, path: Path, data: dict[str | int, Any]) -> int | None:
-        """The days that the task's records are kept; None, the installation's default, also when wrong."""
+    def switch(self, document: Document, path: Path, data: Mapping[str | int, Any]) -> bool | None:
+        """Whether a thing is enabled; None where the file does not say."""
+        enabled = data.get("enabled")
+        if "enabled" in data and not isinstance(enabled, bool):
+            self.mistakes.append(document.mistake((*path, "enabled"), "It is neither true nor false."))
+            return None
+        return enabled
+
+    def retention(self, document: Document, path: Path, data: Mapping[str | int, Any]) -> int | None:
+        """The days that a thing's records are kept; None, the installation's default, also when wrong."""
         value = data.get("retention")
         if "retention" not in data:
             return None
@@ -160,6 +200,21 @@ class _Checking:
         except InvalidDefinition as wrong:
             self.mistakes.append(document.mistake((*path, "retention"), wrong.errors["retention"]))
             return None
+
+    def notify(
+        self,
+        document: Document,
+        path: Path,
+        data: Mapping[str | int, Any],
+        events: Sequence[str] = notifications.EVENTS,
+    ) -> list[dict[str, Any]]:
+        """The rules of who is told of the thing at `path`, for tasks and whatever else has the key `notify`."""
+        try:
+            return notifications.clean_rules(data.get("notify"), events=events)
+        except InvalidDefinition as wrong:
+            for place, message in wrong.errors.items():
+                self.mistakes.append(document.mistake((*path, *notifications.place(place)), message))
+            return []
 
     def content(self, document: Document, path: Path, data: dict[str | int, Any]) -> dict[str, Any] | None:
         """The cleaned content of a task, or None when something is wrong with it."""
@@ -187,7 +242,7 @@ class _Checking:
         spec = {str(key): value for key, value in data.items() if key not in TASK_KEYS}
         for key in spec:
             if key not in fields:
-                message = validation.unknown_field(key, [*TASK_KEYS, *dict.fromkeys(fields)])
+                message = rules.unknown_field(key, [*TASK_KEYS, *dict.fromkeys(fields)])
                 self.mistakes.append(document.mistake((*path, key), message))
                 refused.add((key,))
         given: dict[str, Any] = {"spec": spec}
@@ -252,7 +307,7 @@ class _Checking:
                 continue
             known = [each for each in listed if isinstance(each, str) and each in GRANTS]
             wrong = [each for each in listed if each not in known]
-            self.mistakes += [document.mistake(at, validation.not_among(each, GRANTS)) for each in wrong]
+            self.mistakes += [document.mistake(at, rules.not_among(each, GRANTS)) for each in wrong]
             grants[name] = services.canonical(GRANTS[each] for each in known)
         return grants if "grants" in data else None
 
@@ -261,7 +316,7 @@ class _Checking:
         known = set(Team.objects.values_list("name", flat=True)) | set(self.teams)
         for document, path, name in self.grantees:
             if name not in known:
-                message = f"There is no team {validation.shown(name)}; define it, or create it first."
+                message = f"There is no team {rules.shown(name)}; define it, or create it first."
                 if close := get_close_matches(name, known, n=1):
                     message += f" Did you mean “{close[0]}”?"
                 self.mistakes.append(document.mistake(path, message))
@@ -275,7 +330,7 @@ class _Checking:
                 continue
             own = sorted(name for owner, name in known if owner == team)
             others = sorted(owner for owner, name in known if name == group)
-            message = f"The team {team} has no group {validation.shown(group)}"
+            message = f"The team {team} has no group {rules.shown(group)}"
             if others:
                 message += f"; it belongs to the team {others[0]}, and a task runs on its own team's nodes."
             else:
@@ -285,7 +340,7 @@ class _Checking:
             self.mistakes.append(document.mistake(path, message))
 
     def once(self, document: Document, path: Path, thing: str, team: str, name: str) -> bool:
-        """Whether this is the first definition of the group or task."""
+        """Whether this is the first definition of the group, task, or whatever the `thing` is called."""
         key = (thing, team, name)
         if key in self.seen:
             message = f"The {thing} {name} of the team {team} is defined twice; first at {self.seen[key]}."
@@ -313,7 +368,7 @@ class _Checking:
     ) -> None:
         for key in data:
             if key not in known:
-                self.mistakes.append(document.mistake((*path, str(key)), validation.unknown_field(key, known)))
+                self.mistakes.append(document.mistake((*path, str(key)), rules.unknown_field(key, known)))
 
     def name(
         self, document: Document, path: Path, data: Mapping[str | int, Any], key: str, model: Any
@@ -330,7 +385,7 @@ class _Checking:
         self.mistakes.append(
             document.mistake(
                 place,
-                f"{validation.shown(value)} is no name: letters, digits, - and _, at most {longest} of them.",
+                f"{rules.shown(value)} is no name: letters, digits, - and _, at most {longest} of them.",
             )
         )
         return None

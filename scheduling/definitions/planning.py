@@ -12,6 +12,7 @@ from django.db import connection, transaction
 
 from scheduling import journal, services
 from scheduling.definitions.checking import Definitions, TaskDefinition
+from scheduling.definitions.sections import sections
 from scheduling.definitions.writing import task_form, written
 from scheduling.errors import SchedulingError
 from scheduling.models import DeploymentGroup, Task, Team
@@ -26,7 +27,7 @@ class DefinitionsMoved(SchedulingError):
 
 @dataclass(frozen=True)
 class Change:
-    """One field of a task: dotted name, and its values before and after as in the file (None: left out)."""
+    """One field of a thing: dotted name, and its values before and after as in the file (None: left out)."""
 
     field: str
     before: Any
@@ -43,7 +44,10 @@ class Change:
 
 @dataclass(frozen=True)
 class Step:
-    """What happens to one thing: `action` is new, changed or unchanged; `thing` is team, group or task."""
+    """What happens to one thing: `action` is new, changed or unchanged.
+
+    `thing` is team, group, task, or what a section calls its own.
+    """
 
     action: str
     thing: str
@@ -54,10 +58,13 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Every step in the order of application, and how many tasks of these teams the files do not mention."""
+    """Every step in the order of application, and how many of these teams' things the files do not mention.
+
+    `left_alone` counts them by what they are called.
+    """
 
     steps: tuple[Step, ...]
-    left_alone: int
+    left_alone: Mapping[str, int]
 
     @property
     def counts(self) -> Counter[str]:
@@ -85,9 +92,14 @@ def plan(definitions: Definitions) -> Plan:
     steps = [
         *(Step("unchanged" if name in teams else "new", "team", name, name) for name in definitions.teams),
         *(Step("unchanged" if key in groups else "new", "group", *key) for key in definitions.groups),
-        *(task_step(wanted, tasks.get(key), granted) for key, wanted in definitions.tasks.items()),
+        *(task_step(task, tasks.get(key), granted) for key, task in definitions.tasks.items()),
     ]
-    return Plan(tuple(steps), left_alone=len(tasks.keys() - definitions.tasks.keys()))
+    left_alone = {"task": len(tasks.keys() - definitions.tasks.keys())}
+    for section in sections():
+        wanted = definitions.sections.get(section.key, {})
+        steps += section.steps(wanted)
+        left_alone[section.thing] = len(set(section.existing(definitions.teams)) - wanted.keys())
+    return Plan(tuple(steps), left_alone)
 
 
 def task_step(
@@ -101,9 +113,10 @@ def task_step(
         content=wanted.content,
         retention_days=wanted.retention_days,
         grants=wanted.grants,
+        notify=wanted.notify,
     )
     if existing is None or existing.revision is None:
-        return Step("new", "task", wanted.team, wanted.name, _changes({}, after))
+        return Step("new", "task", wanted.team, wanted.name, changes({}, after))
     grants = granted.get(existing.pk, {}) if wanted.grants is not None else None
     before = task_form(
         name=existing.name,
@@ -112,21 +125,24 @@ def task_step(
         content=existing.revision.content,
         retention_days=existing.retention_days,
         grants=grants,
+        notify=existing.notify,
     )
     enabled = existing.enabled if wanted.enabled is None else wanted.enabled
     same_content = existing.revision.digest == services.content_digest(wanted.content)
     same_grants = before.get("grants") == after.get("grants")
-    same_rules = (existing.enabled, existing.retention_days) == (enabled, wanted.retention_days)
+    rules = (existing.enabled, existing.retention_days, existing.notify)
+    same_rules = rules == (enabled, wanted.retention_days, wanted.notify)
     if same_content and same_grants and same_rules and existing.group.name == wanted.group:
         return Step("unchanged", "task", wanted.team, wanted.name)
     if wanted.enabled is None:
         before.pop("enabled", None)
     elif existing.enabled != enabled:
         before["enabled"], after["enabled"] = existing.enabled, enabled
-    return Step("changed", "task", wanted.team, wanted.name, _changes(before, after))
+    return Step("changed", "task", wanted.team, wanted.name, changes(before, after))
 
 
-def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
+def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:
+    """The fields in which two maps of a file differ, the name left out."""
     old, new = dict(_leaves(before)), dict(_leaves(after))
     return tuple(
         Change(name, old.get(name), new.get(name))
@@ -153,22 +169,38 @@ def apply(definitions: Definitions, expected: Plan | None = None, *, by: journal
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_APPLY_LOCK])
     current = plan(definitions)
-    changed = [step.name for step in current.steps if step.thing == "task" and step.action == "changed"]
     # Nobody edits what is about to change between looking and writing.
-    locked = Task.objects.filter(team__name__in=definitions.teams, name__in=changed).order_by("pk")
-    if list(locked.select_for_update(no_key=True, of=("self",)).values_list("pk", flat=True)):
+    if _lock(current):
         current = plan(definitions)
     if expected is not None and current != expected:
         raise DefinitionsMoved(
-            "somebody changed these tasks after the changes were shown; nothing was applied. Run apply again."
+            "somebody changed what these files define after the changes were shown; nothing was applied. "
+            "Run apply again."
         )
     _carry_out(definitions, current, by)
     return current
 
 
+def _lock(current: Plan) -> bool:
+    """Lock what would change; whether there is anything."""
+
+    def changed(thing: str) -> set[tuple[str, str]]:
+        return {
+            (step.team, step.name) for step in current.steps if (step.thing, step.action) == (thing, "changed")
+        }
+
+    names = changed("task")
+    tasks = Task.objects.filter(
+        team__name__in={team for team, _ in names}, name__in={name for _, name in names}
+    )
+    found = bool(tasks.order_by("pk").select_for_update(no_key=True, of=("self",)).values_list("pk", flat=True))
+    locked = [section.lock(changed(section.thing)) for section in sections()]
+    return found or any(locked)
+
+
 def _carry_out(definitions: Definitions, current: Plan, by: journal.By) -> None:
     reason = f"apply {' '.join(definitions.files)}"
-    new = {(step.thing, step.team, step.name) for step in current.steps if step.action == "new"}
+    by_thing = {section.thing: section for section in sections()}
     teams = {team.name: team for team in Team.objects.filter(name__in=definitions.teams)}
     for step in current.steps:
         if step.action == "unchanged":
@@ -180,11 +212,16 @@ def _carry_out(definitions: Definitions, current: Plan, by: journal.By) -> None:
                 services.create_group(team=teams[step.team], name=step.name, by=by, reason=reason)
             case "task":
                 task = _save(definitions.tasks[step.team, step.name], teams[step.team], by, reason)
-                if ("task", step.team, step.name) in new and task.revision and task.revision.number != 1:
+                if step.action == "new" and task.revision and task.revision.number != 1:
                     raise DefinitionsMoved(
                         f"somebody created the task {step.name} a moment ago; nothing was applied. "
                         "Run apply again."
                     )
+            case thing:
+                section = by_thing[thing]
+                wanted = definitions.sections[section.key][step.team, step.name]
+                new = step.action == "new"
+                section.save(wanted, teams[step.team], new=new, by=by, reason=reason)
 
 
 def _save(wanted: TaskDefinition, team: Team, by: journal.By, reason: str) -> Task:
@@ -199,6 +236,7 @@ def _save(wanted: TaskDefinition, team: Team, by: journal.By, reason: str) -> Ta
         content=wanted.content,
         enabled=enabled,
         retention_days=wanted.retention_days,
+        notify=wanted.notify,
         by=by,
         reason=reason,
     )

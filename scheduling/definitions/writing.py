@@ -8,9 +8,10 @@ from typing import Any
 
 import yaml
 
-from scheduling import kinds, services
+from scheduling import kinds, notifications, services
 from scheduling.definitions.checking import PLACES, TASK_KEYS
 from scheduling.definitions.reading import FLOAT
+from scheduling.definitions.sections import sections
 from scheduling.models import DeploymentGroup, Task, TaskRevision, Team
 from scheduling.models.tasks import Trigger
 from scheduling.parameters import format_duration
@@ -21,7 +22,7 @@ _DEFAULTS = {name: getattr(_BLANK, name) for name in TaskRevision.CONTENT}
 
 
 def export(teams: Iterable[Team] | None = None) -> str:
-    """The groups and tasks of `teams` (of every team, without any), one YAML document a team."""
+    """All that `teams` (every team, without any) define, one YAML document a team."""
     if teams is None:
         teams = Team.objects.all()
     return "---\n".join(_document(team) for team in sorted(teams, key=lambda team: team.name))
@@ -40,6 +41,7 @@ def _document(team: Team) -> str:
             content=task.revision.content if task.revision else {},
             retention_days=task.retention_days,
             grants=granted.get(task.pk),
+            notify=task.notify,
         )
         # Sorted here: the order must not depend on the server's collation.
         for task in sorted(tasks, key=lambda task: task.name)
@@ -47,10 +49,15 @@ def _document(team: Team) -> str:
     parts = [dump({"team": team.name})]
     if groups:
         parts.append("groups:\n" + textwrap.indent(dump(groups), "  "))
-    if forms:
-        listed = (textwrap.indent(dump([form]), "  ", not_empty) for form in forms)
-        parts.append("tasks:\n" + "\n".join(listed))
-    return "\n".join(parts) if tasks else "".join(parts)
+    listed = [_listed("tasks", forms), *(_listed(each.key, each.forms(team)) for each in sections())]
+    listed = [text for text in listed if text]
+    return "\n".join([*parts, *listed]) if listed else "".join(parts)
+
+
+def _listed(key: str, forms: Iterable[Mapping[str, Any]]) -> str:
+    """The maps of a list under its key, an empty line between them; nothing when there are none."""
+    items = [textwrap.indent(dump([form]), "  ", not_empty) for form in forms]
+    return f"{key}:\n" + "\n".join(items) if items else ""
 
 
 def _names(rows: Any) -> list[str]:
@@ -70,6 +77,7 @@ def task_form(
     content: Mapping[str, Any],
     retention_days: int | None = None,
     grants: Mapping[str, Iterable[str]] | None = None,
+    notify: notifications.Rules = (),
 ) -> dict[str, Any]:
     """A task as its map in the file: canonical order, defaults left out, durations in their short form."""
     values = {
@@ -82,7 +90,7 @@ def task_form(
     if "shards" in values:
         values["shards"] = dict(enumerate(values["shards"]))
     if "parameters" in values:
-        values["parameters"] = _sorted(values["parameters"])
+        values["parameters"] = sorted_keys(values["parameters"])
     form: dict[str, Any] = {"name": name, "group": group, "kind": values.pop("kind")}
     form |= _spec_form(form["kind"], content["spec"])
     for field, place in PLACES.items():
@@ -94,10 +102,12 @@ def task_form(
             form.setdefault(str(place[0]), {})[place[1]] = values[field]
     if list(form.get("trigger", ())) == ["type"]:
         form["trigger"] = form["trigger"]["type"]
-    if retention_days is not None:
-        form["retention"] = f"{retention_days}d"
-    if enabled is False:
-        form["enabled"] = False
+    beside = {
+        "retention": None if retention_days is None else f"{retention_days}d",
+        "notify": notifications.written_rules(notify) or None,
+        "enabled": False if enabled is False else None,
+    }
+    form |= {name: value for name, value in beside.items() if value is not None}
     return form | _grants_form(grants or {})
 
 
@@ -110,18 +120,18 @@ def _spec_form(kind: str, spec: Mapping[str, Any]) -> dict[str, Any]:
     """The kind's own fields in the kind's order; those that a task's own key would hide go under `spec`."""
     known = kinds.kinds().get(kind)
     order = [*(known.fields if known else ()), *sorted(spec)]
-    ordered = {name: _sorted(spec[name]) for name in dict.fromkeys(order) if name in spec}
+    ordered = {name: sorted_keys(spec[name]) for name in dict.fromkeys(order) if name in spec}
     plain = {name: value for name, value in ordered.items() if name not in TASK_KEYS}
     hidden = {name: value for name, value in ordered.items() if name in TASK_KEYS}
     return plain | ({"spec": hidden} if hidden else {})
 
 
-def _sorted(value: Any) -> Any:
+def sorted_keys(value: Any) -> Any:
     """`value` with the keys of every map in it in order: jsonb does not keep the one they were given in."""
     if isinstance(value, dict):
-        return {key: _sorted(value[key]) for key in sorted(value)}
+        return {key: sorted_keys(value[key]) for key in sorted(value)}
     if isinstance(value, list):
-        return [_sorted(inner) for inner in value]
+        return [sorted_keys(inner) for inner in value]
     return value
 
 

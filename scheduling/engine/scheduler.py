@@ -13,7 +13,7 @@ import select
 import socket
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import psycopg
@@ -22,7 +22,10 @@ from django.db import Error as DjangoDatabaseError
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
+from scheduling import notifications
 from scheduling.engine import recovery, triggers
+from scheduling.engine import steps as added
+from scheduling.engine.steps import Source, Step
 from scheduling.services import SCHEDULE_CHANNEL, retention
 
 logger = logging.getLogger(__name__)
@@ -44,25 +47,15 @@ BACKOFF_SECONDS = (0.1, 2.0)
 _KEEPALIVES = "-c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 
 
-# Two are the same when they are one: what a step runs need not be hashable.
-@dataclass(frozen=True, eq=False)
-class Step:
-    """A piece of housekeeping that the leader does every `seconds`.
-
-    `run` says whether it did something (a bool or a count); then it is called again without waiting.
-    """
-
-    name: str
-    run: Callable[[], int]
-    seconds: float
-
-
 def _forget_sessions() -> int:
     """Remove what is left of sessions that nobody will come back to. Returns 0: it is done for the hour."""
     SessionStore.clear_expired()
     return 0
 
 
+SOURCES: Sequence[Source] = (
+    Source("fire what is due", lambda: triggers.fire_due(limit=ROUND), triggers.next_due_at),
+)
 STEPS: Sequence[Step] = (
     Step("settle held batches", triggers.settle_held, 5.0),
     Step("give back expired claims", recovery.expire_claims, 1.0),
@@ -70,6 +63,7 @@ STEPS: Sequence[Step] = (
     Step("hand on what absent nodes hold", recovery.finish_absent_nodes, 2.0),
     # A fifth of the time at most, so that triggers and the other steps never wait for it.
     Step("remove old records", retention.Sweep(), 0.5),
+    Step("remove old notifications", notifications.remove_old, 60.0),
     Step("forget sessions that ended", _forget_sessions, 3600.0),
 )
 
@@ -77,8 +71,16 @@ STEPS: Sequence[Step] = (
 class Scheduler:
     """One scheduler; `run` returns after `stop`, which any thread or signal handler may call."""
 
-    def __init__(self, steps: Sequence[Step] = STEPS) -> None:
-        self._due = dict.fromkeys(steps, 0.0)
+    def __init__(
+        self,
+        steps: Sequence[Step] | None = None,
+        sources: Sequence[Source] | None = None,
+        beside: Callable[[], AbstractContextManager[Any]] = nullcontext,
+    ) -> None:
+        """`beside` is entered whenever it begins to lead, and left when it leads no more."""
+        self._due = dict.fromkeys((*STEPS, *added.STEPS) if steps is None else steps, 0.0)
+        self._sources = (*SOURCES, *added.SOURCES) if sources is None else sources
+        self._beside = beside
         self._stopping = False
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
@@ -143,31 +145,33 @@ class Scheduler:
     def _lead(self, session: psycopg.Connection[Any]) -> None:
         if not self._stopping:
             session.execute(f"LISTEN {SCHEDULE_CHANNEL}")
-        while not self._stopping:
-            self._wait(self._work(), session)
+        with self._beside():
+            while not self._stopping:
+                self._wait(self._work(), session)
 
     def _work(self) -> float:
         """Do what is due, triggers first, and return for how many seconds there is nothing to do."""
-        fired = self._guarded("fire what is due", lambda: triggers.fire_due(limit=ROUND))
-        if fired is None:
-            return STANDBY_SECONDS
+        fired = [self._guarded(source.name, source.run) for source in self._sources]
         now = time.monotonic()
         for step, due in self._due.items():
             if due <= now and not self._stopping:
                 again = self._guarded(step.name, step.run)
                 self._due[step] = now if again else now + step.seconds
-        if fired or self._stopping:
+        if any(fired) or self._stopping:
             return 0.0
+        if None in fired:
+            return STANDBY_SECONDS
         return max(min(self._until_due(), min(self._due.values(), default=now) - time.monotonic()), 0.0)
 
     def _until_due(self) -> float:
         try:
-            due = triggers.next_due_at()
+            known = [at for source in self._sources if (at := source.next_due_at()) is not None]
         except DjangoDatabaseError:
             close_old_connections()
             return STANDBY_SECONDS
-        if due is None:
+        if not known:
             return POLL_SECONDS
+        due = min(known)
         return (
             min((due - timezone.now()).total_seconds(), POLL_SECONDS)
             if due > timezone.now()

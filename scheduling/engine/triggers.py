@@ -22,6 +22,7 @@ from django.utils import timezone
 from scheduling import calendars, journal, reasons, services
 from scheduling.models import Batch, JournalEntry, Node, Task, TaskRevision
 from scheduling.models.tasks import Misfire, Mode, Overlap
+from scheduling.notifications import batches as notifications
 from scheduling.reasons import said
 from scheduling.services import BatchRequest
 from scheduling.states import BATCH, BatchState
@@ -45,9 +46,10 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
     with transaction.atomic():
         tasks = list(
             Task.objects.filter(enabled=True, next_due_at__lte=now)
-            .select_related("revision")
+            # Not joined: that would show no revision where somebody edits the task at this moment.
+            .prefetch_related("revision")
             .order_by("next_due_at", "id")
-            .select_for_update(no_key=True, skip_locked=True, of=("self",))[:limit]
+            .select_for_update(no_key=True, skip_locked=True)[:limit]
         )
         if not tasks:
             return 0
@@ -56,6 +58,8 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
             firing.add(task)
         _create(firing)
         journal.record_all(firing.entries)
+        for task, due, reason in firing.missed:
+            notifications.tell_missed(task, due=due, reason=reason)
         _move_on(firing.following)
     for task_id in {request.task.pk for request in firing.requests if request.held}:
         _settle(task_id)
@@ -106,6 +110,8 @@ class _Firing:
     requests: list[BatchRequest] = field(default_factory=list)
     entries: list[JournalEntry] = field(default_factory=list)
     following: dict[int, datetime | None] = field(default_factory=dict)
+    missed: list[tuple[Task, datetime, str]] = field(default_factory=list)
+    """Due times for which nothing runs, and why: a policy that somebody chose is no reason to tell of it."""
 
     def add(self, task: Task) -> None:
         """Fire `task`. A schedule that cannot be reckoned loses its due time, not the other tasks theirs."""
@@ -115,6 +121,7 @@ class _Firing:
             logger.exception("The schedule of task %s (%d) cannot be reckoned", task.name, task.pk)
             reason = said(reasons.UNSCHEDULED, error=error)
             self.entries.append(journal.entry("unscheduled", task, journal.SCHEDULE, reason=reason))
+            self.missed.append((task, task.next_due_at or self.now, reason))
             self.following[task.pk] = None
 
     def _add(self, task: Task) -> None:
@@ -125,6 +132,8 @@ class _Firing:
         following = calendars.next_due(revision, last)
         if due < _grace_begins(self.now):
             self._record_misfire(task, revision, due, last)
+            if not runs:
+                self.missed.append((task, due, _misfired()))
         for each in runs:
             self._fire(task, revision, each)
         self.following[task.pk] = following
@@ -166,8 +175,12 @@ class _Firing:
             "first_due": due.isoformat(),
             "last_due": last.isoformat(),
         }
-        reason = said(reasons.MISFIRED, seconds=f"{settings.TAILRACE['MISFIRE_GRACE']:g}")
-        self.entries.append(journal.entry("misfired", task, journal.SCHEDULE, reason=reason, details=details))
+        entry = journal.entry("misfired", task, journal.SCHEDULE, reason=_misfired(), details=details)
+        self.entries.append(entry)
+
+
+def _misfired() -> str:
+    return said(reasons.MISFIRED, seconds=f"{settings.TAILRACE['MISFIRE_GRACE']:g}")
 
 
 def _grace_begins(now: datetime) -> datetime:
@@ -227,12 +240,14 @@ def _create_alone(request: BatchRequest, firing: _Firing) -> None:
             logger.warning("Task %s has fired for %s already; not again", request.task.name, due)
             return
         logger.exception("Task %s cannot be fired for %s", request.task.name, due)
+        reason = said(reasons.BATCH_REFUSED, error=error)
+        firing.missed.append((request.task, request.scheduled_for, reason))
         firing.entries.append(
             journal.entry(
                 "trigger_failed",
                 request.task,
                 journal.SCHEDULE,
-                reason=said(reasons.BATCH_REFUSED, error=error),
+                reason=reason,
                 details={"due": due},
             )
         )

@@ -7,6 +7,16 @@ django-filter answers with everything.
 from scheduling.filters.batches import BASIC, WORKFLOW, BatchFilter
 from scheduling.filters.instances import InstanceFilter
 from scheduling.filters.journal import PEOPLE, JournalFilter
+from scheduling.filters.notifications import NotificationFilter
 from scheduling.filters.tasks import TaskFilter
 
-__all__ = ["BASIC", "PEOPLE", "WORKFLOW", "BatchFilter", "InstanceFilter", "JournalFilter", "TaskFilter"]
+__all__ = [
+    "BASIC",
+    "PEOPLE",
+    "WORKFLOW",
+    "BatchFilter",
+    "InstanceFilter",
+    "JournalFilter",
+    "NotificationFilter",
+    "TaskFilter",
+]

@@ -60,13 +60,16 @@ class InstanceFilter(django_filters.FilterSet):  # type: ignore[misc]
 
     instance = IdsFilter(label=gettext_lazy("Instance or execution ID"), method="by_id")
     node = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("Node"), field_name="node__name", widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("Node"), field_name="node__name", widget=forms.CheckboxSelectMultiple, distinct=False
     )
     state = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("State"), choices=InstanceState.choices, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("State"),
+        choices=InstanceState.choices,
+        widget=forms.CheckboxSelectMultiple,
+        distinct=False,
     )
     cause = django_filters.MultipleChoiceFilter(
-        label=gettext_lazy("Run by"), choices=Cause.choices, widget=forms.CheckboxSelectMultiple
+        label=gettext_lazy("Run by"), choices=Cause.choices, widget=forms.CheckboxSelectMultiple, distinct=False
     )
     shard = ShardsFilter(label=gettext_lazy("Shard index"))
 

@@ -49,7 +49,7 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
     who = ManyFilter(label=gettext_lazy("Who"), method="by_actor")
     action = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("Action"),
-        choices=list(ACTIONS.items()),
+        choices=lambda: list(ACTIONS.items()),
         method="by_action",
         widget=forms.CheckboxSelectMultiple,
     )
@@ -67,7 +67,7 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
     type = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("Kind of object"),
         field_name="object_type",
-        choices=list(OBJECTS.items()),
+        choices=lambda: list(OBJECTS.items()),
         distinct=False,
         widget=forms.CheckboxSelectMultiple,
     )

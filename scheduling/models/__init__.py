@@ -3,12 +3,14 @@
 from scheduling.models.batches import Batch, Execution, Instance, LogChunk
 from scheduling.models.journal import JournalEntry
 from scheduling.models.nodes import DeploymentGroup, Node
+from scheduling.models.notifications import Deadline, Notification
 from scheduling.models.saved import SavedFilter
 from scheduling.models.tasks import Task, TaskRevision
 from scheduling.models.teams import Membership, TaskGrant, Team
 
 __all__ = [
     "Batch",
+    "Deadline",
     "DeploymentGroup",
     "Execution",
     "Instance",
@@ -16,6 +18,7 @@ __all__ = [
     "LogChunk",
     "Membership",
     "Node",
+    "Notification",
     "SavedFilter",
     "Task",
     "TaskGrant",

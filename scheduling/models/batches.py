@@ -30,6 +30,12 @@ class Batch(models.Model):
     state = models.CharField(_("state"), max_length=20, choices=BatchState, default=BatchState.WAITING)
     reason = models.TextField(_("reason"), blank=True)
     parameters = models.JSONField(_("parameters"), default=dict, help_text=_("Overrides of the task's own"))
+    data_date = models.DateField(
+        _("data date"), null=True, help_text=_("Empty: by the task's own schedule, see `calendars.data_date`")
+    )
+    timezone = models.CharField(
+        _("time zone"), max_length=60, blank=True, help_text=_("Of the cycle time; empty: the task's own")
+    )
     success_ratio = models.SmallIntegerField(_("success ratio (%)"))
     held = models.BooleanField(_("held"), default=False, help_text=_("Waits for an earlier batch of its task"))
     rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns", db_index=False)

@@ -16,7 +16,8 @@ def one_of(field: str, values: Iterable[str]) -> models.Q:
     PostgreSQL reads every CHECK of a table anew for every statement that writes to it, and a list takes it
     longer the more elements it has.
     """
-    constant = "%(expressions)s = ANY ('{" + ",".join(sorted(values)) + "}'::text[])"
+    elements = ",".join(value or '""' for value in sorted(values))
+    constant = "%(expressions)s = ANY ('{" + elements + "}'::text[])"
     return models.Q(models.Func(models.F(field), template=constant, output_field=models.BooleanField()))
 
 

@@ -68,6 +68,9 @@ class Task(models.Model):
         blank=True,
         help_text=_("Empty: as long as the installation keeps them"),
     )
+    notify = models.JSONField(
+        _("who is told"), default=list, help_text=_("Rules as notifications.clean_rules makes them")
+    )
     created_at = models.DateTimeField(_("created"), auto_now_add=True)
 
     objects = TaskQuerySet.as_manager()

@@ -2,8 +2,9 @@
 
 from scheduling.queries.chains import Relative, chain_of
 from scheduling.queries.journal import ROUTINE, JournalQuerySet
+from scheduling.queries.notifications import NotificationQuerySet
 from scheduling.queries.paging import BadCursor, Cursor, Page, capped_count, newest_first
-from scheduling.queries.ranges import MACHINES, Ranges
+from scheduling.queries.ranges import MACHINES, BatchRanges, Either, Ranges
 from scheduling.queries.records import (
     BatchQuerySet,
     Capacity,
@@ -23,14 +24,17 @@ __all__ = [
     "ROUTINE",
     "BadCursor",
     "BatchQuerySet",
+    "BatchRanges",
     "Capacity",
     "Cursor",
+    "Either",
     "ExecutionQuerySet",
     "GroupQuerySet",
     "InstanceQuerySet",
     "JournalQuerySet",
     "LogQuerySet",
     "NodeQuerySet",
+    "NotificationQuerySet",
     "Page",
     "Ranges",
     "Relative",

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 # Of an object's many entries these are the most, and all by the engine; what people do is rare beside them.
-ROUTINE = ("ended", "started", "triggered")
+ROUTINE = ("ended", "ready", "started", "triggered")
 
 
 class JournalQuerySet(models.QuerySet[Any]):

@@ -10,7 +10,7 @@ from django.db import models
 from django.db.models import Q
 
 if TYPE_CHECKING:
-    from scheduling.queries.ranges import Ranges
+    from scheduling.queries.ranges import Either, Ranges
 
 
 class BadCursor(ValueError):
@@ -25,8 +25,8 @@ class Cursor:
     pk: int
 
     @classmethod
-    def of(cls, row: Any) -> Cursor:
-        return cls(row.created_at, row.pk)
+    def of(cls, row: Any, time: str = "created_at") -> Cursor:
+        return cls(getattr(row, time), row.pk)
 
     @classmethod
     def at_entry(cls, entry: Any) -> Cursor:
@@ -62,48 +62,54 @@ def newest_first(
     size: int,
     older: Cursor | None = None,
     newer: Cursor | None = None,
-    within: Ranges | None = None,
+    within: Ranges | Either | None = None,
+    time: str = "created_at",
 ) -> Page[Any]:
-    """`size` rows by (created_at, id) descending: the newest, those older, or those just newer than a cursor.
+    """`size` rows by (`time`, id) descending: the newest, those older, or those just newer than a cursor.
 
-    The bound on created_at alone is redundant, and what lets the index serve the page wherever it lies. With
+    The bound on the time alone is redundant, and what lets the index serve the page wherever it lies. With
     `within`, ranges that admit exactly what `queryset` does, the rows are found by those.
     """
     if within is not None:
         found = queryset.in_bulk(within.page(size=size + 1, older=older, newer=newer))
-        ordered = sorted(found.values(), key=lambda row: (row.created_at, row.pk), reverse=True)
+        ordered = sorted(found.values(), key=lambda row: (getattr(row, time), row.pk), reverse=True)
         if newer is not None and len(ordered) <= size:
-            return newest_first(queryset, size=size, within=within)
-        return page_of(ordered, size, older=older, newer=newer)
+            return newest_first(queryset, size=size, within=within, time=time)
+        return page_of(ordered, size, older=older, newer=newer, time=time)
     if newer is not None:
-        beyond = Q(created_at__gte=newer.at) & (Q(created_at__gt=newer.at) | Q(pk__gt=newer.pk))
-        rows = list(queryset.filter(beyond).order_by("created_at", "pk")[: size + 1])[::-1]
+        beyond = Q(**{f"{time}__gte": newer.at}) & (Q(**{f"{time}__gt": newer.at}) | Q(pk__gt=newer.pk))
+        rows = list(queryset.filter(beyond).order_by(time, "pk")[: size + 1])[::-1]
         if len(rows) <= size:
             # Less than a page is newer: that is the first page, whole.
-            return newest_first(queryset, size=size)
-        return page_of(rows, size, newer=newer)
+            return newest_first(queryset, size=size, time=time)
+        return page_of(rows, size, newer=newer, time=time)
     if older is not None:
         queryset = queryset.filter(
-            Q(created_at__lte=older.at) & (Q(created_at__lt=older.at) | Q(pk__lt=older.pk))
+            Q(**{f"{time}__lte": older.at}) & (Q(**{f"{time}__lt": older.at}) | Q(pk__lt=older.pk))
         )
-    return page_of(list(queryset.order_by("-created_at", "-pk")[: size + 1]), size, older=older)
+    return page_of(list(queryset.order_by(f"-{time}", "-pk")[: size + 1]), size, older=older, time=time)
 
 
 def page_of(
-    rows: list[Any], size: int, *, older: Cursor | None = None, newer: Cursor | None = None
+    rows: list[Any],
+    size: int,
+    *,
+    older: Cursor | None = None,
+    newer: Cursor | None = None,
+    time: str = "created_at",
 ) -> Page[Any]:
     """The page that `rows`, newest first and one more than fit when there are more, make."""
     if newer is not None:
-        return Page(rows[1:], newer=Cursor.of(rows[1]), older=Cursor.of(rows[-1]))
+        return Page(rows[1:], newer=Cursor.of(rows[1], time), older=Cursor.of(rows[-1], time))
     shown = rows[:size]
     return Page(
         shown,
-        newer=Cursor.of(shown[0]) if older is not None and shown else None,
-        older=Cursor.of(shown[-1]) if len(rows) > size else None,
+        newer=Cursor.of(shown[0], time) if older is not None and shown else None,
+        older=Cursor.of(shown[-1], time) if len(rows) > size else None,
     )
 
 
-def capped_count(queryset: models.QuerySet[Any], most: int, *, within: Ranges | None = None) -> int:
+def capped_count(queryset: models.QuerySet[Any], most: int, *, within: Ranges | Either | None = None) -> int:
     """How many rows there are, counting no further than `most` + 1; `within` is as for `newest_first`."""
     if within is not None:
         return within.count(most + 1)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
 from django.contrib.auth import get_user_model
@@ -124,8 +124,13 @@ class BatchQuerySet(models.QuerySet[Any]):
         return again.values("rerun_of").distinct().count()
 
     def for_page(self) -> Self:
-        """With what the page of one batch shows."""
-        return self.select_related("task__revision", "task__group", "group", "revision", "rerun_of")
+        """With what the page of one batch shows; of today's revision not the shards, which may be many."""
+        related = ("task__revision", "task__group", "group", "revision", "rerun_of")
+        return self.select_related(*related).defer("task__revision__shards")
+
+    def for_changes(self) -> Self:
+        """As `for_page`, without the content as it ran, which does not change."""
+        return self.for_page().defer("revision__shards")
 
     def executing(self) -> Self:
         """What runs or is being ended, the longest first."""
@@ -193,8 +198,8 @@ class InstanceQuerySet(models.QuerySet[Any]):
 
     def unconfirmed_by_node(self) -> Counter[str]:
         """How many of these each node, by name, was told to end and has not confirmed."""
-        names = self.filter(state=InstanceState.TERMINATING).values_list("node__name", flat=True)
-        return Counter(name for name in names if name)
+        told = self.filter(state=InstanceState.TERMINATING, node__isnull=False)
+        return Counter(dict(told.order_by().values_list("node__name").annotate(Count("pk"))))
 
     def only_for(self, node: Any) -> Self:
         """What waits for this one node and can run nowhere else."""
@@ -244,7 +249,8 @@ def newest_runs(
     as_map = JSONObject(
         pk="pk",
         state="state",
-        created=Extract("created_at", "epoch"),
+        # Else Django counts from midnight of 1970 in the reader's zone.
+        created=Extract("created_at", "epoch", tzinfo=UTC),
         took=Extract(F("ended_at") - F("started_at"), "epoch"),
     )
     found = tasks.order_by().annotate(runs=ArraySubquery(newest.values_list(as_map)[:size]))

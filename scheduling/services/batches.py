@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.db import transaction
@@ -17,6 +17,7 @@ from scheduling.errors import TransitionRefused
 from scheduling.models import Batch, Instance, Node, Task, TaskRevision
 from scheduling.models.batches import Cause
 from scheduling.models.tasks import Mode, Overlap, Trigger
+from scheduling.notifications import batches as notifications
 from scheduling.reasons import said
 from scheduling.states import BatchState
 
@@ -37,7 +38,11 @@ class Slot:
 
 @dataclass(frozen=True)
 class BatchRequest:
-    """A batch to be made."""
+    """A batch to be made.
+
+    `data_date` and `timezone` are the cycle's when it belongs to one. `passed_over` says why a batch of a
+    branch that was not taken never runs: it is made as *condition not met*, without instances.
+    """
 
     task: Task
     revision: TaskRevision
@@ -47,6 +52,9 @@ class BatchRequest:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     held: bool = False
     rerun_of: Batch | None = None
+    data_date: date | None = None
+    timezone: str = ""
+    passed_over: str = ""
     reason: str = ""
     by: journal.By = None
 
@@ -81,7 +89,7 @@ def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
     bulk.insert(instances)
     journal.record_all(
         journal.entry(
-            "rerun" if request.rerun_of else "triggered",
+            "condition_not_met" if request.passed_over else "rerun" if request.rerun_of else "triggered",
             batch,
             request.by,
             reason=request.reason,
@@ -93,13 +101,18 @@ def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
     for batch in batches:
         if batch.is_finished:
             transitions.tell_ended(batch)
+    notifications.watch_batches(batches)
     for group_id in sorted({batch.group_id for batch in batches}):
         transitions.notify(transitions.WORK_CHANNEL, group_id)
     return batches
 
 
 def _new_batch(request: BatchRequest, now: datetime) -> Batch:
-    empty = not request.slots
+    state, reason = BatchState.WAITING, ""
+    if request.passed_over:
+        state, reason = BatchState.CONDITION_NOT_MET, request.passed_over
+    elif not request.slots:
+        state, reason = BatchState.FAILED, said(reasons.NO_NODE_ONLINE)
     who = journal.actor(request.by)
     return Batch(
         team_id=request.task.team_id,
@@ -108,16 +121,18 @@ def _new_batch(request: BatchRequest, now: datetime) -> Batch:
         group_id=request.task.group_id,
         trigger=request.trigger,
         scheduled_for=request.scheduled_for,
-        state=BatchState.FAILED if empty else BatchState.WAITING,
-        reason=said(reasons.NO_NODE_ONLINE) if empty else "",
+        state=state,
+        reason=reason,
         parameters=dict(request.parameters),
+        data_date=request.data_date,
+        timezone=request.timezone,
         success_ratio=request.revision.success_ratio,
         held=request.held,
         rerun_of=request.rerun_of,
         requested_by_id=who.user_id,
         actor=who.name,
         created_at=now,
-        ended_at=now if empty else None,
+        ended_at=None if state == BatchState.WAITING else now,
         total=len(request.slots),
     )
 
@@ -216,7 +231,8 @@ def settle_overlap(task_id: int) -> None:
 @transaction.atomic
 def _settle_next(task_id: int) -> bool:
     """Stop or let go one batch of the task; False when there is none to deal with."""
-    task = Task.objects.select_for_update(no_key=True, of=("self",)).select_related("revision").get(pk=task_id)
+    # Not joined: that would show no revision where somebody edited the task while this waited for the lock.
+    task = Task.objects.select_for_update(no_key=True).prefetch_related("revision").get(pk=task_id)
     unfinished = list(Batch.objects.unfinished().filter(task=task).order_by("id"))
     held = [batch for batch in unfinished if batch.held]
     if not held:

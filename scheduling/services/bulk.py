@@ -7,26 +7,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from django.core.exceptions import ObjectDoesNotExist
 from django.db import Error, transaction
-from django.db.models import QuerySet
 from django.utils.translation import gettext as _
 
 from scheduling import journal
-from scheduling.errors import SchedulingError, TooMany
 from scheduling.models import Batch, Node
 from scheduling.models.tasks import Overlap
 from scheduling.services.batches import BatchRequest, create_batches
 from scheduling.services.nodes import give_up_waiting
 from scheduling.services.operations import rerun, rerun_request, slots_of_rerun, stop
-from scheduling.services.results import Refused, Result
-
-# The answer must come while the operator waits for it, and every refusal in it be read: five hundred stops,
-# each a transaction of its own, take some seconds. It also bounds what one wrong filter can do.
-MOST_AT_ONCE = 500
+from scheduling.services.results import MOST_AT_ONCE, Result, attempt, ids_of
 
 # Reruns are made in a few statements for several batches, of at most so many instances in memory.
 _BATCHES_TOGETHER = 50
@@ -51,7 +44,7 @@ def stop_all(
         return [stop(_there(found, pk), by=by, reason=reason)]
 
     for pk in ids:
-        _attempt(result, pk, stop_one)
+        attempt(result, pk, stop_one)
     return result
 
 
@@ -70,44 +63,17 @@ def rerun_all(
 
 
 def _ids(batches: Iterable[Batch], limit: int | None) -> list[int]:
-    ends = None if limit is None else limit + 1
-    if isinstance(batches, QuerySet):
-        ids = list(batches.values_list("pk", flat=True)[:ends])
-    else:
-        ids = list(dict.fromkeys(batch.pk for batch in batches))[:ends]
-    if limit is not None:
-        check_count(ids, limit)
-    return ids
+    return ids_of(batches, limit, _too_many())
 
 
-def check_count(ids: list[int], limit: int = MOST_AT_ONCE) -> None:
-    """Raise TooMany when there are more than `limit`."""
-    if len(ids) > limit:
-        raise TooMany(
-            _("One action takes at most %d batches, and these are more. Narrow the filter, and do it in parts.")
-            % limit
-        )
+def _too_many() -> str:
+    return _("One action takes at most %d batches, and these are more. Narrow the filter, and do it in parts.")
 
 
 def _there(found: dict[int, Batch], pk: int) -> Batch:
     if pk not in found:
         raise Batch.DoesNotExist
     return found[pk]
-
-
-def _attempt(result: Result[Batch], pk: int, act: Callable[[int], list[Batch]]) -> None:
-    """Add to `result` what `act` did to the batch `pk`, or why it did not."""
-    try:
-        result.done += act(pk)
-    except SchedulingError as refusal:
-        result.refused.append(Refused(pk, str(refusal)))
-    except ObjectDoesNotExist:
-        result.refused.append(Refused(pk, _("It is not there any more.")))
-    except Error:
-        # A deadlock, a lost connection: it concerns this one, and the next may well succeed.
-        logger.exception("batch %s could not be acted on", pk)
-        why = _("The database did not take it, and nothing was changed. Try it again.")
-        result.refused.append(Refused(pk, why))
 
 
 # --- reruns, several at a time ---------------------------------------------------------------------
@@ -153,7 +119,7 @@ def _rerun_chunk(result: Result[Batch], chunk: list[int], *, by: journal.By, rea
         return []
 
     for pk in chunk:
-        _attempt(result, pk, prepare)
+        attempt(result, pk, prepare)
     try:
         with transaction.atomic():
             result.done += create_batches(list(together.requests.values()))
@@ -161,7 +127,7 @@ def _rerun_chunk(result: Result[Batch], chunk: list[int], *, by: journal.By, rea
         # One of them is the cause: alone, the others succeed.
         logger.exception("%d reruns could not be made together; making each alone", len(together.requests))
         for pk in together.requests:
-            _attempt(result, pk, alone)
+            attempt(result, pk, alone)
         return
     for node in together.absent.values():
         give_up_waiting(node)

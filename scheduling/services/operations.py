@@ -131,6 +131,8 @@ def rerun_request(source: Batch, slots: list[Slot], *, held: bool, by: journal.B
         scheduled_for=source.scheduled_for,
         slots=slots,
         parameters=source.parameters,
+        data_date=source.data_date,
+        timezone=source.timezone,
         held=held,
         rerun_of=source,
         reason=reason,

@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from dataclasses import astuple, dataclass, field
+from typing import Any, NamedTuple, Self
 
 from django.conf import settings
 from django.db import DatabaseError, OperationalError, connection, transaction
 
+from scheduling.models import Task
 from scheduling.states import BATCH
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,10 @@ _EXECUTIONS_GO = f"""
         SELECT execution.id {_OF_INSTANCES} WHERE {_THESE} LIMIT %(limit)s
     )
 """
+# What goes round; apps above add theirs.
+SWEEPS: list[type[Sweep]] = []
+# How apps above let go of `batches`; they add their statements when they are ready.
+LETTING_GO: list[str] = []
 _BATCHES_GO = (
     "DELETE FROM scheduling_instance WHERE batch_id = ANY(%(batches)s)",
     "UPDATE scheduling_batch SET rerun_of_id = NULL WHERE rerun_of_id = ANY(%(batches)s)",
@@ -102,8 +107,29 @@ _WHAT_GOES = f"""
 
 
 @dataclass
-class Removed:
-    """How many rows of each table are gone, or would go."""
+class Counted:
+    """How many rows of each table are gone, or would go: fields that are numbers."""
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        return astuple(self)
+
+    def __add__(self, other: Self) -> Self:
+        pairs = zip(self.counts, other.counts, strict=True)
+        return type(self)(*(one + another for one, another in pairs))
+
+    def __bool__(self) -> bool:
+        return any(self.counts)
+
+    @property
+    def words(self) -> str:
+        """The numbers as a person reads them."""
+        raise NotImplementedError
+
+
+@dataclass
+class Removed(Counted):
+    """Rows of tasks."""
 
     batches: int = 0
     instances: int = 0
@@ -111,15 +137,11 @@ class Removed:
     chunks: int = 0
 
     @property
-    def counts(self) -> tuple[int, int, int, int]:
-        return self.batches, self.instances, self.executions, self.chunks
-
-    def __add__(self, other: Removed) -> Removed:
-        pairs = zip(self.counts, other.counts, strict=True)
-        return Removed(*(one + another for one, another in pairs))
-
-    def __bool__(self) -> bool:
-        return any(self.counts)
+    def words(self) -> str:
+        return (
+            f"{self.batches:,} batches, {self.instances:,} instances, {self.executions:,} executions and "
+            f"{self.chunks:,} pieces of logs"
+        )
 
 
 class Old(NamedTuple):
@@ -138,12 +160,24 @@ class Sweep:
     more than `TURN_SECONDS` of a turn.
     """
 
-    removed: Removed = field(default_factory=Removed)
+    removed: Any = field(default_factory=Removed)
     rows: int = LEAST_ROWS
     _after: int = 0
     _found: bool = False
     _huge: tuple[int, int] = (0, 0)
     _rests_until: float = 0.0
+
+    @staticmethod
+    def would_go() -> tuple[list[str], Counted]:
+        """What a sweep would remove now: a line for each that has any, and how much in all."""
+        rows = old()
+        tasks = Task.objects.select_related("team").in_bulk([row.task for row in rows])
+        lines = [
+            f"{(task := tasks[row.task]).team.name}/{task.name}: {row.batches:,} batches with "
+            f"{row.instances:,} instances; keeps {task.records_kept}"
+            for row in rows
+        ]
+        return sorted(lines), would_remove()
 
     def __call__(self) -> int:
         """Do what a turn has time for. Returns 0: the rest is for the next turns."""
@@ -153,8 +187,8 @@ class Sweep:
             before = self.removed
             if not self.step():
                 self._rests_until = now + REST_SECONDS
-            elif self.removed.batches // REPORT_EVERY > before.batches // REPORT_EVERY:
-                logger.info("Removed %s old batches so far", f"{self.removed.batches:,}")
+            elif self.removed.counts[0] // REPORT_EVERY > before.counts[0] // REPORT_EVERY:
+                logger.info("Removed %s so far", self.removed.words)
             now = time.monotonic()
         return 0
 
@@ -215,11 +249,16 @@ class Sweep:
             # What is done of it need not be looked at again.
             self._huge = first, end
             return
+        for statement in LETTING_GO:
+            cursor.execute(statement, place)
         gone = []
         for statement in _BATCHES_GO:
             cursor.execute(statement, place)
             gone.append(cursor.rowcount)
         self.removed += Removed(instances=gone[0], batches=gone[2])
+
+
+SWEEPS.append(Sweep)
 
 
 def _facts(**more: Any) -> dict[str, Any]:

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from django.core.exceptions import ObjectDoesNotExist
 from django.utils.translation import gettext as _
 
 from scheduling import journal
-from scheduling.errors import SchedulingError, TooMany
+from scheduling.errors import TooMany
 from scheduling.models import Instance
 from scheduling.services.operations import rerun_instance, stop_instance
-from scheduling.services.results import Refused, Result
+from scheduling.services.results import Result, attempt
 
 # The answer must come while the operator waits for it: each is a transaction of its own, of a few milliseconds.
 MOST_INSTANCES = 1000
@@ -50,11 +49,6 @@ def _each(instances: Iterable[Instance], act: Callable[[Instance], Instance]) ->
             % {"most": MOST_INSTANCES, "count": len(found)}
         )
     result: Result[Instance] = Result()
-    for _pk, instance in sorted(found.items()):
-        try:
-            result.done.append(act(instance))
-        except SchedulingError as refusal:
-            result.refused.append(Refused(instance.pk, str(refusal)))
-        except ObjectDoesNotExist:
-            result.refused.append(Refused(instance.pk, _("It is not there any more.")))
+    for pk in sorted(found):
+        attempt(result, pk, lambda pk: [act(found[pk])])
     return result

@@ -11,7 +11,7 @@ from typing import Any
 from django.db import transaction
 from django.utils import timezone
 
-from scheduling import calendars, journal, transitions, validation
+from scheduling import calendars, journal, notifications, transitions, validation
 from scheduling.models import DeploymentGroup, Task, TaskRevision, Team
 
 SCHEDULE_CHANNEL = "tailrace_schedule"
@@ -26,13 +26,15 @@ def save_task(
     content: Mapping[str, Any],
     enabled: bool = True,
     retention_days: int | EllipsisType | None = ...,
+    notify: notifications.Rules | EllipsisType = ...,
     by: journal.By = None,
     reason: str = "",
 ) -> Task:
     """Create or change a task; changed content makes a new revision, the same content none.
 
     `content` has the fields of `TaskRevision.CONTENT`; what is left out takes its default. `retention_days` is
-    how long records are kept, None as long as the installation does; left out, it stays as it is.
+    how long records are kept, None as long as the installation does, and `notify` the rules of who is told of
+    its runs; left out, they stay as they are.
     Raises InvalidDefinition with every mistake at once.
     """
     cleaned = validation.clean_content(content)
@@ -51,13 +53,15 @@ def save_task(
             **cleaned,
         )
     kept = task.retention_days if retention_days is ... else validation.clean_retention(retention_days)
-    wanted = (group.pk, enabled, kept)
-    if not created and task.revision == before and (task.group_id, task.enabled, task.retention_days) == wanted:
+    rules = task.notify if notify is ... else notifications.clean_rules(notify)
+    wanted = (group.pk, enabled, kept, rules)
+    as_it_is = (task.group_id, task.enabled, task.retention_days, task.notify)
+    if not created and task.revision == before and as_it_is == wanted:
         return task
     schedule_changed = (
         before is None or _schedule(before) != _schedule(task.revision) or task.enabled != enabled
     )
-    task.group, task.enabled, task.retention_days = group, enabled, kept
+    task.group, task.enabled, task.retention_days, task.notify = group, enabled, kept, rules
     if schedule_changed:
         task.next_due_at = calendars.next_due(task.revision, timezone.now()) if enabled else None
     task.save()
@@ -87,7 +91,8 @@ def set_enabled(
     details: Mapping[str, Any] | None = None,
 ) -> Task:
     """Switch a task's schedule on or off; what runs goes on. Its due times begin anew from now."""
-    task = Task.objects.select_for_update(of=("self",)).select_related("revision").get(pk=task.pk)
+    # Not joined: that would show no revision where somebody edited the task while this waited for the lock.
+    task = Task.objects.select_for_update().prefetch_related("revision").get(pk=task.pk)
     if task.enabled != enabled and task.revision is not None:
         task.enabled = enabled
         task.next_due_at = calendars.next_due(task.revision, timezone.now()) if enabled else None

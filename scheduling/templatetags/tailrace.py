@@ -7,6 +7,7 @@ markup themselves, from words that are translated once a language: a template wi
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from functools import cache
 from html import escape
@@ -16,13 +17,11 @@ from django import template
 from django.db.models import Model
 from django.forms import BoundField
 from django.templatetags.static import static
-from django.urls import get_script_prefix, get_urlconf, reverse
+from django.urls import get_script_prefix, reverse
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
-
-from scheduling.reasons import actor_in_words
 
 register = template.Library()
 
@@ -49,13 +48,6 @@ class Words:
             ("instance", "stop"): _("Stop instance %d"),
             ("instance", "rerun"): _("Rerun instance %d"),
         }
-        self.labels = {"due": _("due"), "started": _("started"), "took": _("took")}
-        self.tick = _("Tick batch %d")
-        self.copy = _("Copy the ID %d")
-        self.rerun = _("rerun")
-        self.held = _("held")
-        self.why_held = _("Waits for an earlier batch of its task")
-        self.late = _("%s late")
         self.milliseconds = _("%(milliseconds)d ms")
         self.seconds = _("%(seconds)d s")
         self.tenths = _("%(seconds).1f s")
@@ -81,7 +73,7 @@ def _choices(model: type[Model], field: str, language: str | None) -> dict[str, 
     return {str(value): str(label) for value, label in described.flatchoices}
 
 
-def _choice(of: Any, field: str) -> str:
+def choice(of: Any, field: str) -> str:
     """What `of.get_<field>_display()` says, which translates every choice of the field to say one."""
     if not isinstance(of, Model):
         # Something that only looks like a row of a table, such as whether a task's schedule is on.
@@ -98,12 +90,12 @@ _ANY_ID = 7_777_777_777
 @register.simple_tag
 def address(name: str, pk: int) -> str:
     """What `{% url name pk %}` says, without resolving it anew for every row."""
-    before, after = _around_id(name, get_script_prefix(), get_urlconf())
+    before, after = _around_id(name, get_script_prefix())
     return f"{before}{int(pk)}{after}"
 
 
 @cache
-def _around_id(name: str, prefix: str, urlconf: str | None) -> tuple[str, str]:
+def _around_id(name: str, prefix: str) -> tuple[str, str]:
     before, _mark, after = reverse(name, args=[_ANY_ID]).partition(str(_ANY_ID))
     return before, after
 
@@ -127,27 +119,19 @@ def _icon(name: str, prefix: str) -> SafeString:
 @register.simple_tag
 def state(of: Any) -> SafeString:
     """The chip of the state of a batch, an instance or a node: its glyph and its word."""
-    return _chip(of.state, _choice(of, "state"))
+    return chip(of.state, choice(of, "state"))
 
 
 @register.simple_tag
 def outcome(of: Any) -> SafeString:
     """The chip of how an execution ended, or that it runs."""
-    return _chip(of.outcome, _choice(of, "outcome")) if of.outcome else _chip("running", words().running)
+    return chip(of.outcome, choice(of, "outcome")) if of.outcome else chip("running", words().running)
 
 
-def _chip(identifier: str, word: str) -> SafeString:
+def chip(identifier: str, word: str) -> SafeString:
+    """A state's glyph and its word."""
     known = escape(identifier)
     return SafeString(f'<span class="state" data-state="{known}">{icon(identifier)}{escape(word)}</span>')
-
-
-@register.simple_tag
-def held(batch: Any) -> SafeString | str:
-    """A tag on what waits for an earlier batch of its task."""
-    if not batch.held:
-        return ""
-    said = words()
-    return SafeString(f' <span class="tag" title="{escape(said.why_held)}">{escape(said.held)}</span>')
 
 
 @register.simple_tag
@@ -163,13 +147,21 @@ def counters(row: Any) -> SafeString:
         "running": row.running,
         "waiting": 0 if batch.is_finished else row.waiting,
     }
-    spoken = [said.succeeded % {"done": batch.succeeded, "total": total}]
+    return progress(counts, batch.succeeded, total, said.counts)
+
+
+def progress(counts: Mapping[str, int], done: int, total: int, phrases: Mapping[str, str]) -> SafeString:
+    """`done` of `total` as a bar with a part for each of `counts`, and in `phrases` for those there are.
+
+    `success` needs no phrase, as it is what is done, and `waiting` has no part, as it is the ground of the bar.
+    """
+    spoken = [words().succeeded % {"done": done, "total": total}]
     bar, text, at = "", "", 0.0
     for identifier, count in counts.items():
         if not count:
             continue
         if identifier != "success":
-            phrase = said.counts[identifier] % count
+            phrase = phrases[identifier] % count
             spoken.append(phrase)
             # A count and its word stay on one line.
             phrase = phrase.replace(" ", "\N{NO-BREAK SPACE}")
@@ -182,49 +174,11 @@ def counters(row: Any) -> SafeString:
     return SafeString(
         '<div class="counters"><svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none" role="img" '
         f'aria-label="{escape(", ".join(spoken))}">{bar}</svg>'
-        f'<small aria-hidden="true">{batch.succeeded} / {total}{text}</small></div>'
+        f'<small aria-hidden="true">{done} / {total}{text}</small></div>'
     )
 
 
-# --- what names a batch, and what is done to it ----------------------------------------------------
-
-
-@register.simple_tag
-def tick(row: Any) -> SafeString | str:
-    """The box that ticks a BatchRow for what is done to many, if its user may do anything to it."""
-    if not row.may_act:
-        return ""
-    pk = row.batch.pk
-    return SafeString(
-        f'<input type="checkbox" class="tick" id="tick-batch-{pk}" name="batch" value="{pk}" form="bulk" '
-        f'aria-label="{escape(words().tick % pk)}">'
-    )
-
-
-@register.simple_tag
-def batch_id(pk: int) -> SafeString:
-    """The id `pk` as a link to its batch, and a button that copies it."""
-    return SafeString(
-        f'<a class="id" id="open-batch-{pk}" href="{address("batch-detail", pk)}">{pk}</a>'
-        f'<button type="button" class="copy" id="copy-{pk}" data-copy="{pk}" '
-        f'aria-label="{escape(words().copy % pk)}">{icon("copy")}</button>'
-    )
-
-
-@register.simple_tag
-def task_of(batch: Any) -> SafeString:
-    """The task of a batch, as a link to its page, and the group, one above the other."""
-    name, where = escape(batch.task.name), address("task-detail", batch.task_id)
-    link = f'<a id="task-of-{batch.pk}" href="{where}" title="{name}">{name}</a>'
-    return SafeString(f"{link}<small>{escape(batch.group.name)}</small>")
-
-
-@register.simple_tag
-def begun_by(batch: Any) -> SafeString:
-    """The trigger of a batch and who began it, one above the other."""
-    said, who = words(), escape(actor_in_words(batch.actor))
-    again = f' <span class="tag">{escape(said.rerun)}</span>' if batch.rerun_of_id else ""
-    return SafeString(f'{escape(_choice(batch, "trigger"))}{again}<small title="{who}">{who}</small>')
+# --- what is done to a row ------------------------------------------------------------------------
 
 
 @register.simple_tag
@@ -295,21 +249,6 @@ def took(started: datetime | None, ended: datetime | None) -> SafeString | str:
         shown = f'data-running-for="{seconds}" data-words="{escape(words().clock)}"'
         return SafeString(f"<span {shown}>{escape(duration(passed))}</span>")
     return duration(passed)
-
-
-@register.simple_tag
-def label(name: str) -> SafeString:
-    """What a cell is about, where a narrow screen has no head above it."""
-    return SafeString(f' data-label="{escape(words().labels[name])}"')
-
-
-@register.simple_tag
-def late(row: Any) -> SafeString | str:
-    """By how much a BatchRow started, or is, later than due; nothing when it is not late."""
-    passed: timedelta | None = row.late_by
-    if passed is None:
-        return ""
-    return SafeString(f'<small data-tone="late">{escape(words().late % duration(passed))}</small>')
 
 
 @register.filter

@@ -22,7 +22,14 @@ from scheduling.transitions.batches import (
 )
 from scheduling.transitions.executions import Ended, Ending, Started, Starting, end, hand_over, start
 from scheduling.transitions.nodes import boot_node, heartbeat, set_drained, set_node_state
-from scheduling.transitions.statements import STOP_CHANNEL, WORK_CHANNEL, database_now, execute, notify
+from scheduling.transitions.statements import (
+    STOP_CHANNEL,
+    WORK_CHANNEL,
+    database_now,
+    execute,
+    execute_all,
+    notify,
+)
 
 __all__ = [
     "STOP_CHANNEL",
@@ -35,6 +42,7 @@ __all__ = [
     "database_now",
     "end",
     "execute",
+    "execute_all",
     "give_up_waiting",
     "hand_over",
     "heartbeat",

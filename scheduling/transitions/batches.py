@@ -14,14 +14,17 @@ from scheduling import journal, reasons, signals
 from scheduling.errors import TransitionRefused
 from scheduling.models import Batch, Instance, Node
 from scheduling.models.batches import Cause
+from scheduling.notifications import batches as notifications
 from scheduling.reasons import said
 from scheduling.states import BATCH, BatchState, InstanceState
 from scheduling.transitions.statements import STOP_CHANNEL, WORK_CHANNEL, database_now, execute, notify
 
 
 def tell_ended(batch: Batch) -> None:
-    """Tell the apps above, in the transaction that ended it, that `batch` has ended."""
+    """Tell the apps above and whom its task names, in the transaction that ended it, that `batch` has ended."""
     signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
+    if batch.task.notify:
+        notifications.tell_ended(batch.pk)
 
 
 _COUNT = "SELECT tailrace_count(%(batch)s, %(succeeded)s, %(failed)s, %(timed_out)s, %(terminated)s)"
@@ -256,7 +259,7 @@ def _decide(
     moved = {"state_before": before, "state_after": state.value}
     journal.record(action, batch, by, reason=reason, details=moved | details)
     if before != state:
-        signals.batch_ended.send(sender=Batch, batch_id=batch.pk, state=batch.state, trigger=batch.trigger)
+        tell_ended(batch)
     return batch
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, NotRequired, TypedDict, Unpack
 
 from django.db import connection, transaction
@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 from scheduling import signals
 from scheduling.models import Batch
 from scheduling.models.batches import Cause
+from scheduling.notifications import batches as notifications
 from scheduling.states import InstanceState, Outcome
 from scheduling.transitions.statements import execute
 
@@ -31,6 +32,8 @@ class Started:
     revision_id: int
     parameters: dict[str, Any]
     scheduled_for: datetime
+    data_date: date | None
+    timezone: str
 
 
 class Starting(TypedDict):
@@ -160,6 +163,8 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
                 signals.batch_ended.send(
                     sender=Batch, batch_id=ending["batch"], state=row.batch_state, trigger=row.trigger
                 )
+                if row.tells:
+                    notifications.tell_ended(ending["batch"])
     if not row.known:
         return None, _started(row) if more else None
     return Ended(row.state, row.retry, row.batch_ended), _started(row) if more else None

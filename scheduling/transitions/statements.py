@@ -18,13 +18,18 @@ def execute(statement: str, parameters: dict[str, Any]) -> Any:
 
     Django binds on the client, which makes the server plan these long statements anew each time.
     """
+    return next(iter(execute_all(statement, parameters)), None)
+
+
+def execute_all(statement: str, parameters: dict[str, Any]) -> list[Any]:
+    """Like `execute`, and return every row."""
     connection.ensure_connection()
     with (
         connection.wrap_database_errors,
         psycopg.Cursor(connection.connection, row_factory=namedtuple_row) as cursor,
     ):
         cursor.execute(statement, parameters, prepare=True)
-        return cursor.fetchone() if cursor.description else None
+        return cursor.fetchall() if cursor.description else []
 
 
 def notify(channel: str, payload: object = "") -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from django.db.models import Model
 from django.http import HttpResponse, HttpResponseRedirect
-from django.shortcuts import render
+from django.shortcuts import render, resolve_url
 from django.urls import reverse
 from django.utils.http import url_has_allowed_host_and_scheme
 from django_htmx.http import trigger_client_event
@@ -28,12 +28,12 @@ def ask(
 ) -> HttpResponse:
     """Say what `action` will do to `thing` and ask why; on a POST with a reason do it.
 
-    `back_to` is the page for whoever came from nowhere of ours, `not_now` the refusal when the action is not
-    possible as things stand, `shown` what the step shows the state of (by default `thing`).
+    `back_to` is the page (its name or its address) for whoever came from nowhere of ours, `not_now` the refusal
+    when the action is not possible as things stand, `shown` what the step shows the state of (`thing` if None).
     """
     form = ReasonForm(request.POST if request.method == "POST" else None)
     context: dict[str, Any] = {"thing": shown or thing, "action": action, "form": form}
-    context["back"] = back = back_of(request, reverse(back_to))
+    context["back"] = back = back_of(request, resolve_url(back_to))
     if request.method != "POST" or not form.is_valid():
         context["refusal"] = "" if action.possible else not_now
         status = 422 if form.is_bound else 200 if action.possible else 409
@@ -41,8 +41,14 @@ def ask(
     try:
         action.perform(thing, by=request.user, reason=form.cleaned_data["reason"])
     except SchedulingError as refusal:
-        return confirm(request, TEMPLATE, context | {"refusal": str(refusal)}, status=status_of(refusal) or 409)
+        thing.refresh_from_db()
+        return refused(request, TEMPLATE, context | {"refusal": str(refusal)}, status=status_of(refusal) or 409)
     return done(request, back)
+
+
+def refused(request: HtmxRequest, template: str, context: dict[str, Any], *, status: int) -> HttpResponse:
+    """The confirm step with the refusal; things are not as the page shows them, so it asks what changed."""
+    return trigger_client_event(confirm(request, template, context, status=status), ACTED, after="settle")
 
 
 def confirm(request: HtmxRequest, template: str, context: dict[str, Any], *, status: int) -> HttpResponse:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from config.http import HtmxRequest
 from scheduling.definitions import revisions
 from scheduling.filters import InstanceFilter
 from scheduling.models import Batch, JournalEntry
-from scheduling.permissions import RERUN, STOP, visible
+from scheduling.permissions import RERUN, STOP, User, visible
 from scheduling.queries import chain_of
 from scheduling.states import InstanceState
 from scheduling.views import timeline, why
@@ -39,7 +40,7 @@ def batch_detail(request: HtmxRequest, pk: int) -> HttpResponse:
 @require_safe
 def batch_changes(request: HtmxRequest, pk: int) -> HttpResponse:
     """What differs on a batch's page since it last asked."""
-    batch = visible(Batch.objects.for_page(), request.user, pk=pk)
+    batch = visible(Batch.objects.for_changes(), request.user, pk=pk)
     context = _context(request, batch)
     head = context["head"]
     changes = difference(request, [head, *context["instances"].rows])
@@ -79,6 +80,19 @@ class Count:
     current: bool
 
 
+@dataclass(frozen=True)
+class Fact:
+    """Something that an app above knows of a batch; `address` is empty where its reader may not go."""
+
+    label: str
+    text: str
+    address: str = ""
+
+
+# What apps above know of a batch.
+FACTS: list[Callable[[Batch, User], Fact | None]] = []
+
+
 def head_context(request: HtmxRequest, batch: Batch) -> dict[str, Any]:
     """What the head of the page of `batch` (from `for_page`) shows."""
     [row] = BatchRow.of([batch], request.user)
@@ -88,6 +102,7 @@ def head_context(request: HtmxRequest, batch: Batch) -> dict[str, Any]:
         "head": Head(row, why.of_batch(batch)),
         "counts": _counts(request, row),
         "failed_count": batch.failed + batch.timed_out,
+        "known": [fact for each in FACTS if (fact := each(batch, request.user))],
     }
 
 

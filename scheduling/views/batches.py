@@ -20,9 +20,8 @@ from scheduling.services import MOST_AT_ONCE
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.paging import cursors_of
 from scheduling.views.rows import BatchRow, difference, shown_by
+from scheduling.views.saved import BATCHES, default_query
 
-# The name of this list among the saved filters.
-PAGE = "batches"
 PAGE_SIZE = 50
 # Nobody reads further, and counting does not get slower.
 MOST_COUNTED = 10_000
@@ -34,11 +33,11 @@ def batch_list(request: HtmxRequest) -> HttpResponse:
 
     Opened bare, the page applies the filter that its reader made the default.
     """
-    if not request.GET and (query := _default_query(request)):
+    if not request.GET and (query := default_query(request, BATCHES)):
         return redirect(f"{request.path}?{query}")
     context = _list(request)
     context |= {
-        "saved": list(SavedFilter.objects.filter(user=request.user.pk, page=PAGE)),
+        "saved": list(SavedFilter.objects.filter(user=request.user.pk, page=BATCHES)),
         "count": _known_count(context),
         "most_at_once": MOST_AT_ONCE,
     }
@@ -75,11 +74,6 @@ def batch_list_count(request: HtmxRequest) -> HttpResponse:
     return render(request, "scheduling/batch_list.html#count", {"count": _said_count(count)})
 
 
-def _default_query(request: HtmxRequest) -> str | None:
-    defaults = SavedFilter.objects.filter(user=request.user.pk, page=PAGE, is_default=True)
-    return defaults.values_list("query", flat=True).first()
-
-
 def _list(request: HtmxRequest) -> dict[str, Any]:
     filters = BatchFilter(request.GET, user=request.user)
     valid = filters.is_valid()
@@ -94,6 +88,8 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
         "at_rest": not (valid and _grows(filters, page)) and all(row.batch.is_finished for row in rows),
         "query": filters.query,
         "asked": request.GET.urlencode(),
+        "saved_page": BATCHES,
+        "saved_list": "batch-list",
         "may_act": any(may_somewhere(request.user, permission) for permission in (STOP, RERUN)),
         "time_zone": timezone.get_current_timezone_name(),
         "status": 200 if valid else 422,

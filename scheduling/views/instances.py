@@ -22,7 +22,8 @@ ENTRIES_SHOWN = 100
 
 def instances() -> Any:
     """Instances with what the page of one shows."""
-    return Instance.objects.select_related("batch__task__revision", "batch__group", "node")
+    related = ("batch__task__revision", "batch__group", "node")
+    return Instance.objects.select_related(*related).defer("batch__task__revision__shards")
 
 
 @require_safe

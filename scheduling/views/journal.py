@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from django.db.models import Q
@@ -21,14 +22,14 @@ from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
 from scheduling.permissions import visible
 from scheduling.queries import Page
 from scheduling.standing import standing_of
-from scheduling.states import BatchState
 from scheduling.views.paging import cursors_of
 from scheduling.views.rows import difference, shown_by
 
 NOTHING_NEW = 204
 PAGE_SIZE = 50
 
-_PAGES: dict[str, tuple[Any, str]] = {
+# The kinds of objects that have a page, with its name; apps above add theirs.
+PAGES: dict[str, tuple[Any, str]] = {
     "batch": (Batch, "batch-detail"),
     "instance": (Instance, "instance-detail"),
     "task": (Task, "task-detail"),
@@ -70,13 +71,13 @@ class EntryRow:
     def object_type(self) -> str:
         return deeds.object_in_words(self.entry.object_type)
 
-    @property
-    def state(self) -> BatchState | None:
+    @cached_property
+    def state(self) -> Any:
         """The state that the object came to, when the entry tells."""
         told = self.entry.details.get("state_after") or self.entry.details.get("state")
-        return BatchState(told) if told in BatchState.values else None
+        return deeds.state_of(self.entry.object_type, told)
 
-    @property
+    @cached_property
     def details(self) -> list[Detail]:
         return [
             self._detail(key, value)
@@ -85,7 +86,8 @@ class EntryRow:
         ]
 
     def _detail(self, key: str, value: Any) -> Detail:
-        address = reverse("batch-detail", args=[value]) if key in deeds.BATCHES else ""
+        page = deeds.page_named_by(self.entry.object_type, key)
+        address = reverse(page, args=[value]) if page and isinstance(value, int) else ""
         shown = deeds.value_of_detail(key, value)
         is_data = isinstance(value, str) and shown == value
         return Detail(deeds.detail_in_words(key), shown, address, is_data)
@@ -95,7 +97,7 @@ def rows_of(entries: Iterable[JournalEntry]) -> list[EntryRow]:
     """One row an entry, in one query for each kind of object that is among them."""
     entries = list(entries)
     there: dict[str, set[int]] = {}
-    for object_type, (model, _name) in _PAGES.items():
+    for object_type, (model, _name) in PAGES.items():
         if ids := {entry.object_id for entry in entries if entry.object_type == object_type}:
             there[object_type] = set(model.objects.filter(pk__in=ids).values_list("pk", flat=True))
     return [EntryRow(entry, _address(entry, there)) for entry in entries]
@@ -104,7 +106,7 @@ def rows_of(entries: Iterable[JournalEntry]) -> list[EntryRow]:
 def _address(entry: JournalEntry, there: dict[str, set[int]]) -> str:
     if entry.object_id not in there.get(entry.object_type, ()):
         return ""
-    return reverse(_PAGES[entry.object_type][1], args=[entry.object_id])
+    return reverse(PAGES[entry.object_type][1], args=[entry.object_id])
 
 
 # --- the list --------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from typing import Any
 
 from scheduling.charts import percent
 from scheduling.models import Instance, Node
-from scheduling.permissions import DRAIN, User
+from scheduling.permissions import DRAIN, Rights, User
 from scheduling.states import NodeState
 from scheduling.views.rows import digest_of
 
@@ -49,6 +49,7 @@ class NodeRow:
         `instances` are those to list with each node.
         """
         taken = Instance.objects.count_by_node(nodes)
+        rights = Rights(user)
         return [
             cls(
                 node=node,
@@ -56,8 +57,8 @@ class NodeRow:
                 fresh=node.heartbeat_at is not None and now - node.heartbeat_at < FRESH,
                 long_gone=node.state == NodeState.OFFLINE
                 and (node.heartbeat_at is None or now - node.heartbeat_at > LONG_GONE),
-                may_drain=node.state == NodeState.ONLINE and user.has_perm(DRAIN, node),
-                may_undrain=node.drained and user.has_perm(DRAIN, node),
+                may_drain=node.state == NodeState.ONLINE and rights.has(DRAIN, node),
+                may_undrain=node.drained and rights.has(DRAIN, node),
                 instances=(instances or {}).get(node.pk, []),
             )
             for node in nodes

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any
 
 from django.core.paginator import Page, Paginator
+from django.db.models import F
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -107,7 +108,8 @@ def _executing(visible: Any, nodes: list[Node]) -> dict[int, list[Instance]]:
         visible.filter(pk__in=[node.pk for node in nodes]), Instance.objects.all(), size=INSTANCES_SHOWN
     )
     wanted = [pk for pks in listed.values() for pk in pks]
-    found = Instance.objects.select_related("batch__task").in_bulk(wanted)
+    shown = Instance.objects.only("state", "started_at").annotate(task_name=F("batch__task__name"))
+    found = shown.in_bulk(wanted)
     return {node: [found[pk] for pk in pks if pk in found] for node, pks in listed.items()}
 
 

@@ -8,7 +8,7 @@ counts a whole day, asks for itself once a minute.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -27,7 +27,7 @@ from scheduling.engine import scheduler
 from scheduling.models import Batch, Instance, Node, Task
 from scheduling.models.tasks import Trigger
 from scheduling.permissions import User, places_of
-from scheduling.queries import Ranges
+from scheduling.queries import BatchRanges
 from scheduling.reasons import in_words
 from scheduling.states import BATCH, BatchState, NodeState
 from scheduling.views.links import records, tab_of
@@ -50,24 +50,45 @@ OTHER = "waiting"
 LAYERS = (BatchState.SUCCESS.value, BatchState.FAILED.value, OTHER)
 
 
+@dataclass(frozen=True)
+class Block:
+    """A part that an app above fills: the template of its section, which takes `oob`, and what it shows."""
+
+    template: str
+    section: Callable[[User, datetime], Section]
+
+
+# They stand above what failed, in this order.
+BLOCKS: list[Block] = []
+
+
 @require_safe
 def overview(request: HtmxRequest) -> HttpResponse:
     """The whole page."""
     now = timezone.now()
-    context = context_of(_sections(request.user, now)) | _timeline(request.user, now)
+    context = _parts(request.user, now)
+    context |= context_of(context.pop("sections")) | _timeline(request.user, now)
     return render(request, TEMPLATE, context | {"time_zone": timezone.get_current_timezone_name()})
 
 
 @require_safe
 def overview_changes(request: HtmxRequest) -> HttpResponse:
     """The parts that differ from what the page shows."""
-    return changes(request, f"{TEMPLATE}#changes", _sections(request.user, timezone.now()))
+    parts = _parts(request.user, timezone.now())
+    return changes(request, f"{TEMPLATE}#changes", parts.pop("sections"), **parts)
 
 
 @require_safe
 def overview_timeline(request: HtmxRequest) -> HttpResponse:
     """The timeline as it is now."""
     return render(request, f"{TEMPLATE}#timeline", _timeline(request.user, timezone.now()))
+
+
+def _parts(user: User, now: datetime) -> dict[str, Any]:
+    """The `sections` of the page, and the `blocks` that apps above fill: (mark, template)."""
+    filled = [block.section(user, now) for block in BLOCKS]
+    blocks = [(section.mark, block.template) for section, block in zip(filled, BLOCKS, strict=True)]
+    return {"sections": [*_sections(user, now), *filled], "blocks": blocks}
 
 
 def _sections(user: User, now: datetime) -> list[Section]:
@@ -323,7 +344,7 @@ def _timeline(user: User, now: datetime) -> dict[str, Any]:
     # By elapsed time, so that a day on which the clocks change has its 24 hours too.
     last = now - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
     first = last - (HOURS - 1) * HOUR
-    everything = Ranges(places_of(user), triggers=Trigger.values, states=BatchState.values)
+    everything = BatchRanges(places_of(user), triggers=Trigger.values, states=BatchState.values)
     counted = everything.count_by_slot(first, HOUR, HOURS)
     counts: list[dict[str, int]] = [dict.fromkeys(LAYERS, 0) for _hour in range(HOURS)]
     for (slot, state), count in counted.items():

@@ -17,7 +17,7 @@ from django.utils import timezone
 
 from scheduling.models import Batch, Execution, Instance
 from scheduling.models.tasks import SCHEDULED
-from scheduling.permissions import RERUN, STOP, User
+from scheduling.permissions import RERUN, STOP, Rights, User
 from scheduling.states import BatchState
 
 # From when on a start is called late: a scheduler is not, a busy group is.
@@ -56,14 +56,10 @@ class BatchRow:
     def of(cls, batches: Sequence[Batch], user: User) -> list[BatchRow]:
         """One row a batch, in two queries however many there are (one of them for the user's roles)."""
         executing = Instance.objects.executing_by_batch(batches)
-        allowed: dict[tuple[int, int], tuple[bool, bool]] = {}
+        rights = Rights(user)
         rows = []
         for batch in batches:
-            # A page shows many batches of few tasks, and it is teams and tasks that permissions are about.
-            owner = (batch.team_id, batch.task_id)
-            if owner not in allowed:
-                allowed[owner] = (user.has_perm(STOP, batch), user.has_perm(RERUN, batch))
-            stop, rerun = allowed[owner]
+            stop, rerun = rights.has(STOP, batch), rights.has(RERUN, batch)
             rows.append(
                 cls(
                     batch=batch,
@@ -115,11 +111,12 @@ class InstanceRow:
     @classmethod
     def of(cls, instances: Iterable[Instance], user: User) -> list[InstanceRow]:
         """One row an instance; each needs its `batch` loaded."""
+        rights = Rights(user)
         return [
             cls(
                 instance=instance,
-                may_stop=instance.can_stop and user.has_perm(STOP, instance),
-                may_rerun=_can_rerun(instance) and user.has_perm(RERUN, instance),
+                may_stop=instance.can_stop and rights.has(STOP, instance),
+                may_rerun=_can_rerun(instance) and rights.has(RERUN, instance),
             )
             for instance in instances
         ]

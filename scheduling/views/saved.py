@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-from django.http import HttpResponse, HttpResponseRedirect, QueryDict
+from django.http import Http404, HttpResponse, HttpResponseRedirect, QueryDict
 from django.shortcuts import get_object_or_404, render
 from django.urls import reverse
 from django.utils.translation import gettext as _
@@ -16,7 +17,27 @@ from scheduling import services
 from scheduling.errors import NotSaved
 from scheduling.filters import BatchFilter
 from scheduling.models import SavedFilter
-from scheduling.views.batches import PAGE
+
+# The name of the execution records among the saved filters.
+BATCHES = "batches"
+
+
+@dataclass(frozen=True)
+class Listing:
+    """A list whose filters can be saved: its FilterSet, and the name of its address."""
+
+    filters: Callable[..., Any]
+    list_page: str
+
+
+# By the name under which the filters of a list are saved; apps above add theirs.
+PAGES = {BATCHES: Listing(BatchFilter, "batch-list")}
+
+
+def default_query(request: HtmxRequest, page: str) -> str | None:
+    """The filter that the reader of a list made its default, as the query of an address."""
+    defaults = SavedFilter.objects.filter(user=request.user.pk, page=page, is_default=True)
+    return defaults.values_list("query", flat=True).first()
 
 
 @require_POST
@@ -47,14 +68,22 @@ def saved_delete(request: HtmxRequest, pk: int) -> HttpResponse:
 
 
 def _own(request: HtmxRequest, pk: int) -> SavedFilter:
-    return get_object_or_404(SavedFilter, pk=pk, user=request.user.pk, page=PAGE)
+    return get_object_or_404(SavedFilter, pk=pk, user=request.user.pk)
 
 
 def _add(request: HtmxRequest) -> SavedFilter:
-    filters = BatchFilter(QueryDict(request.POST.get("query", "")), user=request.user)
+    page = _page_of(request)
+    filters = PAGES[page].filters(QueryDict(request.POST.get("query", "")), user=request.user)
     if not filters.is_valid():
         raise NotSaved(_("The filter is not valid. Correct it, and save it then."))
-    return services.save_filter(request.user, page=PAGE, name=request.POST.get("name", ""), query=filters.query)
+    return services.save_filter(request.user, page=page, name=request.POST.get("name", ""), query=filters.query)
+
+
+def _page_of(request: HtmxRequest) -> str:
+    page = request.POST.get("page", BATCHES)
+    if page not in PAGES:
+        raise Http404
+    return page
 
 
 def _menu(request: HtmxRequest, change: Callable[[HtmxRequest], Any]) -> HttpResponse:
@@ -65,12 +94,14 @@ def _menu(request: HtmxRequest, change: Callable[[HtmxRequest], Any]) -> HttpRes
         if not request.htmx:
             raise
         refusal = str(error)
-    query = request.POST.get("query", "")
+    query, page = request.POST.get("query", ""), _page_of(request)
     if not request.htmx:
-        return HttpResponseRedirect(f"{reverse('batch-list')}?{query}")
+        return HttpResponseRedirect(f"{reverse(PAGES[page].list_page)}?{query}")
     context = {
-        "saved": SavedFilter.objects.filter(user=request.user.pk, page=PAGE),
+        "saved": SavedFilter.objects.filter(user=request.user.pk, page=page),
         "query": query,
         "refusal": refusal,
+        "saved_page": page,
+        "saved_list": PAGES[page].list_page,
     }
     return render(request, "scheduling/saved_filters.html#menu", context, status=422 if refusal else 200)

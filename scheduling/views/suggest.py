@@ -30,7 +30,7 @@ def suggest_tasks(request: HtmxRequest) -> HttpResponse:
         )
         for task in found
     ]
-    return _offer(request, "task", offers)
+    return offer(request, "task", offers)
 
 
 @require_safe
@@ -39,9 +39,9 @@ def suggest_people(request: HtmxRequest) -> HttpResponse:
     typed = printable(request.GET.get("by", "")).strip().lower()
     people = colleagues_of(request.user, typed)[:MOST_OFFERED]
     parts = [actor.name for actor in (SCHEDULE, ENGINE) if typed in actor.name]
-    return _offer(request, "by", [(name, name, "") for name in [*parts, *people]])
+    return offer(request, "by", [(name, name, "") for name in [*parts, *people]])
 
 
-def _offer(request: HtmxRequest, field: str, offers: list[tuple[str, str, str]]) -> HttpResponse:
+def offer(request: HtmxRequest, field: str, offers: list[tuple[str, str, str]]) -> HttpResponse:
     """`offers`: what is put into the filter, what it is called, and what tells it from its like."""
     return render(request, "scheduling/batch_list.html#offers", {"offers": offers, "field": field})

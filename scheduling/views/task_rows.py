@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from scheduling import charts, words
 from scheduling.models import Batch, Task
-from scheduling.permissions import EDIT_TASK, RUN, User
+from scheduling.permissions import EDIT_TASK, RUN, Rights, User
 from scheduling.queries import newest_runs
 from scheduling.states import BATCH, BatchState
 from scheduling.templatetags.tailrace import duration
@@ -111,12 +111,13 @@ class TaskRow:
     def of(cls, tasks: Sequence[Task], user: User, *, size: int = RECENT) -> list[TaskRow]:
         """One row a task, in two queries however many there are (one of them for the user's roles)."""
         runs = runs_of(tasks, size=size)
+        rights = Rights(user)
         return [
             cls(
                 task=task,
                 runs=runs.get(task.pk, []),
-                may_run=task.revision_id is not None and user.has_perm(RUN, task),
-                may_edit=task.revision_id is not None and user.has_perm(EDIT_TASK, task),
+                may_run=task.revision_id is not None and rights.has(RUN, task),
+                may_edit=task.revision_id is not None and rights.has(EDIT_TASK, task),
             )
             for task in tasks
         ]

@@ -17,7 +17,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
-from scheduling import calendars, charts, words
+from scheduling import calendars, charts, notifications, words
 from scheduling.definitions import revisions
 from scheduling.filters import TaskFilter
 from scheduling.models import Batch, JournalEntry, Task, TaskRevision
@@ -98,6 +98,7 @@ def task_changes(request: HtmxRequest, pk: int) -> HttpResponse:
 def _of_task(request: HtmxRequest, task: Task) -> dict[str, Any]:
     return {
         "task": task,
+        "told": notifications.told_in_words(task.notify),
         "time_zone": timezone.get_current_timezone_name(),
         # Definitions are edited in the administration, which does not let everybody in.
         "change_address": reverse("admin:scheduling_task_change", args=[task.pk])

@@ -211,6 +211,10 @@ ADDRESSES: dict[str, Callable[[World], str]] = {
     "by nobody there is": lambda w: page("batch-list", by="nobody"),
     "by a person, failed": lambda w: page("batch-list", by="mei", state="failed"),
     "by the schedule": lambda w: page("batch-list", by="schedule"),
+    "by the schedule or a person": lambda w: page("batch-list", by="schedule,mei"),
+    "by the engine, workflow tab (none)": lambda w: page("batch-list", by="engine", tab="workflow"),
+    "task by a person": lambda w: page("batch-list", task=w.most, by="mei"),
+    "group by a person": lambda w: page("batch-list", group=w.group("ASC"), by="mei"),
     "an old day": lambda w: page(
         "batch-list",
         since=f"{timezone.now() - timedelta(days=6.5):%Y-%m-%dT%H:%M}",
@@ -408,7 +412,7 @@ def peer() -> None:
 
     from scheduling.models import Batch
 
-    class Plain(admin.ModelAdmin[Batch]):
+    class Plain(admin.ModelAdmin):  # type: ignore[type-arg]
         list_display = ("id", "task", "group", "trigger", "state", "created_at", "started_at", "ended_at")
         list_filter = ("state", "trigger")
         list_select_related = ("task", "group")

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db import connection, transaction
 
 from scheduling import transitions
 from scheduling.errors import TransitionRefused
@@ -84,3 +86,33 @@ def refused_without_a_trace(batch: Batch, verb: Callable[[], Any], says: str) ->
     with pytest.raises(TransitionRefused, match=says):
         verb()
     assert (row(batch), list(batch.instances.values()), JournalEntry.objects.count()) == before
+
+
+def pairs(states: Any) -> list[tuple[str, str]]:
+    """Every two different states, in both directions."""
+    return [(old, new) for old, new in itertools.product(states.values, repeat=2) if old != new]
+
+
+def sql(statement: str, *parameters: Any) -> None:
+    """Execute a statement that the database may refuse."""
+    with transaction.atomic(), connection.cursor() as cursor:
+        # Deferred constraints speak up now, and the trigger for moves is not what is asked here.
+        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
+        cursor.execute(statement, parameters)
+
+
+def duplicate(table: str, pk: int, **changes: Any) -> None:
+    """Insert a copy of a row with a new id and `changes`."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND column_name <> 'id'",
+            [table],
+        )
+        columns = [name for (name,) in cursor.fetchall()]
+    values = ", ".join("%s" if name in changes else f'"{name}"' for name in columns)
+    names = ", ".join(f'"{name}"' for name in columns)
+    sql(
+        f"INSERT INTO {table} ({names}) SELECT {values} FROM {table} WHERE id = %s",
+        *(changes[name] for name in columns if name in changes),
+        pk,
+    )

@@ -7,39 +7,15 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.db import IntegrityError, ProgrammingError, connection, transaction
+from django.db import IntegrityError, ProgrammingError
 from django.utils import timezone
 
-from scheduling import transitions
-from scheduling.models import JournalEntry, SavedFilter
+from scheduling import notifications, transitions
+from scheduling.models import Deadline, JournalEntry, Notification, SavedFilter
 from tests import factories
-from tests.engine.states import batch_in, instance_in
+from tests.engine.states import batch_in, duplicate, instance_in, sql
 
 pytestmark = pytest.mark.django_db
-
-
-def sql(statement: str, *parameters: Any) -> None:
-    with transaction.atomic(), connection.cursor() as cursor:
-        # Deferred constraints speak up now, and the trigger for moves is not what is asked here.
-        cursor.execute("SET CONSTRAINTS ALL IMMEDIATE")
-        cursor.execute(statement, parameters)
-
-
-def duplicate(table: str, pk: int, **changes: Any) -> None:
-    """Insert a copy of a row with a new id and `changes`."""
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND column_name <> 'id'",
-            [table],
-        )
-        columns = [name for (name,) in cursor.fetchall()]
-    values = ", ".join("%s" if name in changes else f'"{name}"' for name in columns)
-    names = ", ".join(f'"{name}"' for name in columns)
-    sql(
-        f"INSERT INTO {table} ({names}) SELECT {values} FROM {table} WHERE id = %s",
-        *(changes[name] for name in columns if name in changes),
-        pk,
-    )
 
 
 def _batch(**changes: Any) -> None:
@@ -112,9 +88,32 @@ def _saved_filters(*, names: tuple[str, str], default: bool = False) -> None:
         SavedFilter.objects.create(user=user, page="batches", name=name, query="", is_default=default)
 
 
+def _notification(**changes: Any) -> None:
+    notifications.post(
+        "test:1",
+        event="failure",
+        channels=["ops"],
+        team_id=factories.team().pk,
+        subject="failed",
+        text="failed",
+    )
+    row = Notification.objects.get()
+    duplicate("scheduling_notification", row.pk, **({"key": "test:2"} | changes))
+
+
+def _deadline() -> Deadline:
+    return Deadline(kind="batch", object_id=1, after=60, at=timezone.now())
+
+
 VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "saved_filter_name_once": [lambda: _saved_filters(names=("mine", "mine"))],
     "saved_filter_one_default": [lambda: _saved_filters(names=("mine", "other"), default=True)],
+    "notification_state_legal": [lambda: _notification(state="lost")],
+    "notification_sent_at_when_sent": [
+        lambda: _notification(state="sent"),
+        lambda: _notification(sent_at=timezone.now()),
+    ],
+    "deadline_once_a_limit": [lambda: Deadline.objects.bulk_create([_deadline(), _deadline()])],
     "trigger_fires_once": [_fires_twice],
     "batch_trigger_legal": [lambda: _batch(trigger="moon")],
     "batch_ended_when_final": [

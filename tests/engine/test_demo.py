@@ -269,15 +269,19 @@ def test_an_empty_installation_gets_the_demo_with_accounts_that_can_sign_in(ware
     for name in ("owner", "operator", "developer", "viewer", "outsider"):
         assert authenticate(HttpRequest(), username=name, password="tell-no-1") is not None
     roles = Membership.objects.values_list("user__username", "team__name", "role").order_by("pk")
-    assert list(roles) == [
-        *((name, "warehouse", name) for name in ("owner", "operator", "developer", "viewer")),
-        ("outsider", "outside", "owner"),
-    ]
+    assert {(user, team): role for user, team, role in roles} == {
+        **{(user, team): user for user in ("owner", "operator") for team in demo_setup.TEAMS},
+        ("developer", "warehouse"): "developer",
+        ("developer", "analytics"): "developer",
+        ("viewer", "warehouse"): "viewer",
+        ("outsider", "outside"): "owner",
+    }
     health = Task.objects.select_related("revision").get(name="console-health")
     assert health.revision is not None
     assert health.revision.spec["url"] == "http://127.0.0.1:8123/healthz"
-    assert set(demo.NODE_GROUPS) <= {
-        f"{task.team.name}/{task.group.name}" for task in Task.objects.select_related("team", "group")
+    assert {group for group, _workers in demo.NODES} == {
+        f"{task.team.name}/{task.group.name}"
+        for task in Task.objects.select_related("team", "group").exclude(team__name="outside")
     }
 
 
@@ -286,7 +290,7 @@ def test_the_demo_has_every_kind_mode_and_trigger_and_starts_within_a_minute(war
     revisions = [task.revision for task in Task.objects.select_related("revision") if task.revision]
     assert {revision.kind for revision in revisions} == {"python", "shell", "sql", "http"}
     assert {revision.mode for revision in revisions} == {"random", "broadcast", "sharded"}
-    assert {revision.trigger for revision in revisions} == {"cron", "fixed_rate", "manual"}
+    assert {revision.trigger for revision in revisions} == {"cron", "fixed_rate", "manual", "workflow"}
     assert all(15 <= revision.interval <= 60 for revision in revisions if revision.interval)
 
 

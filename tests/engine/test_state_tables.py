@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-from typing import Any
-
 import pytest
 from django.db import ProgrammingError, connection, transaction
 from django.utils import timezone
 
 from scheduling.models import Batch, Instance
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Machine
-from tests.engine.states import InEveryState
+from tests.engine.states import InEveryState, pairs
 from tests.engine.support import row
 
 pytestmark = pytest.mark.django_db
@@ -47,10 +44,6 @@ LEGAL_INSTANCE = {
     ("terminated", "waiting"),
     ("timed_out", "waiting"),
 }
-
-
-def pairs(states: Any) -> list[tuple[str, str]]:
-    return [(old, new) for old, new in itertools.product(states.values, repeat=2) if old != new]
 
 
 # --- the tables ------------------------------------------------------------------------------------

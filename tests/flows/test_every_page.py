@@ -7,18 +7,22 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import html5lib
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from django.urls import URLPattern, URLResolver, get_resolver
+from django.utils import timezone
 from playwright.sync_api import Page
 
-from scheduling import services
-from scheduling.models import Batch, JournalEntry, Node, Task
+from scheduling import notifications, services
+from scheduling.models import Batch, JournalEntry, Node, Notification, Task
 from tests import factories as make
 from tests.flows.pages import sign_in
+from workflows import services as workflow_services
+from workflows.models import Backfill, CycleInstance, Workflow
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -48,10 +52,34 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "node-undrain": lambda ended, running: f"/nodes/{Node.objects.get(name='node-b').pk}/undrain/",
     "journal": lambda ended, running: "/journal/?via=shell&window=30d",
     "journal-entry": lambda ended, running: f"/journal/{JournalEntry.objects.earliest('pk').pk}/",
+    "notification-list": lambda ended, running: "/notifications/?state=given_up&state=waiting",
     "preferences": lambda ended, running: "/preferences/",
     "password-change": lambda ended, running: "/accounts/password/",
     "password-changed": lambda ended, running: "/accounts/password/changed/",
     "find": lambda ended, running: "/find/?q=extract_fl",
+    "backfill-list": lambda ended, running: "/backfills/",
+    "backfill-detail": lambda ended, running: f"/backfills/{_backfill('running')}/",
+    "backfill-pause": lambda ended, running: f"/backfills/{_backfill('running')}/pause/",
+    "backfill-resume": lambda ended, running: f"/backfills/{_backfill('paused')}/resume/",
+    "backfill-terminate": lambda ended, running: f"/backfills/{_backfill('running')}/terminate/",
+    "cycle-list": lambda ended, running: "/cycles/?state=failed&state=running&state=not_ready&window=30d",
+    "cycles-stop": lambda ended, running: f"/cycles/stop/?cycle={_cycle('running')}",
+    "cycles-freeze": lambda ended, running: f"/cycles/freeze/?cycle={_cycle('not_ready')}",
+    "cycles-unfreeze": lambda ended, running: f"/cycles/unfreeze/?cycle={_frozen()}",
+    "cycles-mark-success": lambda ended, running: f"/cycles/mark-success/?cycle={_cycle('failed')}",
+    "cycles-rerun": lambda ended, running: f"/cycles/rerun/?cycle={_cycle('failed')}",
+    "workflow-list": lambda ended, running: "/workflows/?mode=online",
+    "workflow-detail": lambda ended, running: f"/workflows/{_workflow()}/",
+    "workflow-run": lambda ended, running: f"/workflows/{_workflow()}/run/",
+    "workflow-backfill": lambda ended, running: f"/workflows/{_workflow()}/backfill/",
+    "workflow-enable": lambda ended, running: f"/workflows/{_workflow(enabled=False)}/enable/",
+    "workflow-disable": lambda ended, running: f"/workflows/{_workflow()}/disable/",
+    "cycle-detail": lambda ended, running: f"/cycles/{_cycle('failed')}/?node=a",
+    "cycle-rerun": lambda ended, running: f"/cycles/{_cycle('failed')}/rerun/",
+    "cycle-mark-success": lambda ended, running: f"/cycles/{_cycle('failed')}/mark-success/",
+    "cycle-stop": lambda ended, running: f"/cycles/{_cycle('running')}/stop/",
+    "cycle-freeze": lambda ended, running: f"/cycles/{_cycle('not_ready')}/freeze/",
+    "cycle-unfreeze": lambda ended, running: f"/cycles/{_frozen()}/unfreeze/",
 }
 # The administration's, whose frame is Django's: there only what is serious counts.
 ADMINISTRATION = [
@@ -67,6 +95,12 @@ NO_PAGES = {
     "batch-changes",
     "batch-list-changes",
     "batch-list-count",
+    "backfill-changes",
+    "backfill-list-changes",
+    "cycle-changes",
+    "cycle-list-changes",
+    "cycle-list-count",
+    "cycle-node",
     "healthz",
     "instance-changes",
     "instance-log",
@@ -75,6 +109,9 @@ NO_PAGES = {
     "login",
     "logout",
     "node-list-changes",
+    "notification-again",
+    "notification-list-changes",
+    "notifications-again",
     "overview-changes",
     "overview-timeline",
     "saved-filter-add",
@@ -84,13 +121,32 @@ NO_PAGES = {
     "set_language",
     "suggest-people",
     "suggest-tasks",
+    "suggest-workflows",
     "task-changes",
     "task-list-changes",
+    "workflow-changes",
+    "workflow-list-changes",
 }
 
 
 def _first(batch: Batch) -> int:
     return batch.instances.earliest("pk").pk
+
+
+def _cycle(state: str) -> int:
+    return CycleInstance.objects.filter(state=state, frozen_at=None).earliest("pk").pk
+
+
+def _backfill(state: str) -> int:
+    return Backfill.objects.get(state=state).pk
+
+
+def _workflow(enabled: bool = True) -> int:
+    return Workflow.objects.filter(enabled=enabled).earliest("pk").pk
+
+
+def _frozen() -> int:
+    return CycleInstance.objects.get(frozen_at__isnull=False).pk
 
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
@@ -172,6 +228,17 @@ def html_problems(text: str) -> list[str]:
     return problems + [f"HTML: a label is for {each}, which is not there" for each in labels - set(ids)]
 
 
+def notified(ended: Batch) -> None:
+    """One notification that waits after an attempt, and one that was given up."""
+    place = {"team_id": ended.team_id, "event": "failure", "path": f"/batches/{ended.pk}/"}
+    said = {"subject": "[warehouse] extract_flights failed", "text": "Batch 1 failed.\nexit code 3"}
+    notifications.post("batch:1:failure", channels=["ops", "chat"], **place, **said)
+    for channel, state in (("ops", "waiting"), ("chat", "given_up")):
+        Notification.objects.filter(channel=channel).update(
+            state=state, attempts=2, last_error="The channel did not take it: error=503"
+        )
+
+
 def records() -> tuple[Batch, Batch]:
     """A batch that ended with a failure and has a history, and one that runs."""
     team = make.team("warehouse")
@@ -194,5 +261,28 @@ def records() -> tuple[Batch, Batch]:
     running = make.batch(make.task("load", group=group, shards=["a", "b"]))
     make.start_batch(running)
     make.node("node-b", group=make.group("ml", team=team), state="draining", drained=True)
+    notified(ended)
     assert node.pk
+    cycles(group)
     return ended, running
+
+
+def cycles(group: Any) -> None:
+    """Cycle instances: one that failed, one that runs, and of those to come one that is frozen."""
+    workflow = make.workflow(
+        "flights_daily", group=group, nodes="a > b, a > c!", cron="0 * * * *", timezone="UTC"
+    )
+    failed = make.cycle(workflow)
+    for key in ("a", "c"):
+        make.end_node(failed, key, "failed")
+    make.cycle(workflow)
+    workflow_services.generate(workflow.pk)
+    to_come = CycleInstance.objects.filter(state="not_ready").latest("pk")
+    workflow_services.freeze(to_come, by="mei", reason="until the feed is mended")
+    now = timezone.now()
+    for state in ("running", "paused"):
+        other = make.workflow(group=group, nodes="a > b", cron="0 * * * *", timezone="UTC")
+        begun = workflow_services.backfill(other, since=now - timedelta(hours=4), until=now, by="mei")
+        if state == "paused":
+            workflow_services.pause_backfill(begun, by="mei", reason="to look")
+    workflow_services.set_enabled(make.workflow(group=group), False, by="mei", reason="the source moves")

@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import psutil
+import psycopg
 import pytest
 
 from config.embedded import EmbeddedServer
@@ -184,6 +185,24 @@ def test_a_killed_web_node_scheduler_or_database_comes_back(up):
     assert not {process.pid for process in killed} & {one.pid for one in up.left()}
     assert "node demo-1 was killed by SIGKILL; starting it again" in up.said()
     assert "the embedded PostgreSQL is gone; starting it again" in up.said()
+
+
+def test_the_first_start_makes_history_by_running_it(up):
+    up.start().ready()
+
+    def succeeded(workflow: str) -> int:
+        with psycopg.connect(EmbeddedServer(up.var / "postgres").url) as connection:
+            counted = connection.execute(
+                "SELECT count(*) FROM workflows_cycleinstance c JOIN workflows_workflow w ON w.id = workflow_id"
+                " WHERE w.name = %s AND c.state = 'success'",
+                [workflow],
+            )
+            return counted.fetchone()[0]
+
+    # The end of the chain over four teams needs the hours of a day, and what three teams make of them.
+    eventually(lambda: succeeded("briefing_daily") > 0, within=120, log=up.log)
+    assert succeeded("weather_hourly") >= 24
+    assert "Traceback" not in up.said()
 
 
 def test_when_it_is_killed_itself_everything_ends_and_the_next_start_works(up):

@@ -248,6 +248,8 @@ def test_due_times_between_two_moments_come_one_at_a_time():
         (cron("30 0 * * *", NEW_YORK), "2025-03-10T00:30-04:00", date(2025, 3, 9)),
         (cron("30 0 * * *", NEW_YORK), "2025-11-03T00:30-05:00", date(2025, 11, 2)),
         (cron("30 2 * * *", NEW_YORK), "2025-03-09T03:00-04:00", date(2025, 3, 8)),
+        # An hour that is shown twice works, the second time, on its first: the same date.
+        (cron("0 * * * *", NEW_YORK), "2025-11-02T01:00-05:00", date(2025, 11, 2)),
         (every(86400, "Asia/Shanghai"), "2025-06-10T16:30", date(2025, 6, 10)),
         (every(3600), "2025-06-10T00:30", date(2025, 6, 9)),
         (every(86400, NEW_YORK), "2025-03-10T00:30-04:00", date(2025, 3, 9)),

@@ -110,8 +110,8 @@ def test_the_administration_signs_people_in_where_everybody_does() -> None:
 @pytest.mark.parametrize(
     ("role", "shown"),
     [
-        ("developer", {"task", "deploymentgroup"}),
-        ("owner", {"task", "deploymentgroup", "team", "membership", "taskgrant"}),
+        ("developer", {"task", "deploymentgroup", "workflow"}),
+        ("owner", {"task", "deploymentgroup", "workflow", "team", "membership", "taskgrant"}),
     ],
 )
 def test_each_role_is_shown_its_own_part(desk: Desk, role: str, shown: set[str]) -> None:
@@ -244,7 +244,7 @@ def test_somebody_elses_edit_meanwhile_is_not_overwritten(desk: Desk, developer:
         developer.post(url(desk.task), sent(confirm) | {"_confirmed": "1", "reason": "faster"}),
     ):
         assert late.status_code == 409
-        assert "Somebody changed this task while you edited it" in text_of(late)
+        assert "Somebody changed this while you edited it" in text_of(late)
         assert changes_of(late) == {"priority": (None, 5), "timeout": ("1m", None)}
         assert desk.task.revisions.count() == 2
     again = developer.post(url(desk.task), sent(late) | {"_save": "1"})

@@ -1,3 +1,4 @@
+import re
 from typing import Any
 
 import pytest
@@ -243,6 +244,33 @@ def test_the_content_is_shown_as_it_ran_and_what_was_changed_since(desk: Desk, o
     content = element(operator.get(f"/batches/{batch.pk}/"), "content")
     assert '<span data-sign="-">- command: &#x27;true&#x27;' in content
     assert '<span data-sign="+">+ command: &#x27;false&#x27;' in content
+
+
+def test_of_many_shards_the_content_shows_the_first_and_a_comparison_those_that_differ(
+    desk: Desk, operator: Client
+) -> None:
+    shards = [f"part {number}" for number in range(500)]
+    batch = make.end_batch(make.batch(make.task("wide", group=desk.group, shards=shards)))
+    content = element(operator.get(f"/batches/{batch.pk}/"), "content")
+    assert "  19: part 19\n  # and 480 more shards, to 499: part 499\n" in content
+    assert "  20: part 20" not in content
+    changed = [*shards[:250], "another", *shards[251:]]
+    spec = {"kind": "shell", "spec": {"command": "true"}, "mode": "sharded", "shards": changed}
+    services.save_task(team=desk.team, group=desk.group, name="wide", content=spec)
+    comparison = re.findall(
+        r'<span data-sign="(.)">(?:\1 |)(.*)', element(operator.get(f"/batches/{batch.pk}/"), "content")
+    )
+    assert comparison == [
+        ("@", "⋯"),
+        (" ", "  247: part 247"),
+        (" ", "  248: part 248"),
+        (" ", "  249: part 249"),
+        ("-", "  250: part 250"),
+        ("+", "  250: another"),
+        (" ", "  251: part 251"),
+        (" ", "  252: part 252"),
+        (" ", "  253: part 253"),
+    ]
 
 
 def test_the_journal_tells_of_the_batch_and_of_its_instances(desk: Desk, operator: Client) -> None:

@@ -7,7 +7,7 @@ from django.test import Client
 from django.utils import timezone
 
 from scheduling import journal, services
-from scheduling.models import Batch
+from scheduling.models import Batch, Task
 from tests import factories as make
 from tests.web.conftest import Desk
 from tests.web.pages import actions_of, element, marks, state_of, text_of
@@ -198,6 +198,29 @@ def test_batches_are_filtered_by_who_began_them(desk: Desk, operator: Client) ->
     make.batch(desk.task)
     assert marks(operator.get("/batches/?by=mei"), "batch") == [mine.pk]
     assert marks(operator.get("/batches/?by=mei,ravi"), "batch") == [theirs.pk, mine.pk]
+
+
+def test_what_the_schedule_began_is_found_beside_what_people_reran(desk: Desk, operator: Client) -> None:
+    due = make.end_batch(make.batch(desk.task, kind="cron", by=journal.SCHEDULE))
+    again = services.rerun(due, by="mei")
+    make.batch(desk.task, by="ravi")
+    assert marks(operator.get("/batches/?by=schedule"), "batch") == [due.pk]
+    assert marks(operator.get("/batches/?by=schedule,mei"), "batch") == [again.pk, due.pk]
+    assert marks(operator.get("/batches/?by=engine"), "batch") == []
+    assert "<b>2</b> batches match" in text_of(operator.get("/batches/count/?by=schedule,mei"))
+
+
+def test_a_tasks_batches_are_filtered_by_the_group_that_they_ran_in(desk: Desk, operator: Client) -> None:
+    before = make.batch(desk.task, by="mei")
+    Task.objects.filter(pk=desk.task.pk).update(group=make.group("ingest", team=desk.team))
+    make.group("ingest")
+    after = make.batch(Task.objects.get(pk=desk.task.pk), by="ravi")
+    make.batch(make.task(group=desk.group))
+    of_task = f"/batches/?task={desk.task.name}"
+    assert marks(operator.get(f"{of_task}&group={desk.group.name}"), "batch") == [before.pk]
+    assert marks(operator.get(f"{of_task}&group=ingest"), "batch") == [after.pk]
+    assert marks(operator.get(f"{of_task}&group=ingest&by=mei"), "batch") == []
+    assert marks(operator.get(f"{of_task}&group={desk.group.name}&by=mei"), "batch") == [before.pk]
 
 
 def test_a_range_of_time_includes_its_beginning_and_not_its_end(desk: Desk, operator: Client) -> None:

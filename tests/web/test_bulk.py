@@ -96,7 +96,7 @@ def test_nothing_ticked_is_refused(desk: Desk, operator: Client) -> None:
 def test_too_many_are_refused_with_the_count_and_what_to_do(
     desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduling.views.bulk.MOST_AT_ONCE", 2)
+    monkeypatch.setattr("scheduling.views.many.MOST_AT_ONCE", 2)
     for _ in range(3):
         make.batch(desk.task)
     page = asked_all(operator, "stop")
@@ -223,7 +223,7 @@ def test_more_than_one_action_takes_are_refused_also_when_they_are_named(desk: D
     batch = make.batch(desk.task)
     bound = " ".join(str(batch.pk + number) for number in range(501))
     answer = operator.post("/batches/stop/", {"bound": bound, "reason": "x"}, headers=HTMX)
-    assert (answer.status_code, "at most 500 batches" in text_of(answer)) == (409, True)
+    assert (answer.status_code, "at most 500" in text_of(answer)) == (409, True)
     batch.refresh_from_db()
     assert batch.state == "waiting"
 

@@ -1,6 +1,7 @@
 import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
@@ -432,3 +433,10 @@ def test_nothing_is_switched_without_a_reason(desk: Desk, developer: Client) -> 
 def test_groups_of_other_teams_are_not_offered_as_filters(desk: Desk, outsider: Client) -> None:
     assert DeploymentGroup.objects.filter(name="etl").exists()
     assert "etl" not in text_of(outsider.get("/tasks/"))
+
+
+def test_when_a_task_last_ran_is_the_same_instant_in_every_readers_zone(desk: Desk, operator: Client) -> None:
+    batch = make.end_batch(make.batch(desk.task))
+    operator.cookies["tz"] = "America/New_York"
+    local = batch.created_at.astimezone(ZoneInfo("America/New_York"))
+    assert f'<time datetime="{local.isoformat()}"' in text_of(operator.get("/tasks/"))

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -29,19 +30,23 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
+from django.utils import timezone
 
 from config import http
-from scheduling import services
-from scheduling.models import JournalEntry, Membership, Team
+from scheduling import notifications, services
+from scheduling.models import JournalEntry, Membership, Notification, Team
 from scheduling.standing import standing_of
 from tests import factories as make
+from workflows import services as workflow_services
+from workflows.models import Backfill, CycleInstance, Workflow
 
 # --- the people ------------------------------------------------------------------------------------
 
 ADMINISTER = "administer"
 ROLES: dict[str, set[str]] = {"viewer": {"view"}}
 ROLES["operator"] = ROLES["viewer"] | {"run_task", "stop_task", "rerun_task", "drain_node"}
-ROLES["developer"] = ROLES["operator"] | {"edit_task"}
+ROLES["operator"] |= {"run_workflow", "stop_workflow", "rerun_workflow"}
+ROLES["developer"] = ROLES["operator"] | {"edit_task", "edit_workflow"}
 ROLES["owner"] = ROLES["developer"] | {"edit_team"}
 EVERYTHING = ROLES["owner"] | {ADMINISTER}
 # What a grant reaches of a team: one task, its runs, and what was written of them.
@@ -115,6 +120,8 @@ def public(*, get: int | None = 200, post: int | None = None, stranger: int | No
     return Row(get=get, post=post, public=True, stranger=stranger, data=data)
 
 
+YESTERDAY = (timezone.now() - timedelta(days=1)).date().isoformat()
+
 # What a live list answers depends on what it has to show, of which some see nothing: 200 or 204.
 SOME = Row(nothing=204)
 
@@ -133,6 +140,10 @@ ROWS: dict[str, Row] = {
     "journal": page(),
     "journal-changes": SOME,
     "journal-entry": page("journalentry"),
+    "notification-list": page(),
+    "notification-list-changes": SOME,
+    "notification-again": action("notification", "rerun_task", ok=None),
+    "notifications-again": Row(needs="rerun_task", get=None, post=302),
     # Tasks and nodes.
     "task-list": page(),
     "task-list-changes": SOME,
@@ -175,6 +186,54 @@ ROWS: dict[str, Row] = {
     "instance-log-download": page("instance"),
     "instance-stop": action("running_instance", "stop_task"),
     "instance-rerun": action("ended_instance", "rerun_task"),
+    # Cycle instances.
+    "backfill-list": page(),
+    "backfill-list-changes": SOME,
+    "backfill-detail": page("backfill"),
+    "backfill-changes": page("backfill"),
+    "backfill-pause": action("backfill", "stop_workflow"),
+    "backfill-resume": action("paused_backfill", "stop_workflow"),
+    "backfill-terminate": action("backfill", "stop_workflow"),
+    "cycle-list": page(),
+    "cycle-list-changes": page(ok=286, query="?cycle=999999999"),
+    "cycle-list-count": page(),
+    # As of batches: here none is ticked.
+    **{
+        f"cycles-{verb}": action(None, needs, ok=422, done=422)
+        for needs, verbs in {
+            "stop_workflow": ["stop"],
+            "rerun_workflow": ["freeze", "unfreeze", "mark-success", "rerun"],
+        }.items()
+        for verb in verbs
+    },
+    "suggest-workflows": page(),
+    "workflow-list": page(),
+    "workflow-list-changes": SOME,
+    "workflow-detail": page("workflow"),
+    "workflow-changes": page("workflow"),
+    "workflow-run": action("workflow", "run_workflow", cycle_time="2026-01-01T01:00"),
+    # Without `start` it only says what would run.
+    "workflow-backfill": action(
+        "workflow",
+        "run_workflow",
+        done=200,
+        since=YESTERDAY,
+        until=YESTERDAY,
+        order="oldest_first",
+        parallelism="1",
+    ),
+    "workflow-enable": action("disabled_workflow", "edit_workflow"),
+    "workflow-disable": action("workflow", "edit_workflow"),
+    "cycle-detail": page("cycle"),
+    "cycle-changes": page("cycle"),
+    "cycle-node": page("cycle", ok=302),  # without htmx it leads to the whole page
+    "cycle-stop": action("cycle", "stop_workflow"),
+    "cycle-rerun": action(
+        "failed_cycle", "rerun_workflow", node="a", content="ran", node_parallelism="0", on_failure="go_on"
+    ),
+    "cycle-mark-success": action("failed_cycle", "rerun_workflow"),
+    "cycle-freeze": action("waiting_cycle", "rerun_workflow"),
+    "cycle-unfreeze": action("frozen_cycle", "rerun_workflow"),
 }
 
 
@@ -258,7 +317,18 @@ def things_of(team: Team) -> dict[str, Any]:
     owners = [make.user(team=team, role="owner") for _ in range(2)]
     first = running.instances.select_related("batch").first()
     assert first is not None
+    waiting, frozen = cycles_to_come(group)
+    backfill, paused = (backfill_of(make.workflow(group=group, cron="0 * * * *", timezone="UTC")) for _ in "ab")
+    disabled_workflow = workflow_services.set_enabled(make.workflow(group=group), False, by="tests")
     return {
+        "cycle": make.cycle(make.workflow(group=group)),
+        "failed_cycle": make.end_node(make.cycle(make.workflow(group=group)), "a", "failed"),
+        "waiting_cycle": waiting,
+        "workflow": waiting.workflow,
+        "disabled_workflow": disabled_workflow,
+        "backfill": backfill,
+        "paused_backfill": workflow_services.pause_backfill(paused, by="tests"),
+        "frozen_cycle": workflow_services.freeze(frozen, by="tests", reason="to see who may"),
         "team": team,
         "group": group,
         "node": node,
@@ -273,12 +343,41 @@ def things_of(team: Team) -> dict[str, Any]:
         "running_instance": first,
         "ended_instance": ended.instances.first(),
         "execution": first.executions.get(),
+        "notification": given_up(team),
         "journalentry": JournalEntry.objects.filter(task=task).first(),
         "membership": Membership.objects.get(user=owners[0]),
         "user": owners[0],
         "grant": make.grant(task, "rerun_task", to=Team.objects.get(name="guests")),
         "shortcut": f"/admin/r/{ContentType.objects.get_for_model(task).pk}/{task.pk}/",
     }
+
+
+def backfill_of(workflow: Workflow) -> Backfill:
+    """A backfill of the last hours, which runs."""
+    now = timezone.now()
+    since, until = now - timedelta(hours=4), now - timedelta(hours=1)
+    return workflow_services.backfill(workflow, since=since, until=until, by="tests")
+
+
+def cycles_to_come(group: Any) -> list[CycleInstance]:
+    """Two cycle instances that have not begun."""
+    workflow = make.workflow(group=group, cron="0 * * * *", timezone="UTC")
+    workflow_services.generate(workflow.pk)
+    return list(CycleInstance.objects.filter(workflow=workflow).order_by("cycle_time")[:2])
+
+
+def given_up(team: Team) -> Notification:
+    """A notification that was given up."""
+    notifications.post(
+        make.unique("event"),
+        event="failure",
+        channels=["ops"],
+        team_id=team.pk,
+        subject="failed",
+        text="failed",
+    )
+    Notification.objects.filter(team=team).update(state="given_up")
+    return Notification.objects.get(team=team)
 
 
 @dataclass

@@ -14,9 +14,9 @@ from scheduling.errors import SchedulingError
 
 class Command(BaseCommand):
     help = (
-        "Apply definitions of teams, groups and tasks from YAML files: check them, show what would change, "
-        "ask, and then apply all of it or nothing. Tasks and groups that the files do not mention are left "
-        "alone, and so is the switch of a task whose map has no `enabled`."
+        "Apply definitions of teams, groups, tasks and workflows from YAML files: check them, show what would "
+        "change, ask, and then apply all of it or nothing. What the files do not mention is left alone, and so "
+        "is the switch of a task or workflow whose map has no `enabled`."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -71,7 +71,10 @@ def described(plan: Plan, style: Style) -> str:
             lines += _step(step, style)
     counts = plan.counts
     sums = ", ".join(f"{counts[action]} {action}" for action in ("new", "changed", "unchanged"))
-    others = f"; {plan.left_alone} more of these teams' tasks are left alone" if plan.left_alone else ""
+    left = " and ".join(
+        f"{count} more of these teams' {thing}s" for thing, count in plan.left_alone.items() if count
+    )
+    others = f"; {left} are left alone" if left else ""
     return "\n".join([*lines, f"{sums}{others}."])
 
 

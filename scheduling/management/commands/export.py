@@ -7,7 +7,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from scheduling import definitions
 from scheduling.models import Team
-from scheduling.validation import not_among
+from scheduling.rules import not_among
 
 
 class Command(BaseCommand):

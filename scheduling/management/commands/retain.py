@@ -6,7 +6,6 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from scheduling.models import Task
 from scheduling.services import retention
 
 REPORT_SECONDS = 2.0
@@ -15,8 +14,9 @@ REPORT_SECONDS = 2.0
 class Command(BaseCommand):
     help = (
         "Remove the records of finished batches that are older than their tasks keep them, with instances, "
-        "executions and logs; the journal stays. The scheduler does so all the time: this is for a clean-up "
-        "that cannot wait. It may run beside everything else, and be ended and begun again at any time."
+        "executions and logs, and of cycle instances older than their workflows keep them; the journal stays. "
+        "The scheduler does so all the time: this is for a clean-up that cannot wait. It may run beside "
+        "everything else, and be ended and begun again at any time."
     )
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
@@ -26,33 +26,27 @@ class Command(BaseCommand):
         if dry_run:
             self.say_what_would_go()
             return
-        sweep = retention.Sweep()
+        removed = [done for sweep in retention.SWEEPS if (done := self.sweep(sweep()))]
+        self.stdout.write(f"Removed {_list(removed)}." if removed else "Nothing is old enough to go.")
+
+    def sweep(self, sweep: retention.Sweep) -> retention.Counted:
+        """Go round until nothing old is left, saying now and then how far it is."""
         reported = time.monotonic()
         while sweep.step():
             if time.monotonic() - reported > REPORT_SECONDS:
-                self.stdout.write(f"removed {words(sweep.removed)} so far")
+                self.stdout.write(f"removed {sweep.removed.words} so far")
                 self.stdout.flush()
                 reported = time.monotonic()
-        self.stdout.write(
-            f"Removed {words(sweep.removed)}." if sweep.removed else "Nothing is old enough to go."
-        )
+        removed: retention.Counted = sweep.removed
+        return removed
 
     def say_what_would_go(self) -> None:
-        rows = retention.old()
-        tasks = Task.objects.select_related("team").in_bulk([row.task for row in rows])
-        for row in sorted(rows, key=lambda row: (tasks[row.task].team.name, tasks[row.task].name)):
-            task = tasks[row.task]
-            self.stdout.write(
-                f"{task.team.name}/{task.name}: {row.batches:,} batches with {row.instances:,} instances; "
-                f"keeps {task.records_kept}"
-            )
-        would = retention.would_remove()
-        self.stdout.write(f"Would remove {words(would)}." if would else "Nothing is old enough to go.")
+        found = [sweep.would_go() for sweep in retention.SWEEPS]
+        for line in (line for lines, _would in found for line in lines):
+            self.stdout.write(line)
+        would = [each for _lines, each in found if each]
+        self.stdout.write(f"Would remove {_list(would)}." if would else "Nothing is old enough to go.")
 
 
-def words(removed: retention.Removed) -> str:
-    """What is gone, in words."""
-    return (
-        f"{removed.batches:,} batches, {removed.instances:,} instances, {removed.executions:,} executions and "
-        f"{removed.chunks:,} pieces of logs"
-    )
+def _list(removed: list[retention.Counted]) -> str:
+    return "; ".join(each.words for each in removed)

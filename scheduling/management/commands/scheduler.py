@@ -11,18 +11,20 @@ from django.core.management.base import BaseCommand
 from django.db import connection
 
 from scheduling.engine.scheduler import Scheduler
+from scheduling.engine.sender import sending
 
 logger = logging.getLogger("scheduling.engine.scheduler")
 
 
 class Command(BaseCommand):
     help = (
-        "Fires every task when it is due. Run as many as you like, on as many machines: one leads, the others "
-        "stand by and take over within a second when it ends, however it ends. SIGTERM and Ctrl-C end it."
+        "Fires every task when it is due, and sends notifications. Run as many as you like, on as many "
+        "machines: one leads, the others stand by and take over within a second when it ends, however it "
+        "ends. SIGTERM and Ctrl-C end it."
     )
 
     def handle(self, *args: Any, **options: Any) -> None:
-        scheduler = Scheduler()
+        scheduler = Scheduler(beside=sending)
 
         def stop(*_: Any) -> None:
             scheduler.stop()

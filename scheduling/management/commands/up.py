@@ -1,6 +1,6 @@
 """`manage.py up`: everything on one machine, in one command.
 
-Database, migrations, the demo workspace on first start, then web, scheduler and two demo nodes, which are
+Database, migrations, the demo workspace on first start, then web, scheduler and the demo's nodes, which are
 kept running until a signal ends them all.
 """
 
@@ -46,7 +46,7 @@ class Stopped(BaseException):
 
 
 class Command(BaseCommand):
-    help = "Run everything on this machine: database, web, scheduler and two demo nodes (Ctrl-C ends it)."
+    help = "Run everything on this machine: database, web, scheduler and the demo's nodes (Ctrl-C ends it)."
     requires_system_checks = ()
 
     def handle(self, *args: Any, **options: Any) -> None:
@@ -198,8 +198,11 @@ def _programs(listener: socket.socket) -> list[Program]:
     ]
     manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
     nodes = [
-        [*manage, "node", f"demo-{number}", "--group", group, "--workers", "2", "--grace", f"{JOB_GRACE:g}"]
-        for number, group in enumerate(import_string(f"{DEMO}.NODE_GROUPS"), start=1)
+        [
+            *(*manage, "node", f"demo-{number}", "--group", group),
+            *("--workers", str(workers), "--grace", f"{JOB_GRACE:g}"),
+        ]
+        for number, (group, workers) in enumerate(import_string(f"{DEMO}.NODES"), start=1)
     ]
     return [
         Program("web", web, keep_open=[listener.fileno()]),

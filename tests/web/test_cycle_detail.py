@@ -1,0 +1,198 @@
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+from django.test import Client
+from django.utils import timezone
+
+from scheduling.models import LogChunk
+from tests import factories as make
+from tests.web.conftest import Desk
+from tests.web.pages import HTMX, element, live_address, shown, state_of, text_of
+from workflows import services
+from workflows.models import CycleInstance
+
+NODES = "a > b, b > c, b > d!"
+
+
+def instance_of(desk: Desk, nodes: str = NODES, name: str = "flights") -> CycleInstance:
+    return make.cycle(make.workflow(name, group=desk.group, nodes=nodes))
+
+
+def box(page: Any, title: str) -> str:
+    """The state of the box of a node in the flow."""
+    found = re.search(rf'data-state="(\w+)" data-title="{title}"', text_of(page))
+    assert found, f"no box {title}"
+    return found[1]
+
+
+def test_it_shows_the_facts_and_every_node_with_its_state(desk: Desk, operator: Client) -> None:
+    instance = make.end_node(instance_of(desk), "a")
+    page = operator.get(f"/cycles/{instance.pk}/")
+    assert state_of(page, f"cycle-{instance.pk}") == "running"
+    assert [box(page, key) for key in "abcd"] == ["success", "running", "waiting", "waiting"]
+    assert "run 1" in element(page, f"cycle-{instance.pk}")
+
+
+def test_one_that_has_not_begun_shows_what_it_will_run_and_why_it_waits(desk: Desk, operator: Client) -> None:
+    workflow = make.workflow("daily", group=desk.group, nodes="a > b", cron="0 1 * * *", timezone="UTC")
+    services.generate(workflow.pk)
+    instance = CycleInstance.objects.earliest("cycle_time")
+    page = operator.get(f"/cycles/{instance.pk}/?node=b")
+    assert [box(page, key) for key in "ab"] == ["waiting", "waiting"]
+    assert "Its time comes at" in element(page, "why")
+    assert "Its cycle instance has not begun." in text_of(page)
+
+
+def test_the_chosen_node_is_part_of_the_address(desk: Desk, operator: Client) -> None:
+    instance = make.end_node(instance_of(desk), "a", "failed")
+    node = operator.get(f"/cycles/{instance.pk}/node/?node=a", headers=HTMX)
+    assert node["HX-Replace-Url"] == f"/cycles/{instance.pk}/?node=a"
+    assert 'id="panel"' in text_of(node)
+    assert f"/cycles/{instance.pk}/changes/?node=a" in text_of(node)
+    page = text_of(operator.get(f"/cycles/{instance.pk}/?node=a"))
+    assert "0 of 1 succeeded" in page
+    assert 'aria-current="true"><title>a' in page
+    assert operator.get(f"/cycles/{instance.pk}/node/?node=a")["Location"] == f"/cycles/{instance.pk}/?node=a"
+    assert "<h2>" not in text_of(operator.get(f"/cycles/{instance.pk}/node/?node=gone", headers=HTMX))
+
+
+def test_the_panel_has_the_end_of_the_log_the_parameters_and_earlier_runs(desk: Desk, operator: Client) -> None:
+    workflow = make.workflow("flights", group=desk.group, nodes=[{"key": "a", "parameters": {"day": "<mon>"}}])
+    earlier = make.end_node(make.cycle(workflow), "a")
+    instance = make.cycle(workflow)
+    [ran] = make.start_batch(instance.node_runs.get().batch)
+    lines = "".join(f"line {number}\n" for number in range(1, 31))
+    LogChunk.objects.create(execution=ran.executions.get(), sequence=0, text=lines, written_at=timezone.now())
+    page = text_of(operator.get(f"/cycles/{instance.pk}/?node=a"))
+    assert "line 30" in page
+    assert "line 18<" not in page
+    assert f'href="/instances/{ran.pk}/?execution=1#log-card"' in page
+    assert "&lt;mon&gt;" in page
+    assert f"/cycles/{earlier.pk}/?node=a" in page
+
+
+def test_buttons_follow_the_state_and_a_viewer_has_none(desk: Desk, operator: Client, viewer: Client) -> None:
+    instance = instance_of(desk, "a")
+    address = f"/cycles/{instance.pk}/?node=a"
+
+    def actions(client: Client) -> set[str]:
+        return set(re.findall(r'data-action="([\w-]+)"', text_of(client.get(address))))
+
+    assert actions(operator) == {"stop"}
+    make.end_node(instance, "a", "failed")
+    assert actions(operator) == {"rerun", "mark-success"}
+    assert actions(viewer) == set()
+
+
+# --- live --------------------------------------------------------------------------------------------
+
+
+def test_only_what_differs_is_sent(desk: Desk, operator: Client) -> None:
+    instance = instance_of(desk)
+    page = operator.get(f"/cycles/{instance.pk}/?node=b")
+    headers, address = shown(page), live_address(page)
+    assert operator.get(address, headers=headers).status_code == 204
+
+    make.end_node(instance, "a")
+    changes = operator.get(address, headers=headers)
+
+    assert changes.status_code == 200
+    titles = re.findall(r'data-title="(\w)"', text_of(changes))
+    # c waits for b still, so its box is as it was.
+    assert sorted(titles) == ["a", "b"]
+    assert f'id="cycle-{instance.pk}"' not in text_of(changes)
+    assert 'id="panel"' in text_of(changes)
+    assert operator.get(address, headers=shown(changes)).status_code == 204
+
+
+def test_the_end_is_told_and_ends_the_polling(desk: Desk, operator: Client) -> None:
+    instance = instance_of(desk, "a")
+    page = operator.get(f"/cycles/{instance.pk}/")
+    make.end_node(instance, "a")
+    changes = operator.get(live_address(page), headers=shown(page))
+    assert changes.status_code == 286
+    assert state_of(changes, f"cycle-{instance.pk}") == "success"
+    assert box(changes, "a") == "success"
+    assert "every 2s" not in text_of(changes)
+
+
+@pytest.mark.parametrize("view", ["timeline", "related"])
+def test_the_other_views_are_live_too(desk: Desk, operator: Client, view: str) -> None:
+    instance = instance_of(desk, "a > b")
+    page = operator.get(f"/cycles/{instance.pk}/?view={view}")
+    make.end_node(instance, "a", "failed")
+    changes = text_of(operator.get(live_address(page), headers=shown(page)))
+    assert f'hx-swap-oob="outerHTML:#{view}"' in changes or 'data-title="flights"' in changes
+
+
+# --- around it ---------------------------------------------------------------------------------------
+
+
+def test_many_cycles_of_one_workflow_are_one_box_until_it_is_unfolded(desk: Desk, operator: Client) -> None:
+    hours = make.workflow("weather", group=desk.group, cron="0 * * * *", timezone="UTC")
+    daily = make.workflow(
+        "flights",
+        group=desk.group,
+        cron="0 1 * * *",
+        timezone="UTC",
+        depends_on=[{"workflow": "weather", "cycles": "within_period"}],
+    )
+    for each in (hours, daily):
+        services.generate(each.pk)
+    instance = CycleInstance.objects.filter(workflow=daily).latest("cycle_time")
+    address = f"/cycles/{instance.pk}/?view=related"
+    page = text_of(operator.get(address))
+    folded = re.search(r'data-title="(\d+) × weather"', page)
+    assert folded
+    count = int(folded[1])
+    assert count > 5
+    unfolded = text_of(operator.get(f"{address}&open={hours.pk}"))
+    assert unfolded.count('data-title="weather"') == count
+
+
+def test_cycles_of_another_team_are_named_and_lead_nowhere(desk: Desk, operator: Client) -> None:
+    there = make.workflow("weather", group=make.group(team=make.team("sky")), cron="0 1 * * *", timezone="UTC")
+    here = make.workflow(
+        "flights", group=desk.group, cron="0 1 * * *", timezone="UTC", depends_on=[{"workflow": "sky/weather"}]
+    )
+    for each in (there, here):
+        services.generate(each.pk)
+    upstream = CycleInstance.objects.filter(workflow=there).earliest("cycle_time")
+    instance = CycleInstance.objects.filter(workflow=here).earliest("cycle_time")
+    page = text_of(operator.get(f"/cycles/{instance.pk}/?view=related"))
+    assert 'data-title="sky/weather"' in page
+    assert f"/cycles/{upstream.pk}/" not in page
+    assert operator.get(f"/cycles/{upstream.pk}/").status_code == 404
+
+
+def test_workflows_that_wait_for_each_others_cycles_in_turn_can_be_drawn(desk: Desk, operator: Client) -> None:
+    daily = {"cron": "0 * * * *", "timezone": "UTC", "group": desk.group}
+    make.workflow("a", **daily)
+    chain = make.workflow("b", **daily, depends_on=[{"workflow": "b", "cycles": "previous"}])
+    services.generate(chain.pk)
+    instance = CycleInstance.objects.filter(workflow=chain).order_by("cycle_time")[7]
+    page = operator.get(f"/cycles/{instance.pk}/?view=related&levels=6")
+    assert page.status_code == 200
+    assert text_of(page).count('class="node') >= 3
+
+
+# --- what it costs -----------------------------------------------------------------------------------
+
+
+def test_what_the_page_asks_does_not_grow_with_nodes(
+    desk: Desk, operator: Client, django_assert_max_num_queries: Any
+) -> None:
+    wide = ", ".join(f"a > n{number}" for number in range(60))
+    for instance in (instance_of(desk, "a > b"), instance_of(desk, wide, "wide")):
+        make.end_node(instance, "a")
+        address = f"/cycles/{instance.pk}/"
+        page = operator.get(address)
+        with django_assert_max_num_queries(32):
+            assert operator.get(f"{address}?node=a").status_code == 200
+        with django_assert_max_num_queries(22):
+            assert operator.get(live_address(page), headers=shown(page)).status_code == 204
+        with django_assert_max_num_queries(20):
+            operator.get(f"{address}?view=related")

@@ -1,0 +1,251 @@
+"""What the page of one cycle instance asks beyond the instance itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from django.db import connection
+from django.db.models import Count, F, Func, Q
+
+from scheduling.models import Batch, Execution, Instance, JournalEntry
+from scheduling.states import BatchState
+from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, RunType, WorkflowNode
+from workflows.states import CycleState, NodeRunState
+
+# Successful runs that "usually" is reckoned from.
+TYPICAL_OF = 15
+RUNS_SHOWN = 50
+NODE_RUNS_SHOWN = 12
+ENTRIES_SHOWN = 100
+# Cycles that the graph of upstream and downstream reaches, and how far it goes.
+NEIGHBOURS = 1500
+MOST_LEVELS = 6
+
+
+def instances() -> Any:
+    """Cycle instances with what their page shows."""
+    return CycleInstance.objects.select_related(
+        "workflow__revision", "team", "revision", "cycle__effective", "backfill", "rerun_of"
+    )
+
+
+def runs_of(instance: CycleInstance) -> list[NodeRun]:
+    """The node runs of an instance in the order of the definition, with node, task and batch.
+
+    As long as it has not begun these are unsaved ones, which say what will run.
+    """
+    runs = instance.node_runs.select_related("node__task", "batch").defer(
+        "batch__parameters", "node__parameters"
+    )
+    found = list(runs.order_by("node__number"))
+    if found:
+        return found
+    state = NodeRunState.CANCELLED if instance.is_finished else NodeRunState.WAITING
+    nodes = WorkflowNode.objects.filter(revision=instance.revision_id).select_related("task").order_by("number")
+    return [NodeRun(instance=instance, node=node, state=state) for node in nodes]
+
+
+def other_runs(instance: CycleInstance) -> list[CycleInstance]:
+    """The newest instances of the same cycle, `instance` among them unless it is old, the first run first."""
+    newest = CycleInstance.objects.filter(cycle=instance.cycle_id).defer("parameters").order_by("-number")
+    return list(newest[:RUNS_SHOWN])[::-1]
+
+
+def journal_of(instance: CycleInstance) -> list[JournalEntry]:
+    """What was done to an instance and what became of it, newest first."""
+    return list(JournalEntry.objects.about(instance)[:ENTRIES_SHOWN])
+
+
+def nodes_by_state(instance: CycleInstance) -> dict[str, int]:
+    """How many nodes of an instance are in each state."""
+    return dict(instance.node_runs.order_by().values_list("state").annotate(Count("pk")))
+
+
+def newest_number(instance: CycleInstance) -> int:
+    """The number of the newest run of the cycle."""
+    newest = CycleInstance.objects.filter(cycle=instance.cycle_id).order_by("-number")
+    return int(newest.values_list("number", flat=True).first() or 0)
+
+
+# --- around it ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Around:
+    """How many upstream cycles there are and have succeeded; how many wait downstream, of how many teams."""
+
+    upstream: int
+    succeeded: int
+    downstream: int
+    workflows: int
+    teams: int
+
+
+def around(instance: CycleInstance) -> Around:
+    """What lies next to the cycle of an instance."""
+    up = CycleDependency.objects.filter(cycle=instance.cycle_id).aggregate(
+        all=Count("pk"), met=Count("pk", filter=Q(upstream__succeeded=True))
+    )
+    down = CycleDependency.objects.filter(upstream=instance.cycle_id).aggregate(
+        all=Count("pk"),
+        workflows=Count("cycle__workflow", distinct=True),
+        teams=Count("cycle__workflow__team", distinct=True),
+    )
+    return Around(up["all"], up["met"], down["all"], down["workflows"], down["teams"])
+
+
+def waiting_dependants(instance: CycleInstance) -> int:
+    """How many downstream cycles have an instance that waits to become ready."""
+    dependants = CycleDependency.objects.filter(upstream=instance.cycle_id).values("cycle")
+    return int(CycleInstance.objects.filter(cycle__in=dependants, state=CycleState.NOT_READY).count())
+
+
+def unmet_upstreams(instance: CycleInstance, most: int) -> tuple[list[Cycle], int]:
+    """The first `most` upstream cycles that did not succeed, by workflow and time, and how many there are."""
+    unmet = Cycle.objects.filter(dependants__cycle=instance.cycle_id, succeeded=False)
+    with_all = unmet.select_related("workflow__team", "workflow__revision", "effective")
+    found = list(with_all.order_by("workflow__name", "cycle_time")[: most + 1])
+    return found[:most], len(found) if len(found) <= most else unmet.count()
+
+
+def taking_room(instance: CycleInstance, most: int) -> list[CycleInstance]:
+    """The oldest running instances that count against the parallelism of the workflow."""
+    running = CycleInstance.objects.filter(workflow=instance.workflow_id, state=CycleState.RUNNING)
+    others = running.exclude(run_type=RunType.TEST).exclude(pk=instance.pk)
+    return list(others.select_related("workflow__revision").order_by("started_at", "pk")[:most])
+
+
+def before_it(instance: CycleInstance) -> int:
+    """How many ready instances of the workflow begin before this one, when there is room."""
+    ready = CycleInstance.objects.startable(instance.workflow_id).exclude(run_type=RunType.TEST)
+    earlier = Q(cycle_time__lt=instance.cycle_time) | Q(cycle_time=instance.cycle_time, pk__lt=instance.pk)
+    return int(ready.filter(earlier).count())
+
+
+def unconfirmed(instance: CycleInstance) -> list[NodeRun]:
+    """The nodes whose batches have not ended although the instance is being stopped."""
+    left = instance.node_runs.filter(ended_at__isnull=True, batch__isnull=False)
+    return list(left.select_related("node", "batch").order_by("node__number"))
+
+
+# --- how long things usually take --------------------------------------------------------------------
+
+_TYPICAL = """
+SELECT node.key, percentile_disc(0.5) WITHIN GROUP (ORDER BY run.ended_at - run.started_at)
+FROM workflows_noderun run JOIN workflows_workflownode node ON node.id = run.node_id
+WHERE run.instance_id = ANY(%(instances)s) AND node.key = ANY(%(keys)s)
+  AND run.state = 'success' AND NOT run.carried AND run.started_at IS NOT NULL
+GROUP BY node.key
+"""
+
+
+def typical(workflow_id: int, keys: Iterable[str]) -> dict[str, timedelta]:
+    """How long the nodes `keys` of a workflow usually take: the median of their last successes, where any."""
+    wanted = sorted(set(keys))
+    if not wanted:
+        return {}
+    succeeded = CycleInstance.objects.filter(workflow=workflow_id, state=CycleState.SUCCESS)
+    newest = succeeded.order_by("-cycle_time", "-pk").values_list("pk", flat=True)[:TYPICAL_OF]
+    with connection.cursor() as cursor:
+        cursor.execute(_TYPICAL, {"instances": list(newest), "keys": wanted})
+        return dict(cursor.fetchall())
+
+
+# --- one node ----------------------------------------------------------------------------------------
+
+
+def runs_of_node(instance: CycleInstance, key: str) -> list[NodeRun]:
+    """The latest runs of the node `key` in other instances of the workflow, those of the same cycle first.
+
+    Carried ones are left out: they are the runs of the instances that they were carried from.
+    """
+    runs = NodeRun.objects.filter(node__key=key, carried=False, instance__workflow=instance.workflow_id)
+    with_all = runs.exclude(instance=instance.pk).select_related("instance", "batch")
+    of_cycle = list(with_all.filter(instance__cycle=instance.cycle_id).order_by("-instance__number")[:5])
+    recent = CycleInstance.objects.filter(workflow=instance.workflow_id, cycle_time__lte=instance.cycle_time)
+    latest = recent.exclude(cycle=instance.cycle_id).order_by("-cycle_time", "-pk")[:NODE_RUNS_SHOWN]
+    others = with_all.filter(instance__in=[each.pk for each in latest.only("pk")])
+    return of_cycle + list(others.order_by("-instance__cycle_time", "-instance__number"))
+
+
+def newest_execution(batch: Batch) -> Execution | None:
+    """The execution to look at first: of an instance that failed, else one that runs, else the latest."""
+    executions = Execution.objects.filter(instance__batch=batch, number=F("instance__executions_count"))
+    rank = Func(
+        F("instance__state"),
+        template="array_position(ARRAY['failed','timed_out','running','terminating'], %(expressions)s::text)",
+    )
+    return (
+        executions.annotate(rank=rank)
+        .select_related("instance", "node")
+        .order_by(F("rank").asc(nulls_last=True), "-started_at", "-pk")
+        .first()
+    )
+
+
+def waiting_batches(instance: CycleInstance) -> list[NodeRun]:
+    """The nodes that have begun but whose batch no execution node has taken yet."""
+    waiting = instance.node_runs.filter(state=NodeRunState.RUNNING, batch__state=BatchState.WAITING)
+    with_all = waiting.select_related("node", "batch__task__revision", "batch__group", "batch__revision")
+    return list(with_all.order_by("node__number"))
+
+
+def instances_by_state(batch: Batch) -> dict[str, int]:
+    """How many instances of a batch are in each state."""
+    return dict(Instance.objects.filter(batch=batch).count_by_state())
+
+
+# --- upstream and downstream -------------------------------------------------------------------------
+
+# Shortest paths would do to find what is near; UNION keeps each cycle once a depth.
+_NEAR = """
+WITH RECURSIVE near AS (
+    SELECT {there} AS id, 1 AS depth FROM workflows_cycledependency WHERE {here} = %(cycle)s
+    UNION
+    SELECT dependency.{there}, near.depth + 1
+    FROM near JOIN workflows_cycledependency dependency ON dependency.{here} = near.id
+    WHERE near.depth < %(levels)s
+)
+SELECT id, min(depth) FROM near GROUP BY id ORDER BY min(depth), id LIMIT %(most)s
+"""
+
+
+@dataclass(frozen=True)
+class Neighbours:
+    """Cycles near one: their distance (negative: upstream), and who of them waits for whom."""
+
+    distance: Mapping[int, int]
+    cycles: Mapping[int, Cycle]
+    edges: Sequence[tuple[int, int]]
+    """Pairs (upstream, downstream)."""
+    cut: bool
+    """There are more than were taken."""
+
+
+def neighbours(cycle_id: int, levels: int) -> Neighbours:
+    """The cycles up to `levels` dependencies before and after a cycle, with their effective instances."""
+    distance = {cycle_id: 0}
+    cut = False
+    for here, there, sign in (("cycle_id", "upstream_id", -1), ("upstream_id", "cycle_id", 1)):
+        with connection.cursor() as cursor:
+            cursor.execute(
+                _NEAR.format(here=here, there=there),
+                {"cycle": cycle_id, "levels": min(levels, MOST_LEVELS), "most": NEIGHBOURS + 1},
+            )
+            found = cursor.fetchall()
+        cut = cut or len(found) > NEIGHBOURS
+        for pk, depth in found[:NEIGHBOURS]:
+            distance.setdefault(pk, sign * depth)
+    cycles = Cycle.objects.filter(pk__in=list(distance)).select_related(
+        "workflow__team", "workflow__revision", "effective"
+    )
+    edges = CycleDependency.objects.filter(upstream__in=list(distance), cycle__in=list(distance))
+    return Neighbours(
+        distance,
+        {cycle.pk: cycle for cycle in cycles},
+        list(edges.order_by("upstream", "cycle").values_list("upstream_id", "cycle_id")),
+        cut,
+    )

@@ -1,0 +1,66 @@
+"""What an operator is asked before something is rerun."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django import forms
+from django.utils.translation import gettext_lazy as _
+
+AS_IT_RAN, AS_IT_IS_NOW = "ran", "now"
+GO_ON, STOP = "go_on", "stop"
+
+
+class RerunSettings(forms.Form):
+    """How a rerun runs, whatever it consists of, and why; `workflows/rerun_settings.html` draws it.
+
+    Parameters that go over those of then are lines beside it: scheduling.views.parameter_lines.
+    """
+
+    content = forms.ChoiceField(
+        label=_("Content"),
+        choices=[
+            (AS_IT_RAN, _("As it ran: the workflow and its tasks as they were then")),
+            (AS_IT_IS_NOW, _("As it is now: the workflow and its tasks as they are today")),
+        ],
+        initial=AS_IT_RAN,
+        widget=forms.RadioSelect,
+    )
+    node_parallelism = forms.IntegerField(
+        label=_("Nodes at once"),
+        help_text=_("0: as many as can run"),
+        initial=0,
+        min_value=0,
+        max_value=10_000,
+        error_messages={"required": _("Say how many nodes may run at once; 0 is no limit.")},
+    )
+    on_failure = forms.ChoiceField(
+        label=_("When a node fails"),
+        choices=[
+            (GO_ON, _("Go on with the other branches")),
+            (STOP, _("Stop the rerun: end what runs, begin nothing more")),
+        ],
+        initial=GO_ON,
+        widget=forms.RadioSelect,
+    )
+    reason = forms.CharField(
+        label=_("Reason"),
+        max_length=500,
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        error_messages={"required": _("Say why; it is kept in the journal.")},
+    )
+
+    @property
+    def as_it_ran(self) -> bool:
+        """Whether the content is that of then, also while the form is not complete."""
+        return bool(self["content"].value() != AS_IT_IS_NOW)
+
+    def as_arguments(self) -> dict[str, Any]:
+        """The settings of a valid form as `services.rerun` takes them."""
+        given = self.cleaned_data
+        return {
+            "as_it_ran": given["content"] == AS_IT_RAN,
+            "node_parallelism": given["node_parallelism"],
+            "stop_on_failure": given["on_failure"] == STOP,
+            "reason": given["reason"],
+        }

@@ -1,0 +1,294 @@
+from __future__ import annotations
+
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import models
+from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
+
+from scheduling.models.checks import ended_exactly_when_final, legal_values, only_allowed_moves
+from workflows.queries import CycleInstanceQuerySet, NodeRunQuerySet
+from workflows.states import CYCLE, NODE_RUN, CycleState, NodeRunState
+
+
+class Cycle(models.Model):
+    """The slot (workflow, cycle time). Dependencies are between slots, so that a rerun leaves none dangling.
+
+    `effective` is the newest of its instances that is neither a test nor cancelled: its data is what is there
+    now. `succeeded` says whether that one is a success, and stays when retention removes the instance.
+    """
+
+    workflow = models.ForeignKey("workflows.Workflow", models.CASCADE, related_name="cycles", db_index=False)
+    cycle_time = models.DateTimeField(_("cycle time"))
+    effective = models.ForeignKey("workflows.CycleInstance", models.SET_NULL, null=True, related_name="+")
+    succeeded = models.BooleanField(_("succeeded"), default=False)
+
+    class Meta:
+        ordering = ["workflow", "cycle_time"]
+        verbose_name = _("cycle")
+        verbose_name_plural = _("cycles")
+        constraints = [
+            models.UniqueConstraint(fields=["workflow", "cycle_time"], name="cycle_time_once_a_workflow")
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.workflow} {self.cycle_time:%Y-%m-%d %H:%M}"
+
+
+class CycleDependency(models.Model):
+    """Instances of `cycle` become ready only when the effective instance of `upstream` succeeded."""
+
+    cycle = models.ForeignKey(Cycle, models.CASCADE, related_name="upstreams", db_index=False)
+    upstream = models.ForeignKey(Cycle, models.CASCADE, related_name="dependants")
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["cycle", "upstream"], name="cycle_dependency_once")]
+
+    def __str__(self) -> str:
+        return f"{self.cycle_id} on {self.upstream_id}"
+
+
+class RunType(models.TextChoices):
+    """Why a cycle instance exists."""
+
+    ONLINE = "online", pgettext_lazy("run type", "Scheduled")
+    TEST = "test", pgettext_lazy("run type", "Test")
+    BACKFILL = "backfill", pgettext_lazy("run type", "Backfill")
+    RERUN = "rerun", pgettext_lazy("run type", "Rerun")
+
+
+class Stopping(models.TextChoices):
+    """Why nothing more of a running cycle instance begins."""
+
+    NO = "", _("no")
+    STOP = "stop", _("a stop was asked")
+    TIMEOUT = "timeout", _("its time-out passed")
+    FAILURE = "failure", _("a node failed, and it stops on failure")
+
+
+class CycleInstance(models.Model):
+    """One run of a cycle.
+
+    `online` is the mode: it was made by the schedule, or reruns one that was. `due_at` is when it may become
+    ready at the earliest, and `due` whether that has passed; a backfill sets both when it is its turn.
+    `frozen_*` is a mark: who froze it, when and why; `holder` names what owns the freeze, such as
+    `rerun:12`, and only that may lift it. Counters are of node runs.
+    """
+
+    cycle = models.ForeignKey(Cycle, models.CASCADE, related_name="instances", db_index=False)
+    workflow = models.ForeignKey("workflows.Workflow", models.CASCADE, related_name="+", db_index=False)
+    team = models.ForeignKey("scheduling.Team", models.PROTECT, related_name="+", db_index=False)
+    revision = models.ForeignKey(
+        "workflows.WorkflowRevision", models.RESTRICT, related_name="+", db_index=False
+    )
+    cycle_time = models.DateTimeField(_("cycle time"))
+    data_date = models.DateField(_("data date"))
+    number = models.PositiveIntegerField(_("run"))
+    run_type = models.CharField(_("run type"), max_length=8, choices=RunType)
+    online = models.BooleanField(_("online"), default=False)
+    state = models.CharField(_("state"), max_length=10, choices=CycleState, default=CycleState.NOT_READY)
+    reason = models.TextField(_("reason"), blank=True)
+    stopping = models.CharField(_("stopping"), max_length=7, choices=Stopping, blank=True)
+    stopped_by = models.CharField(_("stopped by"), max_length=150, blank=True)
+
+    waits_for_upstream = models.BooleanField(_("waits for its upstream cycles"), default=True)
+    stop_on_failure = models.BooleanField(_("stops when a node failed"), default=False)
+    node_parallelism = models.PositiveSmallIntegerField(_("nodes at once"), default=0)
+    parameters = models.JSONField(_("parameters"), default=dict)
+    rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns", db_index=False)
+    backfill = models.ForeignKey(
+        "workflows.Backfill", models.SET_NULL, null=True, related_name="instances", db_index=False
+    )
+    requested_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
+    )
+    actor = models.CharField(_("by"), max_length=150)
+
+    due_at = models.DateTimeField(_("due"), null=True)
+    due = models.BooleanField(_("its time has come"), default=False)
+    frozen_at = models.DateTimeField(_("frozen"), null=True)
+    frozen_by = models.CharField(_("frozen by"), max_length=150, blank=True)
+    frozen_reason = models.TextField(_("why it is frozen"), blank=True)
+    holder = models.CharField(max_length=40, blank=True)
+
+    created_at = models.DateTimeField(_("created"))
+    ready_at = models.DateTimeField(_("ready"), null=True)
+    started_at = models.DateTimeField(_("started"), null=True)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+    deadline_at = models.DateTimeField(_("deadline"), null=True)
+    total = models.IntegerField(_("nodes"), default=0)
+    succeeded = models.IntegerField(_("succeeded"), default=0)
+    failed = models.IntegerField(_("failed"), default=0)
+    passed_over = models.IntegerField(_("not run"), default=0)
+
+    objects = CycleInstanceQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("cycle instance")
+        verbose_name_plural = _("cycle instances")
+        constraints = [
+            models.UniqueConstraint(fields=["cycle", "number"], name="cycle_instance_number_once"),
+            models.UniqueConstraint(
+                fields=["cycle"],
+                condition=models.Q(ended_at__isnull=True) & ~models.Q(run_type=RunType.TEST),
+                name="cycle_one_unfinished",
+            ),
+            legal_values("run_type", RunType, name="cycle_run_type_legal"),
+            legal_values("stopping", Stopping, name="cycle_stopping_legal"),
+            ended_exactly_when_final(CYCLE, name="cycle_ended_when_final"),
+            models.CheckConstraint(
+                condition=models.Q(frozen_at__isnull=True, frozen_by="", holder="", frozen_reason="")
+                | (models.Q(frozen_at__isnull=False) & ~models.Q(frozen_by="")),
+                name="cycle_frozen_by_someone",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(frozen_at__isnull=True)
+                | models.Q(state__in=[CycleState.NOT_READY, CycleState.READY]),
+                name="cycle_frozen_before_it_runs",
+            ),
+            models.CheckConstraint(
+                condition=models.Q(
+                    total__gte=models.F("succeeded") + models.F("failed") + models.F("passed_over")
+                ),
+                name="cycle_counts_within_total",
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["team", "state", "-cycle_time", "-id"], name="cycle_of_team"),
+            models.Index(fields=["workflow", "state", "-cycle_time", "-id"], name="cycle_of_workflow"),
+            models.Index(
+                fields=["due_at"],
+                name="cycle_due",
+                condition=models.Q(state=CycleState.NOT_READY, due=False, due_at__isnull=False),
+            ),
+            # What waits for its upstream, and what waits for room.
+            models.Index(
+                fields=["workflow"],
+                name="cycle_waiting",
+                condition=models.Q(state=CycleState.NOT_READY, due=True),
+            ),
+            models.Index(
+                fields=["workflow", "cycle_time"],
+                name="cycle_ready",
+                condition=models.Q(state=CycleState.READY, frozen_at__isnull=True),
+            ),
+            models.Index(
+                fields=["workflow"], name="cycle_running", condition=models.Q(state=CycleState.RUNNING)
+            ),
+            models.Index(
+                fields=["deadline_at"],
+                name="cycle_deadline",
+                condition=models.Q(state=CycleState.RUNNING, deadline_at__isnull=False, stopping=""),
+            ),
+            models.Index(
+                fields=["id"],
+                name="cycle_stopping",
+                condition=models.Q(state=CycleState.RUNNING) & ~models.Q(stopping=""),
+            ),
+            models.Index(fields=["holder"], name="cycle_held", condition=models.Q(frozen_at__isnull=False)),
+            models.Index(
+                fields=["backfill", "cycle_time"],
+                name="cycle_of_backfill",
+                condition=models.Q(backfill__isnull=False),
+            ),
+            models.Index(fields=["rerun_of"], name="cycle_reruns", condition=models.Q(rerun_of__isnull=False)),
+            models.Index(
+                fields=["-ended_at"], name="cycle_failed", condition=models.Q(state=CycleState.FAILED)
+            ),
+        ]
+        triggers = [only_allowed_moves(CYCLE, name="cycle_moves")]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+    @property
+    def name(self) -> str:
+        """How a person knows it: the workflow and the date of its data."""
+        return f"{self.workflow.name} {self.local_cycle_time:%Y-%m-%d %H:%M}"
+
+    @property
+    def local_cycle_time(self) -> datetime:
+        """The cycle time on the clocks of the workflow's zone."""
+        return self.cycle_time.astimezone(ZoneInfo(self.revision.timezone))
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in CYCLE.final
+
+    @property
+    def is_frozen(self) -> bool:
+        return self.frozen_at is not None
+
+    @property
+    def can_stop(self) -> bool:
+        return not self.is_finished and not self.stopping
+
+    @property
+    def can_rerun(self) -> bool:
+        return self.state in {CycleState.SUCCESS, CycleState.FAILED, CycleState.TERMINATED}
+
+    @property
+    def can_mark_success(self) -> bool:
+        return self.state in CYCLE.sources(CycleState.SUCCESS) & CYCLE.final
+
+    @property
+    def can_freeze(self) -> bool:
+        return self.state in {CycleState.NOT_READY, CycleState.READY} and not self.is_frozen
+
+    @property
+    def ended_count(self) -> int:
+        return self.succeeded + self.failed + self.passed_over
+
+
+class NodeRun(models.Model):
+    """One node in a cycle instance, with its batch. `carried`: kept from the instance that this one reruns.
+
+    `pending` is how many of the nodes that it waits for have not ended. `revision` is the content to run when
+    that is not the task's current one. `result` is kept only when an edge asks for it.
+    """
+
+    instance = models.ForeignKey(CycleInstance, models.CASCADE, related_name="node_runs", db_index=False)
+    node = models.ForeignKey("workflows.WorkflowNode", models.RESTRICT, related_name="+", db_index=False)
+    state = models.CharField(_("state"), max_length=17, choices=NodeRunState, default=NodeRunState.WAITING)
+    reason = models.TextField(_("reason"), blank=True)
+    carried = models.BooleanField(_("carried"), default=False)
+    pending = models.IntegerField(default=0)
+    revision = models.ForeignKey(
+        "scheduling.TaskRevision", models.SET_NULL, null=True, related_name="+", db_index=False
+    )
+    batch = models.ForeignKey(
+        "scheduling.Batch", models.SET_NULL, null=True, related_name="node_runs", db_index=False
+    )
+    result = models.JSONField(_("result"), null=True)
+    timed_out = models.BooleanField(default=False)
+    started_at = models.DateTimeField(_("started"), null=True)
+    ended_at = models.DateTimeField(_("ended"), null=True)
+    deadline_at = models.DateTimeField(_("deadline"), null=True)
+
+    objects = NodeRunQuerySet.as_manager()
+
+    class Meta:
+        verbose_name = _("node run")
+        verbose_name_plural = _("node runs")
+        constraints = [
+            models.UniqueConstraint(fields=["instance", "node"], name="node_run_once"),
+            ended_exactly_when_final(NODE_RUN, name="node_run_ended_when_final"),
+        ]
+        indexes = [
+            models.Index(fields=["batch"], name="node_run_of_batch", condition=models.Q(batch__isnull=False)),
+            models.Index(
+                fields=["deadline_at"],
+                name="node_run_deadline",
+                condition=models.Q(state=NodeRunState.RUNNING, deadline_at__isnull=False),
+            ),
+        ]
+        triggers = [only_allowed_moves(NODE_RUN, name="node_run_moves")]
+
+    def __str__(self) -> str:
+        return f"#{self.pk}"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state in NODE_RUN.final

@@ -1,0 +1,128 @@
+"""What the passing of time does: generates cycles, makes them due, and ends what ran too long.
+
+The leading scheduler does these as its steps; each is safe to do twice, or by two at once.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
+
+from scheduling import services as scheduling
+from scheduling.errors import SchedulingError
+from scheduling.reasons import said
+from scheduling.states import BATCH, BatchState
+from workflows import reasons, transitions
+from workflows.models import Backfill, CycleInstance, NodeRun, RunType, Workflow
+from workflows.services import backfills
+from workflows.services.generation import generate_due
+from workflows.states import CycleState, NodeRunState
+
+# Instances that one transaction makes due.
+ROUND = 200
+
+
+def next_due_at() -> datetime | None:
+    """When the next instance is due that nobody has looked at yet; None when none is."""
+    waiting = CycleInstance.objects.filter(state=CycleState.NOT_READY, due=False, due_at__isnull=False)
+    found: datetime | None = waiting.order_by("due_at").values_list("due_at", flat=True).first()
+    return found
+
+
+def make_due(now: datetime | None = None) -> int:
+    """Let instances whose time has come be ready if all else is given; how many were due."""
+    now = now or timezone.now()
+    due = list(CycleInstance.objects.fallen_due(now).values_list("pk", "workflow_id")[:ROUND])
+    if not due:
+        return 0
+    with transaction.atomic():
+        workflows = Workflow.objects.locked({workflow for _instance, workflow in due})
+        instances = CycleInstance.objects.filter(pk__in=[instance for instance, _workflow in due])
+        instances.filter(state=CycleState.NOT_READY).update(due=True)
+        ready = {each.workflow_id for each in transitions.make_ready(instances)}
+        for workflow_id in sorted(ready):
+            transitions.begin_ready(workflows[workflow_id])
+    return len(due)
+
+
+def time_out_cycles(now: datetime | None = None) -> int:
+    """Stop instances that went on after their time-out; how many."""
+    late = CycleInstance.objects.filter(
+        state=CycleState.RUNNING, stopping="", deadline_at__lte=now or timezone.now()
+    )
+    stopped = [each for each in late.values_list("pk", flat=True)[:ROUND] if transitions.time_out(each)]
+    return len(stopped)
+
+
+def time_out_nodes(now: datetime | None = None) -> int:
+    """Stop the batches of nodes that went on after their time-out; how many."""
+    # Those that were marked too: whoever marked one may have been killed before the stop.
+    late = NodeRun.objects.filter(
+        state=NodeRunState.RUNNING,
+        deadline_at__lte=now or timezone.now(),
+        batch__state__in=BATCH.sources(BatchState.TERMINATING),
+    ).select_related("batch", "node")
+    return sum(time_out_node(run) for run in late[:ROUND])
+
+
+def make_overlooked_ready() -> int:
+    """Make ready what an upstream's end overlooked, since it was made in the same moment; how many.
+
+    An instance that is being made while its last upstream ends may see the one before, and be unseen by the
+    other. Only what is due and waits for its upstream is looked at.
+    """
+    waiting = CycleInstance.objects.filter(state=CycleState.NOT_READY, due=True, frozen_at__isnull=True)
+    overlooked = waiting.filter(Q(workflow__enabled=True) | ~Q(run_type=RunType.ONLINE)).with_upstream_met()
+    found = list(overlooked.values_list("pk", "workflow_id")[:ROUND])
+    if found:
+        with transaction.atomic():
+            workflows = Workflow.objects.locked({workflow for _instance, workflow in found})
+            transitions.make_ready(
+                CycleInstance.objects.filter(pk__in=[instance for instance, _workflow in found])
+            )
+            for workflow in workflows.values():
+                transitions.begin_ready(workflow)
+    return len(found)
+
+
+def carry_on() -> int:
+    """Finish what a process that was killed left half done: stops that were asked, room that is free."""
+    stopping = CycleInstance.objects.filter(state=CycleState.RUNNING).exclude(stopping="")
+    told = sum(transitions.stop_batches(each) for each in stopping.values_list("pk", flat=True)[:ROUND])
+    ready = CycleInstance.objects.filter(state=CycleState.READY, frozen_at__isnull=True)
+    begun = 0
+    for workflow_id in sorted(set(ready.order_by().values_list("workflow_id", flat=True).distinct())):
+        with transaction.atomic():
+            for workflow in Workflow.objects.locked([workflow_id]).values():
+                begun += transitions.begin_ready(workflow)
+    for each in Backfill.objects.unfinished():
+        told += backfills.carry_on(each)
+    return told + begun
+
+
+def time_out_node(run: NodeRun) -> bool:
+    """Stop the batch of a node that went on after its time-out; False when it has ended meanwhile."""
+    text = said(reasons.NODE_TIMED_OUT, seconds=run.node.timeout)
+    marked = NodeRun.objects.filter(pk=run.pk, ended_at__isnull=True).update(timed_out=True, reason=text)
+    if not marked or run.batch is None:
+        return False
+    try:
+        scheduling.stop(run.batch, by="engine", reason=text)
+    except SchedulingError:
+        # Stopped, or ended, already: its end says how.
+        return False
+    return True
+
+
+__all__ = [
+    "carry_on",
+    "generate_due",
+    "make_due",
+    "make_overlooked_ready",
+    "next_due_at",
+    "time_out_cycles",
+    "time_out_nodes",
+]

@@ -1,0 +1,231 @@
+"""What an operator does to one cycle instance: run, rerun, stop, mark, freeze, unfreeze."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from django.db import transaction
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from scheduling import journal, validation
+from scheduling.models import TaskRevision
+from workflows import periods, transitions
+from workflows.errors import CycleRefused
+from workflows.graphs import graph_of
+from workflows.models import CycleInstance, NodeRun, RunType, Workflow, WorkflowNode
+from workflows.services import generation
+from workflows.states import CycleState, NodeRunState
+
+
+def stop(instance: CycleInstance, *, by: journal.By = None, reason: str = "") -> CycleInstance:
+    """Stop an unfinished instance: what has not begun never does, what runs is ended and confirms it.
+
+    Raises CycleRefused when it has ended or is being stopped already.
+    """
+    transitions.stop(instance.pk, by=by, reason=reason)
+    transitions.stop_batches(instance.pk)
+    return CycleInstance.objects.select_related("workflow", "revision").get(pk=instance.pk)
+
+
+def mark_success(instance: CycleInstance, *, by: journal.By = None, reason: str = "") -> CycleInstance:
+    """Call an instance that failed or was terminated a success, so that what waits for its cycle goes on."""
+    return transitions.mark_success(instance.pk, by=by, reason=reason)
+
+
+def freeze(
+    instance: CycleInstance, *, by: journal.By = None, reason: str = "", holder: str = ""
+) -> CycleInstance:
+    """Hold back an instance that has not begun, until it is unfrozen (by `holder` alone, if given)."""
+    return transitions.freeze(instance.pk, by=by, reason=reason, holder=holder)
+
+
+def unfreeze(
+    instance: CycleInstance, *, by: journal.By = None, reason: str = "", holder: str = ""
+) -> CycleInstance:
+    """Let a frozen instance go on."""
+    return transitions.unfreeze(instance.pk, by=by, reason=reason, holder=holder)
+
+
+# --- test --------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def run_test(
+    workflow: Workflow,
+    *,
+    cycle_time: datetime | None = None,
+    parameters: Mapping[str, Any] | None = None,
+    by: journal.By = None,
+    reason: str = "",
+) -> CycleInstance:
+    """Run a workflow now as a test, by default for its latest cycle: at once, and nothing waits for it.
+
+    It replaces no result of a cycle, and takes no room from scheduled cycles.
+    """
+    overrides = validation.clean_parameters(parameters or {})
+    workflow = Workflow.objects.locked([workflow.pk])[workflow.pk]
+    if workflow.revision is None:
+        raise CycleRefused(_("Workflow %(name)s has no content yet; save it first.") % {"name": workflow.name})
+    now = timezone.now()
+    latest = periods.latest_slot(workflow.revision, now) if workflow.revision.cron else None
+    [cycle] = generation.make_cycles(workflow, [cycle_time or latest or now])
+    return _begin_now(
+        workflow, cycle, by, reason, run_type=RunType.TEST, parameters=overrides, waits_for_upstream=False
+    )
+
+
+def _begin_now(workflow: Workflow, cycle: Any, by: journal.By, reason: str, **values: Any) -> CycleInstance:
+    """Make an instance of a cycle of a locked workflow that is ready at once; it begins when there is room."""
+    now = timezone.now()
+    [instance] = generation.new_instances(
+        workflow, [cycle], by=by, due_at=now, due=True, state=CycleState.READY, ready_at=now, **values
+    )
+    return _announce(workflow, instance, by, reason)
+
+
+def _announce(workflow: Workflow, instance: CycleInstance, by: journal.By, reason: str) -> CycleInstance:
+    action = "rerun" if instance.rerun_of_id else "triggered"
+    details = {"rerun_of": instance.rerun_of_id} if instance.rerun_of_id else {}
+    journal.record(action, instance, by, reason=reason, details={"run_type": instance.run_type} | details)
+    transitions.begin_ready(workflow)
+    return CycleInstance.objects.select_related("workflow", "revision").get(pk=instance.pk)
+
+
+# --- rerun -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A node that a rerun may run: `chosen` is the proposal, `state` how it ended (empty: it is new)."""
+
+    key: str
+    task: str
+    state: str
+    chosen: bool
+
+
+def choice_for_rerun(source: CycleInstance, *, as_it_ran: bool = True) -> list[Choice]:
+    """The nodes of a rerun of `source` in the order of the definition, with what is proposed to be run.
+
+    Proposed is what failed, was terminated, cancelled or timed out, with all that comes after it and did not
+    succeed; of a success, everything.
+    """
+    revision = source.revision if as_it_ran else source.workflow.current
+    states = dict(source.node_runs.values_list("node__key", "state"))
+    nodes = list(WorkflowNode.objects.filter(revision=revision).select_related("task"))
+    bad = {node.pk for node in nodes if states.get(node.key, "") not in _DONE}
+    after = graph_of(revision.pk).descendants({str(pk) for pk in bad})
+    chosen = {
+        node.key
+        for node in nodes
+        if node.pk in bad or (str(node.pk) in after and states.get(node.key) != NodeRunState.SUCCESS)
+    }
+    if not chosen:
+        chosen = {node.key for node in nodes}
+    return [Choice(node.key, node.task.name, states.get(node.key, ""), node.key in chosen) for node in nodes]
+
+
+_DONE = frozenset({NodeRunState.SUCCESS, NodeRunState.CONDITION_NOT_MET})
+
+
+@transaction.atomic
+def rerun(
+    source: CycleInstance,
+    *,
+    nodes: Iterable[str] | None = None,
+    as_it_ran: bool = True,
+    parameters: Mapping[str, Any] | None = None,
+    node_parallelism: int = 0,
+    stop_on_failure: bool = False,
+    by: journal.By = None,
+    reason: str = "",
+) -> CycleInstance:
+    """Run a finished cycle instance again with the chosen nodes (keys); the others are carried as they ended.
+
+    `nodes` left out is what `choice_for_rerun` proposes. `as_it_ran` takes the content that ran then, else
+    today's. The new instance is the cycle's effective one. Raises CycleRefused when the source has not ended,
+    another instance of the cycle is unfinished, or a node is not known.
+    """
+    overrides = validation.clean_parameters(parameters or {})
+    workflow = Workflow.objects.locked([source.workflow_id])[source.workflow_id]
+    found = CycleInstance.objects.select_related("workflow__revision", "revision", "cycle").filter(pk=source.pk)
+    if not found:
+        raise transitions.gone(source.pk)
+    [source] = found
+    _refuse_rerun(source)
+    revision = source.revision if as_it_ran else workflow.current
+    ids = dict(WorkflowNode.objects.filter(revision=revision).values_list("key", "pk"))
+    chosen = _chosen(source, nodes, ids, as_it_ran=as_it_ran)
+    now = timezone.now()
+    [instance] = generation.new_instances(
+        workflow,
+        [source.cycle],
+        run_type=RunType.TEST if source.run_type == RunType.TEST else RunType.RERUN,
+        by=by,
+        revision=revision,
+        online=source.online,
+        parameters={**source.parameters, **overrides},
+        rerun_of=source,
+        node_parallelism=node_parallelism,
+        stop_on_failure=stop_on_failure,
+        waits_for_upstream=False,
+        due_at=now,
+        due=True,
+        state=CycleState.READY,
+        ready_at=now,
+    )
+    runs = {run.node.key: run for run in source.node_runs.select_related("node", "batch")}
+    carried = {ids[key]: run for key, run in runs.items() if key in ids and key not in chosen}
+    transitions.prepare(instance, carried=carried)
+    instance.save(update_fields=["total", "succeeded", "failed", "passed_over"])
+    if as_it_ran:
+        _pin_content(instance, runs, {ids[key]: key for key in chosen})
+    return _announce(workflow, instance, by, reason)
+
+
+def _refuse_rerun(source: CycleInstance) -> None:
+    if not source.can_rerun:
+        raise CycleRefused(
+            _("Cycle instance %(id)s has state %(state)s; only one that ended can be rerun.")
+            % {"id": source.pk, "state": source.get_state_display()}
+        )
+    of_cycle = CycleInstance.objects.unfinished().filter(cycle=source.cycle_id)
+    other = of_cycle.exclude(run_type=RunType.TEST).first()
+    if other is not None and source.run_type != RunType.TEST:
+        raise CycleRefused(
+            _("Cycle instance %(other)s of the same cycle is unfinished; rerun the cycle when that has ended.")
+            % {"other": other.pk}
+        )
+
+
+def _chosen(
+    source: CycleInstance, nodes: Iterable[str] | None, ids: Mapping[str, int], *, as_it_ran: bool
+) -> set[str]:
+    """The keys to run: those asked for, and whatever the content has that never ran in the source."""
+    if nodes is None:
+        return {choice.key for choice in choice_for_rerun(source, as_it_ran=as_it_ran) if choice.chosen}
+    wanted = set(nodes)
+    unknown = sorted(wanted - ids.keys())
+    if unknown:
+        raise CycleRefused(
+            _("Workflow %(name)s has no node %(nodes)s.")
+            % {"name": source.workflow.name, "nodes": ", ".join(unknown)}
+        )
+    if not wanted:
+        raise CycleRefused(_("No node is chosen; choose at least one to rerun."))
+    return wanted | (ids.keys() - set(source.node_runs.values_list("node__key", flat=True)))
+
+
+def _pin_content(instance: CycleInstance, runs: Mapping[str, NodeRun], chosen: Mapping[int, str]) -> None:
+    """Let each chosen node run the task content that its batch ran in the source, where there is one."""
+    revisions = {
+        node: batch.revision_id for node, key in chosen.items() if key in runs and (batch := runs[key].batch)
+    }
+    known = set(TaskRevision.objects.filter(pk__in=revisions.values()).values_list("pk", flat=True))
+    for run in NodeRun.objects.filter(instance=instance, node__in=revisions):
+        if revisions[run.node_id] in known:
+            NodeRun.objects.filter(pk=run.pk).update(revision=revisions[run.node_id])

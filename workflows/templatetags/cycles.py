@@ -1,0 +1,187 @@
+"""The rows of cycle instances; one tag each, as in scheduling.templatetags.rows, and for the same reason."""
+
+from __future__ import annotations
+
+from functools import cache
+from html import escape
+from typing import Any
+
+from django import template
+from django.utils.safestring import SafeString
+from django.utils.translation import get_language, pgettext
+from django.utils.translation import gettext as _
+
+from scheduling.reasons import actor_in_words
+from scheduling.templatetags.tailrace import NOTHING, address, choice, icon, progress, state, took, when
+from workflows.views.rows import BackfillRow, CycleRow
+
+register = template.Library()
+
+# What stands in a row's menu, with the address and the drawing of each.
+VERBS = {
+    "rerun": ("cycle-rerun", "rerun"),
+    "mark-success": ("cycle-mark-success", "success"),
+    "freeze": ("cycle-freeze", "frozen"),
+    "unfreeze": ("cycle-unfreeze", "run"),
+    "stop": ("cycle-stop", "stop"),
+}
+
+
+class Words:
+    """The words of one language that rows are made of."""
+
+    def __init__(self) -> None:
+        self.counts = {
+            "failed": _("%d failed"),
+            "condition_not_met": _("%d not run"),
+            "running": _("%d running"),
+            "waiting": _("%d waiting"),
+        }
+        self.of_backfill = self.counts | {
+            "terminated": _("%d terminated"),
+            "cancelled": _("%d cancelled"),
+        }
+        self.verbs = {
+            "rerun": _("Rerun…"),
+            "mark-success": _("Mark success…"),
+            "freeze": _("Freeze…"),
+            "unfreeze": _("Unfreeze…"),
+            "stop": _("Stop…"),
+        }
+        self.open = _("Open")
+        self.more = _("Actions on instance %d")
+        self.tick = _("Tick instance %d")
+        self.frozen = _("frozen")
+        self.frozen_by = _("Frozen by %s")
+        self.stopping = _("stopping")
+        self.data_of = escape(_("data of"))
+        self.started, self.took = escape(_("started")), escape(_("took"))
+        self.run = _("run %d")
+        self.by = pgettext("who began it", "by %s")
+
+
+@cache
+def _words_in(language: str | None) -> Words:
+    return Words()
+
+
+def words() -> Words:
+    """The words of the language that is active."""
+    return _words_in(get_language())
+
+
+@register.simple_tag
+def cycle_row(row: CycleRow, *, oob: bool = False, plain: bool = False) -> SafeString:
+    """The row of a CycleRow; it takes the place of the one that the page shows when it is `oob`.
+
+    It has no box to tick when it is `plain`.
+    """
+    it, said = row.instance, words()
+    name = escape(it.workflow.name)
+    swapped = ' hx-swap-oob="true"' if oob else ""
+    return SafeString(
+        f"""<tr id="{row.mark}"{swapped}>
+  <td class="at-tick">{"" if plain else _tick(row, said)}</td>
+  <td class="at-id"><a class="id" id="open-{row.mark}" href="{address("cycle-detail", it.pk)}">{it.pk}</a></td>
+  <th scope="row" class="name"><a id="workflow-of-{it.pk}" href="{address("workflow-detail", it.workflow_id)}"\
+ title="{name}">{name}</a><small>{escape(it.team.name)}</small></th>
+  <td class="at-cycle">{when(it.cycle_time)}<small>{said.data_of} {it.data_date:%Y-%m-%d}</small></td>
+  <td class="at-run">{run_of(it)}</td>
+  <td class="at-state">{state(it)}{cycle_marks(it)}</td>
+  <td class="at-counters">{node_counters(row)}</td>
+  <td class="at-ready">{when(it.ready_at)}</td>
+  <td class="at-started" data-label="{said.started}">{when(it.started_at)}</td>
+  <td class="at-took num" data-label="{said.took}">{took(it.started_at, it.ended_at)}</td>
+  <td class="act">{cycle_menu(row)}</td>
+</tr>"""
+    )
+
+
+@register.simple_tag
+def node_counters(row: CycleRow) -> SafeString | str:
+    """How the nodes of a CycleRow stand, as a bar and in words; nothing before it has begun."""
+    it = row.instance
+    if not it.total:
+        return NOTHING
+    waiting = 0 if it.is_finished else max(0, it.total - it.ended_count - row.running)
+    counts = {
+        "success": it.succeeded,
+        "failed": it.failed,
+        "running": row.running,
+        "condition_not_met": it.passed_over,
+        "waiting": waiting,
+    }
+    return progress(counts, it.succeeded, it.total, words().counts)
+
+
+@register.simple_tag
+def cycle_marks(instance: Any) -> SafeString | str:
+    """The marks beside the state: that it is frozen, by whom and why; that it is being stopped."""
+    said, found = words(), ""
+    if instance.frozen_at is not None:
+        who = said.frozen_by % actor_in_words(instance.frozen_by)
+        why = f"{who}: {instance.frozen_reason}" if instance.frozen_reason else who
+        found += (
+            f' <span class="tag frozen">{icon("frozen")}{escape(said.frozen)}</span>'
+            f'<small title="{escape(why)}">{escape(why)}</small>'
+        )
+    if instance.stopping and not instance.is_finished:
+        found += f' <span class="tag">{escape(said.stopping)}</span>'
+    return SafeString(found)
+
+
+@register.simple_tag
+def run_of(instance: Any) -> SafeString:
+    """Why an instance exists and which run of its cycle it is, and below who began it."""
+    said, who = words(), words().by % actor_in_words(instance.actor)
+    number = f' <span class="muted">{escape(said.run % instance.number)}</span>' if instance.number > 1 else ""
+    kind = escape(str(choice(instance, "run_type")))
+    return SafeString(f'{kind}{number}<small title="{escape(who)}">{escape(who)}</small>')
+
+
+def _tick(row: CycleRow, said: Words) -> str:
+    """The box that ticks an instance for what is done to many, if its user may do anything to it."""
+    if not row.may:
+        return ""
+    pk = row.instance.pk
+    return (
+        f'<input type="checkbox" class="tick" id="tick-cycle-{pk}" name="cycle" value="{pk}" form="bulk" '
+        f'aria-label="{escape(said.tick % pk)}">'
+    )
+
+
+@register.simple_tag
+def cycle_menu(row: CycleRow) -> SafeString:
+    """The More menu of a CycleRow: what its user may do to it now, and its page."""
+    said, pk = words(), row.instance.pk
+    more = escape(said.more % pk)
+    items = "".join(_item(verb, pk, said) for verb in VERBS if row.allows(verb))
+    page = address("cycle-detail", pk)
+    return SafeString(
+        f'<button type="button" class="button glyph quiet" id="more-{pk}" popovertarget="menu-{pk}" '
+        f'aria-label="{more}" title="{more}">{icon("more")}</button>'
+        f'<div class="row-menu" id="menu-{pk}" popover>{items}'
+        f'<a id="page-{pk}" href="{page}">{icon("find")}{escape(said.open)}</a></div>'
+    )
+
+
+def _item(verb: str, pk: int, said: Words) -> str:
+    name, drawing = VERBS[verb]
+    where = address(name, pk)
+    look = ' class="danger"' if verb == "stop" else ""
+    return (
+        f'<a{look} id="{verb}-cycle-{pk}" href="{where}" data-action="{verb}" hx-get="{where}" '
+        f'hx-target="#dialog">{icon(drawing)}{escape(said.verbs[verb])}</a>'
+    )
+
+
+@register.simple_tag
+def backfill_counters(row: BackfillRow) -> SafeString:
+    """How far a BackfillRow is: its cycles by how they stand, as a bar and in words."""
+    counted = dict(row.counts)
+    counts = {
+        state: counted.pop(state, 0) for state in ("success", "failed", "terminated", "cancelled", "running")
+    }
+    return progress(
+        {**counts, "waiting": sum(counted.values())}, counts["success"], row.total, words().of_backfill
+    )

@@ -1,0 +1,184 @@
+"""What people and policies do to a cycle instance: stop, mark, freeze, cancel."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from django.db import transaction
+from django.db.models import OuterRef, Q, Subquery
+from django.db.models.functions import Coalesce
+from django.utils import timezone
+from django.utils.translation import gettext as _
+
+from scheduling import journal
+from scheduling.reasons import said, said_with
+from workflows import reasons
+from workflows.errors import CycleRefused
+from workflows.models import Cycle, CycleInstance, RunType, Stopping, Workflow
+from workflows.states import CYCLE, CycleState
+from workflows.transitions import lifecycle, nodes
+
+_UNBEGUN = CYCLE.sources(CycleState.CANCELLED)
+
+
+def set_effective(cycle_ids: Collection[int]) -> None:
+    """Let each cycle know its effective instance: the newest that is no test and not cancelled."""
+    candidates = CycleInstance.objects.filter(cycle=OuterRef("pk")).exclude(run_type=RunType.TEST)
+    newest = candidates.exclude(state=CycleState.CANCELLED).order_by("-number")
+    is_success = newest.annotate(is_success=Q(state=CycleState.SUCCESS)).values("is_success")
+    Cycle.objects.filter(pk__in=list(cycle_ids)).update(
+        effective=Subquery(newest.values("pk")[:1]),
+        succeeded=Coalesce(Subquery(is_success[:1]), False),
+    )
+
+
+def _refused(instance: CycleInstance, what: str) -> CycleRefused:
+    return CycleRefused(
+        _("Cycle instance %(id)s has state %(state)s; %(what)s")
+        % {"id": instance.pk, "state": instance.get_state_display(), "what": what}
+    )
+
+
+def stop(instance_id: int, *, by: journal.By, reason: str) -> CycleInstance:
+    """End what has not begun at once, and let nothing more of a running instance begin.
+
+    Its running batches are stopped after the commit; it ends when they have confirmed. Raises CycleRefused when
+    it has ended or is being stopped already.
+    """
+    text = said_with(reasons.CYCLE_STOPPED, reasons.CYCLE_STOPPED_WHY, reason, who=journal.actor(by).name)
+    with transaction.atomic():
+        instance = _lock_unbegun(instance_id)
+        if instance is not None:
+            journal.record("stopped", instance, by, reason=reason)
+            _end_unbegun(instance, CycleState.TERMINATED, text)
+            return instance
+    with transaction.atomic():
+        instance = lifecycle.lock(instance_id)
+        if instance.is_finished:
+            raise _refused(instance, _("only an unfinished one can be stopped."))
+        if instance.stopping:
+            raise _refused(instance, _("it is being stopped already."))
+        instance.stopped_by = journal.actor(by).name
+        instance.save(update_fields=["stopped_by"])
+        journal.record("stopped", instance, by, reason=reason)
+        nodes.begin_stopping(instance, Stopping.STOP, text)
+        lifecycle.finish_if_ended(instance)
+        return instance
+
+
+def _lock_unbegun(instance_id: int) -> CycleInstance | None:
+    """An instance that has not begun, locked after its workflow, so that nobody can begin it; else None."""
+    unbegun = CycleInstance.objects.filter(pk=instance_id, state__in=_UNBEGUN)
+    found = unbegun.first()
+    if found is None:
+        return None
+    waiting = lifecycle.dependants(found.cycle_id) if lifecycle.may_release(found) else {}
+    Workflow.objects.locked({found.workflow_id, *waiting.values()})
+    return lifecycle.lock(instance_id) if unbegun.exists() else None
+
+
+@transaction.atomic
+def time_out(instance_id: int) -> bool:
+    """Begin to stop a running instance whose deadline has passed; False when there is nothing to do."""
+    instance = lifecycle.lock(instance_id)
+    now = timezone.now()
+    if instance.state != CycleState.RUNNING or instance.stopping or not instance.deadline_at:
+        return False
+    if instance.deadline_at > now:
+        return False
+    text = said(reasons.CYCLE_TIMED_OUT, seconds=instance.revision.timeout)
+    journal.record("timed_out", instance, journal.ENGINE, reason=text)
+    nodes.begin_stopping(instance, Stopping.TIMEOUT, text)
+    lifecycle.finish_if_ended(instance)
+    return True
+
+
+@transaction.atomic
+def cancel(instance_id: int, *, by: journal.By, reason: str) -> bool:
+    """Drop an instance that has not begun; False when it has, or has ended."""
+    instance = _lock_unbegun(instance_id)
+    if instance is None:
+        return False
+    journal.record("cancelled", instance, by, reason=reason)
+    _end_unbegun(instance, CycleState.CANCELLED, reason)
+    return True
+
+
+def _end_unbegun(instance: CycleInstance, state: CycleState, reason: str) -> None:
+    _thaw(instance)
+    nodes.cancel_waiting(instance, reason)
+    instance.state, instance.ended_at, instance.reason = state, timezone.now(), reason
+    instance.save()
+    if state == CycleState.CANCELLED:
+        set_effective([instance.cycle_id])
+    lifecycle.tell_ended(instance)
+
+
+@transaction.atomic
+def mark_success(instance_id: int, *, by: journal.By, reason: str) -> CycleInstance:
+    """Call an instance that failed or was terminated a success; what waits for its cycle goes on.
+
+    Raises CycleRefused when it is neither.
+    """
+    instance = lifecycle.lock(instance_id)
+    if not instance.can_mark_success:
+        raise _refused(instance, _("only one that failed or was terminated can be marked as a success."))
+    before, instance.state = instance.state, CycleState.SUCCESS
+    instance.reason = said(reasons.MARKED_SUCCESS, who=journal.actor(by).name, why=reason)
+    instance.save(update_fields=["state", "reason"])
+    details = {"state_before": before, "state_after": CycleState.SUCCESS.value}
+    journal.record("marked", instance, by, reason=reason, details=details)
+    lifecycle.tell_ended(instance)
+    return instance
+
+
+# --- freeze ------------------------------------------------------------------------------------------
+
+
+@transaction.atomic
+def freeze(instance_id: int, *, by: journal.By, reason: str, holder: str = "") -> CycleInstance:
+    """Hold an instance back that has not begun, until it is unfrozen; `holder` alone may do that, if given.
+
+    Raises CycleRefused when it has begun or is frozen already.
+    """
+    instance = lifecycle.lock(instance_id)
+    if instance.is_frozen:
+        raise _refused(instance, _("it was frozen by %(who)s already.") % {"who": instance.frozen_by})
+    if not instance.can_freeze:
+        raise _refused(instance, _("only one that has not begun can be frozen."))
+    instance.frozen_at, instance.frozen_by = timezone.now(), journal.actor(by).name
+    instance.frozen_reason, instance.holder = reason, holder
+    instance.save(update_fields=["frozen_at", "frozen_by", "frozen_reason", "holder"])
+    journal.record("frozen", instance, by, reason=reason)
+    return instance
+
+
+@transaction.atomic
+def unfreeze(instance_id: int, *, by: journal.By, reason: str, holder: str = "") -> CycleInstance:
+    """Let a frozen instance go on; it becomes ready, or begins, if all else is given.
+
+    Raises CycleRefused when it is not frozen, or frozen by something else than `holder`.
+    """
+    workflow_id = CycleInstance.objects.values_list("workflow_id", flat=True).get(pk=instance_id)
+    [workflow] = Workflow.objects.locked([workflow_id]).values()
+    instance = lifecycle.lock(instance_id)
+    if not instance.is_frozen:
+        raise _refused(instance, _("it is not frozen."))
+    if instance.holder != holder:
+        raise _refused(
+            instance,
+            _("it is frozen by %(who)s for %(holder)s, which alone can unfreeze it.")
+            % {"who": instance.frozen_by, "holder": instance.holder or instance.frozen_by},
+        )
+    _thaw(instance)
+    instance.save(update_fields=["frozen_at", "frozen_by", "frozen_reason", "holder"])
+    journal.record("unfrozen", instance, by, reason=reason)
+    lifecycle.make_ready(CycleInstance.objects.filter(pk=instance_id))
+    lifecycle.begin_ready(workflow)
+    instance.refresh_from_db()
+    return instance
+
+
+def _thaw(instance: CycleInstance) -> None:
+    instance.frozen_at, instance.frozen_by = None, ""
+    instance.frozen_reason, instance.holder = "", ""

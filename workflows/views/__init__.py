@@ -1,0 +1,1 @@
+"""The pages of workflows: one module a page or a part of one."""

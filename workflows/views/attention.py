@@ -1,0 +1,116 @@
+"""The overview's part on cycles: which failed and stand so, and which are late, with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from django.conf import settings
+from django.urls import reverse
+from django.utils.translation import gettext as _
+
+from scheduling.permissions import User
+from scheduling.reasons import actor_in_words, in_words
+from scheduling.views.sections import Section
+from workflows.links import cycle_name
+from workflows.models import Cycle, CycleInstance, Workflow
+from workflows.states import CycleState
+
+DAY = timedelta(days=1)
+SHOWN = 8
+MOST_WORKFLOWS = 100
+MOST_COUNTED = 1000
+
+
+@dataclass(frozen=True)
+class Failed:
+    """A workflow of which cycles stand as failed: how many, the one that failed last, and why it did."""
+
+    instance: CycleInstance
+    count: int
+    why: str
+    address: str
+
+
+@dataclass(frozen=True)
+class Late:
+    """A cycle whose time has come and that has not begun, and why."""
+
+    instance: CycleInstance
+    why: str
+
+
+def section(user: User, now: datetime) -> Section:
+    """What of cycles wants a look."""
+    instances = CycleInstance.objects.visible_to(user)
+    failed, workflows = _failed(instances, now)
+    late, count = _late(instances, now)
+    return Section(
+        "attention",
+        [(each.instance.pk, each.count, each.why) for each in failed]
+        + [(each.instance.pk, each.why) for each in late]
+        + [workflows, count],
+        {
+            "failed_cycles": failed,
+            "more_failed_cycles": workflows - len(failed),
+            "late_cycles": late,
+            "more_late_cycles": count - len(late),
+            "failed_cycles_address": _list(state=CycleState.FAILED.value),
+            "late_cycles_address": _list(state=[CycleState.NOT_READY.value, CycleState.READY.value]),
+            "any_workflow": bool(failed or late) or Workflow.objects.visible_to(user).exists(),
+        },
+    )
+
+
+def _list(**narrowed: Any) -> str:
+    return f"{reverse('cycle-list')}?{urlencode(narrowed, doseq=True)}"
+
+
+def _failed(instances: Any, now: datetime) -> tuple[list[Failed], int]:
+    workflows = list(instances.failures_by_workflow(now - DAY)[:MOST_WORKFLOWS])
+    shown = workflows[:SHOWN]
+    newest = instances.failed_at(each["at"] for each in shown).for_rows()
+    last = {(each.workflow_id, each.ended_at): each for each in newest}
+    # One may be rerun, and so stand as failed no more, between the two queries.
+    rows = [
+        Failed(
+            instance=last[each["workflow"], each["at"]],
+            count=each["count"],
+            why=in_words(last[each["workflow"], each["at"]].reason),
+            address=_list(workflow=each["workflow"], state=CycleState.FAILED.value),
+        )
+        for each in shown
+        if (each["workflow"], each["at"]) in last
+    ]
+    return rows, len(workflows)
+
+
+def _late(instances: Any, now: datetime) -> tuple[list[Late], int]:
+    before = now - timedelta(seconds=cast("float", settings.TAILRACE["MISFIRE_GRACE"]))
+    late = instances.late(before)
+    found = list(late.for_rows().with_unmet()[:SHOWN])
+    count = late.count_up_to(MOST_COUNTED) if len(found) == SHOWN else len(found)
+    upstreams = _cycles(found)
+    return [Late(each, _why(each, upstreams)) for each in found], count
+
+
+def _cycles(found: Sequence[Any]) -> Mapping[int, Cycle]:
+    wanted = {each.unmet for each in found if each.unmet}
+    return Cycle.objects.select_related("workflow__revision").in_bulk(wanted)
+
+
+def _why(instance: Any, upstreams: Mapping[int, Cycle]) -> str:
+    if instance.frozen_at is not None:
+        who = actor_in_words(instance.frozen_by)
+        if instance.frozen_reason:
+            return _("Frozen by %(who)s: %(why)s") % {"who": who, "why": instance.frozen_reason}
+        return _("Frozen by %(who)s") % {"who": who}
+    if instance.state == CycleState.READY:
+        return _("It is ready, and waits until the workflow's parallelism lets it begin.")
+    upstream = upstreams.get(instance.unmet)
+    if instance.waits_for_upstream and upstream is not None:
+        return _("It waits for %(cycle)s, which has not succeeded.") % {"cycle": cycle_name(upstream)}
+    return _("Its time has come; the scheduler has not looked at it yet.")

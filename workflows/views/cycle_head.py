@@ -1,0 +1,76 @@
+"""The head of the page of a cycle instance: what it is, what may be done to it, and why it is not running."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from scheduling.permissions import User
+from scheduling.views.rows import digest_of
+from scheduling.views.sections import Section
+from workflows import detail_queries as ask
+from workflows import why
+from workflows.links import time_of
+from workflows.models import CycleInstance
+from workflows.permissions import RERUN, STOP
+
+
+@dataclass(frozen=True)
+class CycleHead:
+    """A cycle instance with what lies around it, and what this user may do to it now."""
+
+    instance: CycleInstance
+    around: ask.Around
+    runs: list[CycleInstance]
+    may_stop: bool
+    may_rerun: bool
+    may_mark: bool
+    may_freeze: bool
+    may_unfreeze: bool
+
+    @classmethod
+    def of(cls, instance: CycleInstance, user: User) -> CycleHead:
+        """The head of `instance`, which comes from `detail_queries.instances`."""
+        rerun = user.has_perm(RERUN, instance)
+        return cls(
+            instance,
+            ask.around(instance),
+            ask.other_runs(instance),
+            may_stop=instance.can_stop and user.has_perm(STOP, instance),
+            may_rerun=rerun and instance.can_rerun,
+            may_mark=rerun and instance.can_mark_success,
+            may_freeze=rerun and instance.can_freeze,
+            may_unfreeze=rerun and instance.is_frozen and not instance.holder,
+        )
+
+    @property
+    def mark(self) -> str:
+        return f"cycle-{self.instance.pk}"
+
+    @property
+    def name(self) -> str:
+        """The cycle time, by the clocks of the workflow."""
+        return time_of(self.instance.workflow, self.instance.cycle_time)
+
+    @property
+    def effective(self) -> bool:
+        """Whether this run's result is what the cycle left behind."""
+        return self.instance.cycle.effective_id == self.instance.pk
+
+    @property
+    def all_met(self) -> bool:
+        """Whether no upstream cycle is missing."""
+        return self.around.upstream == self.around.succeeded
+
+    def section(self) -> Section:
+        it = self.instance
+        times = (it.due_at, it.ready_at, it.started_at, it.ended_at, it.frozen_at)
+        may = (self.may_stop, self.may_rerun, self.may_mark, self.may_freeze, self.may_unfreeze)
+        runs = [(run.pk, run.state) for run in self.runs]
+        said = digest_of(it.state, it.stopping, times, may, runs, self.around, it.cycle.effective_id, it.reason)
+        return Section(self.mark, said, {"head": self, "instance": it})
+
+
+def why_section(instance: CycleInstance, user: User) -> Section:
+    """Why it does not run, or did not end well."""
+    causes = why.of_cycle(instance, user)
+    return Section("why", (instance.state, causes), {"causes": causes})
