@@ -134,6 +134,11 @@ def teams_where(user: User, permission: str) -> frozenset[int]:
     return frozenset(team for team, role in standing_of(user).roles.items() if permission in granted_by(role))
 
 
+def may_somewhere(user: User, permission: str) -> bool:
+    """Whether the role of `user` carries `permission` in any team; by a grant nobody does more than at home."""
+    return user.is_superuser or bool(teams_where(user, permission))
+
+
 class TeamBackend(BaseBackend):
     """Answers `has_perm` for one object, by the user's role in the team that owns it or by a grant."""
 

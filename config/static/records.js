@@ -54,13 +54,16 @@ document.getElementById("untick").addEventListener("click", () => {
   document.getElementById("tick-page").focus();
 });
 
-// A row that the live view put in anew has an empty box.
-document.body.addEventListener("htmx:afterSettle", () => {
-  const lastId = last?.id;
-  for (const box of boxes()) box.checked = ticked.has(box.value);
-  if (lastId && !last.isConnected) last = document.getElementById(lastId);
-  count();
-});
+// A row that the live view put in anew has an empty box. It is ticked at once: with nothing ticked the bar below
+// would be hidden for a moment, and lose the focus.
+for (const moment of ["htmx:oobAfterSwap", "htmx:afterSettle"]) {
+  document.body.addEventListener(moment, () => {
+    const lastId = last?.id;
+    for (const box of boxes()) box.checked = ticked.has(box.value);
+    if (lastId && !last.isConnected) last = document.getElementById(lastId);
+    count();
+  });
+}
 
 document.body.addEventListener("htmx:afterSwap", (event) => {
   if (event.target.querySelector("[data-done]")) untick();

@@ -12,10 +12,30 @@ const place = document.getElementById("dialog");
 
 // --- the confirm step ---
 
+let opener = null;
+
 document.body.addEventListener("htmx:afterSwap", (event) => {
   const dialog = event.target === place && place.querySelector("dialog");
-  if (dialog && !dialog.open) dialog.showModal();
+  if (!dialog || dialog.open) return;
+  const asked = event.detail.requestConfig.elt;
+  // A form that was refused shows the dialog again, and did not open it.
+  if (asked.isConnected) opener = asked;
+  dialog.showModal();
 });
+
+// The browser gives the focus back to what opened a dialog. What the deed took away cannot have it: then it goes
+// to what `data-then` names, so that whoever uses the keyboard does not begin at the top of the page again.
+place?.addEventListener(
+  "close",
+  (event) => {
+    // At this moment the focus may still be on what is hidden by now.
+    const has = document.activeElement;
+    if (has !== document.body && !event.target.contains(has)) return;
+    const then = document.getElementById(opener?.closest("[data-then]")?.dataset.then);
+    (then ?? document.getElementById("main")).focus();
+  },
+  true, // it does not bubble
+);
 
 // Closing it first gives the focus back to what opened it; htmx then keeps it there through the swap.
 document.body.addEventListener("htmx:beforeSwap", (event) => {

@@ -12,6 +12,7 @@ from django.db.models import Model, QuerySet
 from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
+from django.utils.text import capfirst
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
@@ -154,7 +155,7 @@ class TeamPage(Page):
             except SchedulingError as error:
                 refusal = str(error)
             else:
-                done = _("%(thing)s was deleted.") % {"thing": f"{self.opts.verbose_name} {name}".capitalize()}
+                done = _("%(thing)s was deleted.") % {"thing": capfirst(f"{self.opts.verbose_name} {name}")}
                 self.message_user(request, done, messages.SUCCESS)
                 return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
         context = {

@@ -19,7 +19,7 @@ from django.utils.decorators import method_decorator
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
-from scheduling.permissions import EDIT_TASK, in_words, teams_where
+from scheduling.permissions import EDIT_TASK, in_words, may_somewhere
 
 
 class TeamSite(admin.AdminSite):
@@ -37,8 +37,7 @@ class TeamSite(admin.AdminSite):
 
     def has_permission(self, request: HttpRequest) -> bool:
         """Whether the user may enter: the roles say so, not Django's mark of staff, which only follows them."""
-        user = request.user
-        return user.is_active and (user.is_superuser or bool(teams_where(user, EDIT_TASK)))
+        return request.user.is_active and may_somewhere(request.user, EDIT_TASK)
 
     def admin_view(self, view: Callable[..., Any], cacheable: bool = False) -> Any:
         """Django's own, with refusals that name what lacks instead of another sign-in."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -22,6 +23,8 @@ from scheduling.parameters import format_duration
 # Fields that a person writes as YAML, and those whose seconds are written as durations.
 YAML = ("spec", "parameters", "shards")
 DURATIONS = ("interval", "timeout", "retry_interval")
+# In brackets at the end of a label, in whatever language.
+_UNIT = re.compile(r"\s*[(（][^()（）]*[)）]$")
 WHOLE = ("shard_concurrency", "retry_count", "success_ratio", "priority")
 
 
@@ -136,9 +139,9 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
         self.fields["spec"].help_text = _("YAML, the fields of the kind. %(fields)s") % {
             "fields": "; ".join(f"{name}: {', '.join(kind.fields)}" for name, kind in known.items())
         }
-        # Who reads the labels in seconds may write minutes.
+        # Whose labels say seconds may be given minutes.
         for name in DURATIONS:
-            self.fields[name].label = str(self.fields[name].label).replace(" (s)", "")
+            self.fields[name].label = _UNIT.sub("", str(self.fields[name].label))
             self.fields[name].help_text = _("e.g. 45s, 10m, 1h30m, 2d")
         task = self.instance if self.instance.pk else None
         revision = task.revision if task is not None and task.revision else TaskRevision()

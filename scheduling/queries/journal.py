@@ -36,6 +36,16 @@ class JournalQuerySet(models.QuerySet[Any]):
                 entries |= of_instances & Q(object_id__in=instances.order_by().values("pk"))
         return self.filter(entries).order_by("-at", "-pk")
 
+    def leading_to(self, instance: Any) -> Self:
+        """What was done to `instance` or to its whole batch, and made it what it is; the newest first."""
+        of_instance = Q(object_type="instance", object_id=instance.pk)
+        of_batch = Q(
+            object_type="batch",
+            object_id=instance.batch_id,
+            action__in=["triggered", "rerun", "stopped", "condition_not_met"],
+        )
+        return self.filter(of_instance | of_batch).order_by("-at", "-pk")
+
     def by_people(self) -> Self:
         return self.exclude(via="engine")
 

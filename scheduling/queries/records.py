@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 
@@ -24,12 +26,27 @@ class GroupQuerySet(models.QuerySet[Any]):
         return within_reach(self, user, team="team")
 
 
+@dataclass(frozen=True)
+class Capacity:
+    """The nodes of a group that are online, their slots and how many of these are taken."""
+
+    nodes: int
+    slots: int
+    taken: int
+
+
 class NodeQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
         return within_reach(self, user, team="group__team")
 
     def online(self) -> Self:
         return self.filter(state=NodeState.ONLINE)
+
+    def capacity(self, instances: InstanceQuerySet) -> Capacity:
+        """How much of these nodes could run something now, beside those of `instances` that they execute."""
+        online = list(self.online())
+        taken = instances.executing().filter(node__in=online).count()
+        return Capacity(len(online), sum(node.slots for node in online), taken)
 
     def silent_for(self, seconds: float) -> Self:
         """Nodes thought alive that have not been heard of for `seconds`."""
@@ -130,6 +147,10 @@ class BatchQuerySet(models.QuerySet[Any]):
         earlier = of_task.filter(pk__lt=OuterRef("pk"))
         return self.annotate(ahead=Subquery(earlier.order_by("pk").values("pk")[:1]))
 
+    def in_front_of(self, batch: Any) -> Self:
+        """The unfinished ones of the same task that were begun before `batch`, the oldest first."""
+        return self.unfinished().filter(task=batch.task_id, pk__lt=batch.pk).order_by("pk")
+
     def failures_by_task(self, since: datetime) -> Self:
         """For each task that failed since: `task`, `count`, and `at`, when it failed last; newest first."""
         failed = self.filter(state=BatchState.FAILED, ended_at__gte=since)
@@ -170,6 +191,15 @@ class InstanceQuerySet(models.QuerySet[Any]):
         """How many instances each of `nodes` executes."""
         counted = self.executing().filter(node__in=list(nodes)).order_by().values_list("node")
         return dict(counted.annotate(Count("pk")))
+
+    def waiting(self) -> Self:
+        """What waits to be run, by number."""
+        return self.filter(state=InstanceState.WAITING).order_by("number")
+
+    def unconfirmed_by_node(self) -> Counter[str]:
+        """How many of these each node, by name, was told to end and has not confirmed."""
+        told = self.filter(state=InstanceState.TERMINATING, node__isnull=False)
+        return Counter(dict(told.order_by().values_list("node__name").annotate(Count("pk"))))
 
     def only_for(self, node: Any) -> Self:
         """What waits for this one node and can run nowhere else."""

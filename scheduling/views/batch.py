@@ -13,11 +13,11 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
-from scheduling import detail_queries as ask
 from scheduling.definitions import revisions
 from scheduling.filters import InstanceFilter
-from scheduling.models import Batch
+from scheduling.models import Batch, JournalEntry
 from scheduling.permissions import RERUN, STOP, User, visible
+from scheduling.queries import chain_of
 from scheduling.states import InstanceState
 from scheduling.views import timeline, why
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
@@ -25,6 +25,7 @@ from scheduling.views.log import whole_number
 from scheduling.views.rows import BatchRow, Head, InstanceRow, difference, shown_by
 
 INSTANCES_SIZE = 100
+ENTRIES_SHOWN = 100
 
 
 @require_safe
@@ -207,8 +208,8 @@ def _query(request: HtmxRequest, **changed: Any) -> str:
 
 def _history_context(request: HtmxRequest, batch: Batch) -> dict[str, Any]:
     return {
-        "chain": ask.chain_of(batch, request.user),
-        "events": timeline.of_journal(ask.journal_of_batch(batch)),
+        "chain": chain_of(batch, Batch.objects.visible_to(request.user), JournalEntry.objects.all()),
+        "events": timeline.of_journal(list(JournalEntry.objects.about(batch)[:ENTRIES_SHOWN])),
     }
 
 

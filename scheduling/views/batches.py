@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from config.http import HtmxRequest
 from scheduling.filters import BatchFilter
 from scheduling.models import Batch, SavedFilter
-from scheduling.permissions import RERUN, STOP, teams_where
+from scheduling.permissions import RERUN, STOP, may_somewhere
 from scheduling.queries import Page, capped_count, newest_first
 from scheduling.services import MOST_AT_ONCE
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
@@ -90,7 +90,7 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
         "asked": request.GET.urlencode(),
         "saved_page": BATCHES,
         "saved_list": "batch-list",
-        "may_act": any(teams_where(request.user, permission) for permission in (STOP, RERUN)),
+        "may_act": any(may_somewhere(request.user, permission) for permission in (STOP, RERUN)),
         "time_zone": timezone.get_current_timezone_name(),
         "status": 200 if valid else 422,
     }

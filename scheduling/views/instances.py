@@ -10,12 +10,14 @@ from django.utils import timezone
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
-from scheduling import detail_queries as ask
-from scheduling.models import Execution, Instance
+from scheduling.models import Execution, Instance, JournalEntry
 from scheduling.permissions import visible
 from scheduling.views import log, timeline, why
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.rows import ExecutionRow, Head, InstanceRow, difference, shown_by
+
+# Of a journal, which nobody reads beyond.
+ENTRIES_SHOWN = 100
 
 
 def instances() -> Any:
@@ -89,4 +91,5 @@ def _context(request: HtmxRequest, instance: Instance, executions: list[Executio
 
 
 def _events_context(instance: Instance, executions: list[Execution]) -> dict[str, Any]:
-    return {"events": timeline.of_instance(ask.journal_of_instance(instance), executions)}
+    newest = JournalEntry.objects.leading_to(instance)[:ENTRIES_SHOWN]
+    return {"events": timeline.of_instance(list(newest)[::-1], executions)}

@@ -14,7 +14,7 @@ from typing import Any
 
 from django.core.exceptions import PermissionDenied
 from django.http import HttpResponse, QueryDict
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django_htmx.http import trigger_client_event
@@ -22,13 +22,15 @@ from django_htmx.http import trigger_client_event
 from config.http import HtmxRequest
 from scheduling.errors import TooMany
 from scheduling.filters.fields import as_id, words_of
-from scheduling.permissions import User, denied
+from scheduling.permissions import User, denied, may_somewhere
 from scheduling.queries import capped_count, newest_first
 from scheduling.services.results import MOST_AT_ONCE, Refused, Result
 from scheduling.views.actions import ACTED, ReasonForm
 
 TEMPLATE = "scheduling/bulk.html"
 MOST_COUNTED = 10_000
+# After the deed a page without htmx leads here, so that loading it again does nothing again.
+TOLD = "told"
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,15 @@ class Verb:
 
 
 def act(request: HtmxRequest, kind: Kind, verb: Verb) -> HttpResponse:
-    """Answer the question (GET) or do the deed (POST)."""
-    return _do(request, kind, verb) if request.method == "POST" else _ask(request, kind, verb)
+    """Answer the question (GET) or do the deed (POST).
+
+    Raises PermissionDenied when the user may do this nowhere, whatever was named.
+    """
+    if not may_somewhere(request.user, verb.permission):
+        raise denied(verb.permission)
+    if request.method == "POST":
+        return _do(request, kind, verb)
+    return _told(request, kind, verb) if TOLD in request.GET else _ask(request, kind, verb)
 
 
 # --- which -----------------------------------------------------------------------------------------
@@ -208,18 +217,37 @@ def _do(request: HtmxRequest, kind: Kind, verb: Verb) -> HttpResponse:
     begun = timezone.now()
     result = verb.perform(permitted, by=request.user, reason=form.cleaned_data["reason"])
     result.refused += _unreachable(ids, visible, permitted, verb)
-    made = verb.made(result.done, request.user, begun) if verb.made and result.done else ""
-    context = {
+    outcome = {
+        "of": [kind.name, verb.name],
+        "done": len(result.done),
+        "refused": [{"pk": each.pk, "why": each.why} for each in result.refused],
+        "came": came,
+        "query": query,
+        "made": verb.made(result.done, request.user, begun) if verb.made and result.done else "",
+    }
+    if not request.htmx:
+        request.session[TOLD] = outcome
+        return redirect(f"{request.path}?{TOLD}")
+    response = render(request, f"{TEMPLATE}#outcome", _words_of(outcome, kind, verb))
+    return trigger_client_event(response, ACTED, after="settle")
+
+
+def _told(request: HtmxRequest, kind: Kind, verb: Verb) -> HttpResponse:
+    """What became of the last deed of this session."""
+    outcome = request.session.get(TOLD)
+    if outcome is None or outcome["of"] != [kind.name, verb.name]:
+        return redirect(kind.list_page)
+    return render(request, TEMPLATE, _words_of(outcome, kind, verb))
+
+
+def _words_of(outcome: dict[str, Any], kind: Kind, verb: Verb) -> dict[str, Any]:
+    return {
         "kind": kind,
         "verb": verb,
-        "title": verb.done(len(result.done)),
-        "result": result,
-        "came": kind.came(came) if came else "",
-        "query": query,
-        "made": made,
+        "title": verb.done(outcome["done"]),
+        "came": kind.came(outcome["came"]) if outcome["came"] else "",
+        "outcome": outcome,
     }
-    response = render(request, f"{TEMPLATE}#outcome" if request.htmx else TEMPLATE, context)
-    return trigger_client_event(response, ACTED, after="settle")
 
 
 def _ids_in(request: HtmxRequest, name: str) -> list[int]:

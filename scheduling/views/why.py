@@ -9,8 +9,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from scheduling import detail_queries as ask
-from scheduling.models import Batch, Execution, Instance
+from scheduling.models import Batch, Execution, Instance, Node
 from scheduling.models.tasks import Overlap
 from scheduling.reasons import in_words
 from scheduling.states import BatchState, InstanceState, NodeState
@@ -38,8 +37,8 @@ def of_batch(batch: Batch) -> list[Why]:
         case BatchState.WAITING | BatchState.RUNNING if batch.held:
             return [*found, _held(batch)]
         case BatchState.WAITING | BatchState.RUNNING:
-            waiting = ask.waiting_instances(batch, 1)
-            return found + ([_not_started(waiting[0])] if waiting else [])
+            waiting = batch.instances.waiting().select_related("node").first()
+            return found + ([_not_started(waiting)] if waiting else [])
         case _:
             return found
 
@@ -91,7 +90,7 @@ def _judged(batch: Batch) -> list[Why]:
 
 
 def _unconfirmed(batch: Batch) -> list[Why]:
-    nodes = ask.unconfirmed_on(batch)
+    nodes = batch.instances.unconfirmed_by_node()
     if not nodes:
         return []
     count = sum(nodes.values())
@@ -105,7 +104,7 @@ def _unconfirmed(batch: Batch) -> list[Why]:
 
 
 def _held(batch: Batch) -> Why:
-    ahead = ask.in_front_of(batch)
+    ahead = Batch.objects.in_front_of(batch).first()
     overlap = batch.task.revision.overlap if batch.task.revision else Overlap.QUEUE
     policy = Overlap(overlap).label
     if ahead is None:
@@ -124,7 +123,7 @@ def _not_started(instance: Instance) -> Why:
     if instance.pinned and node is not None and node.state != NodeState.ONLINE:
         where = {"node": node.name, "state": str(node.get_state_display()).lower()}
         return _at_nodes(_("Waits for node %(node)s, which is %(state)s; it can run nowhere else.") % where)
-    capacity = ask.capacity_of(instance.group_id)
+    capacity = Node.objects.filter(group=instance.group_id).capacity(Instance.objects.all())
     words: dict[str, str | int] = {"group": instance.batch.group.name}
     if not capacity.nodes:
         return _at_nodes(_("No node of the group %(group)s is online.") % words)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import datetime as dt
 import threading
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -30,15 +32,63 @@ NEW_YORK = ZoneInfo("America/New_York")
 EVERY_DAY = [dt.date(2026, 1, 1) + dt.timedelta(days=number) for number in range(365)]
 
 
-@pytest.fixture(scope="session")
-def split(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A TAILRACE_VAR in which the data is split already, once for the session."""
-    return tmp_path_factory.mktemp("var")
+@dataclass
+class Split:
+    """A TAILRACE_VAR in which the data was split by the first who read it, who were several at once."""
+
+    var: Path
+    times: int
+    counts: list[int]
+
+
+@pytest.fixture(scope="module")
+def split(tmp_path_factory: pytest.TempPathFactory) -> Split:
+    times: list[int] = []
+    counts: list[int] = []
+    real = flights._split_by_day
+    var = tmp_path_factory.mktemp("var")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "VAR", var)
+        patch.setattr(flights, "_split_by_day", lambda *args, **more: (times.append(1), real(*args, **more)))
+        readers = [
+            threading.Thread(target=lambda: counts.append(len(flights.flights_of(EVERY_DAY[0]))))
+            for _ in range(4)
+        ]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(60)
+    return Split(var, len(times), counts)
+
+
+@dataclass
+class Year:
+    """What the long job said of the whole year, and each day as it read it: rows, and their months and days."""
+
+    answer: Any
+    log: str
+    days: dict[dt.date, tuple[int, set[tuple[str, str]]]]
+
+
+@pytest.fixture(scope="module")
+def year(split: Split) -> Year:
+    days: dict[dt.date, tuple[int, set[tuple[str, str]]]] = {}
+    real = flights.flights_of
+
+    def seen(day: dt.date) -> list[flights.Row]:
+        rows = real(day)
+        days[day] = len(rows), {(row["month"], row["day"]) for row in rows}
+        return rows
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(settings, "VAR", split.var)
+        patch.setattr(flights, "flights_of", seen)
+        return Year(*run(demo_jobs.worst_day, parameters={"seconds": 0}), days)
 
 
 @pytest.fixture(autouse=True)
-def own_var(monkeypatch: pytest.MonkeyPatch, split: Path) -> None:
-    monkeypatch.setattr(settings, "VAR", split)
+def own_var(monkeypatch: pytest.MonkeyPatch, split: Split) -> None:
+    monkeypatch.setattr(settings, "VAR", split.var)
 
 
 @pytest.fixture
@@ -65,12 +115,9 @@ def test_a_date_is_the_same_calendar_day_of_2013() -> None:
     assert flights.in_2013(dt.date(2028, 2, 29)) == dt.date(2013, 2, 28)
 
 
-def test_the_split_days_hold_every_flight_once() -> None:
-    days = [flights.flights_of(day) for day in EVERY_DAY]
-    assert sum(map(len, days)) == 336_776
-    assert all(
-        (int(row["month"]), int(row["day"])) == (3, 9) for row in flights.flights_of(dt.date(2026, 3, 9))
-    )
+def test_the_split_days_hold_every_flight_once(year: Year) -> None:
+    assert sum(rows for rows, _dates in year.days.values()) == 336_776
+    assert all(dates == {(str(day.month), str(day.day))} for day, (_rows, dates) in year.days.items())
     assert sum(len(flights.weather_of(day)) for day in EVERY_DAY) == 26_115
 
 
@@ -81,23 +128,9 @@ def test_a_day_is_read_in_well_under_a_second_once_the_data_is_split() -> None:
     assert time.perf_counter() - began < 0.5
 
 
-def test_many_first_readers_split_the_data_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(settings, "VAR", tmp_path)
-    splits: list[int] = []
-    real = flights._split_by_day
-    monkeypatch.setattr(
-        flights, "_split_by_day", lambda *args, **kwargs: (splits.append(1), real(*args, **kwargs))
-    )
-    counts: list[int] = []
-    readers = [
-        threading.Thread(target=lambda: counts.append(len(flights.flights_of(EVERY_DAY[0])))) for _ in range(4)
-    ]
-    for reader in readers:
-        reader.start()
-    for reader in readers:
-        reader.join(60)
-    assert counts == [842] * 4
-    assert len(splits) == 2, "flights once, weather once"
+def test_many_first_readers_split_the_data_once(split: Split) -> None:
+    assert split.counts == [842] * 4
+    assert split.times == 2, "flights once, weather once"
 
 
 # --- the jobs --------------------------------------------------------------------------------------
@@ -164,11 +197,14 @@ def test_on_nearly_every_date_a_newcomer_sees_the_weather_check_both_fail_and_su
     assert both / 365 > 0.95
 
 
-def test_the_long_job_tells_how_far_it_is_and_finds_the_worst_day() -> None:
-    answer, log = run(demo_jobs.worst_day, parameters={"seconds": 0})
-    assert answer == {"day": "2013-03-08", "mean_delay": 83.5}
-    assert log.count("% up to ") == 24
-    assert log.splitlines()[-1].split(" INFO ")[1].startswith(" 98% up to 2013-12-26; worst so far 2013-03-08")
+def test_the_long_job_tells_how_far_it_is_and_finds_the_worst_day(year: Year) -> None:
+    assert year.answer == {"day": "2013-03-08", "mean_delay": 83.5}
+    assert year.log.count("% up to ") == 24
+    assert (
+        year.log.splitlines()[-1]
+        .split(" INFO ")[1]
+        .startswith(" 98% up to 2013-12-26; worst so far 2013-03-08")
+    )
 
 
 def test_the_long_job_obeys_a_stop() -> None:
@@ -201,17 +237,22 @@ def test_without_the_data_a_job_says_in_one_line_what_to_install(function: Any) 
 # --- the workspace ---------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def warehouse(db: None, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """The URL of a warehouse of the test's own, dropped afterwards."""
+@pytest.fixture(scope="module")
+def second_database(django_db_setup: None) -> Iterator[str]:
+    """The URL of a second database, which who uses it makes; dropped afterwards."""
     own = database_url()
-    url = database.url_with_database(own, factories.unique("demo_warehouse").replace("-", "_"))
-    monkeypatch.setenv("TAILRACE_SQL_WAREHOUSE", url)
-    monkeypatch.setenv("DEMO_PASSWORD", "tell-no-1")
-    yield url
-    name = url.partition("?")[0].rpartition("/")[2]
+    name = factories.unique("demo_warehouse").replace("-", "_")
+    yield database.url_with_database(own, name)
     with psycopg.connect(database.url_with_database(own, "postgres"), autocommit=True) as server:
         server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def warehouse(db: None, second_database: str, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The URL of the warehouse of these tests, of which one alone loads something."""
+    monkeypatch.setenv("TAILRACE_SQL_WAREHOUSE", second_database)
+    monkeypatch.setenv("DEMO_PASSWORD", "tell-no-1")
+    return second_database
 
 
 def test_the_warehouse_is_a_second_database_of_the_same_server() -> None:

@@ -11,8 +11,8 @@ from scheduling import journal, services
 from scheduling.errors import InvalidDefinition, NotAvailable, TransitionRefused
 from scheduling.models import Batch, Instance, JournalEntry, Node
 from tests import factories
+from tests.engine.states import batch_in
 from tests.engine.support import check, claim, row
-from tests.engine.test_state_machines import batch_in
 
 pytestmark = pytest.mark.django_db
 

@@ -13,8 +13,8 @@ from django.utils import timezone
 
 from scheduling.states import Machine
 from tests import factories as make
+from tests.engine.states import duplicate, pairs, sql
 from tests.engine.support import row
-from tests.engine.test_state_machines import duplicate, pairs, sql
 from workflows import services
 from workflows.models import (
     Backfill,

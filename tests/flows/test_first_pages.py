@@ -84,6 +84,22 @@ def test_a_stop_that_comes_too_late_is_refused_beside_the_row(page: Page) -> Non
     expect(page.locator(f"#batch-{batch.pk} .state")).to_have_attribute("data-state", "success")
 
 
+def test_a_lost_connection_is_said_until_the_server_answers_again(page: Page) -> None:
+    batch = running_batch()
+    sign_in(page, "/batches/")
+    stop = page.locator(f"#batch-{batch.pk} [data-action=stop]")
+    notices = page.locator("#notices")
+    page.context.set_offline(True)
+    stop.click()
+    expect(notices.get_by_role("alert").first).to_contain_text("The server cannot be reached.")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    page.context.set_offline(False)
+    stop.click()
+    expect(page.get_by_role("dialog")).to_contain_text("2 running instances are told to end")
+    # What asked by itself meanwhile is heard again as well.
+    expect(notices.get_by_role("alert", include_hidden=True)).to_have_count(0)
+
+
 def test_a_rerun_from_the_list_brings_the_new_batch_to_its_top(page: Page) -> None:
     batch = make.end_batch(running_batch())
     sign_in(page, "/batches/")

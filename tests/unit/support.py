@@ -11,6 +11,9 @@ import psutil
 
 from scheduling.engine.logs import LogSink
 from scheduling.jobs import JobContext
+from scheduling.kinds import kind
+
+JOBS = "tests.unit.jobs_for_tests"
 
 
 def until(condition: Callable[[], Any], *, seconds: float = 20.0) -> Any:
@@ -74,3 +77,19 @@ def marked(mark: str) -> list[int]:
         except psutil.Error:
             continue
     return [pid for pid in found if pid != os.getpid()]
+
+
+def run(name: str, context: JobContext | None = None, **spec: Any) -> Any:
+    """Run a job of the kind called `name`, whose specification is `spec`."""
+    chosen = kind(name)
+    return chosen.run(chosen.clean(spec), context or make_context())
+
+
+def call(name: str, context: JobContext | None = None) -> Any:
+    """Run the python job called `name` of `jobs_for_tests`."""
+    return run("python", context, call=f"{JOBS}.{name}")
+
+
+def stop_when(context: JobContext, text: str) -> None:
+    """Ask for a stop once the log says `text`."""
+    threading.Thread(target=lambda: (until(lambda: text in context.log.text), context.stop.set())).start()

@@ -68,6 +68,26 @@ def changes_of(page: Any) -> dict[str, tuple[Any, Any]]:
     return {change.field: (change.before, change.after) for change in page.context["step"].changes}
 
 
+@pytest.mark.parametrize(("language", "label"), [("en", "Time-out"), ("zh-hans", "超时")])
+def test_a_label_says_no_unit_where_one_may_be_written(
+    desk: Desk, developer: Client, language: str, label: str
+) -> None:
+    developer.cookies["django_language"] = language
+    fields = developer.get(url(desk.task)).context["adminform"].form.fields
+    assert fields["timeout"].label == label
+    assert not any(re.search(r"[(（]", fields[name].label) for name in ("interval", "retry_interval"))
+
+
+@pytest.mark.parametrize("theme", ["light", "dark", "", "pink"])
+def test_the_theme_is_the_readers_preference(developer: Client, theme: str) -> None:
+    developer.cookies["theme"] = theme
+    page = text_of(developer.get("/admin/"))
+    chosen = theme in {"light", "dark"}
+    assert (f'class="theme-{theme} ' in page or f'class="theme-{theme}"' in page) == chosen
+    assert ("theme-" in page) == chosen
+    assert "theme.js" not in page
+
+
 # --- who comes in ----------------------------------------------------------------------------------
 
 
@@ -280,9 +300,10 @@ def test_a_task_with_records_is_not_deleted_and_one_without_is(desk: Desk, devel
     make.batch(desk.task)
     assert "Disable it instead" in text_of(developer.get(url(desk.task, "delete")))
     assert developer.post(url(desk.task, "delete"), {"reason": "x"}).status_code == 409
-    unused = make.task("unused", group=desk.group)
+    unused = make.task("Unused-ETL", group=desk.group)
     assert developer.post(url(unused, "delete"), {"reason": ""}).status_code == 200
-    assert developer.post(url(unused, "delete"), {"reason": "never ran"}).status_code == 302
+    gone = developer.post(url(unused, "delete"), {"reason": "never ran"}, follow=True)
+    assert "Task Unused-ETL was deleted." in text_of(gone)
     assert set(Task.objects.values_list("name", flat=True)) == {"extract"}
     assert JournalEntry.objects.get(action="deleted").reason == "never ran"
 

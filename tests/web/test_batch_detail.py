@@ -3,8 +3,10 @@ from typing import Any
 
 import pytest
 from django.test import Client
+from django.utils import translation
 
 from scheduling import services
+from scheduling.reasons import REPLACED, in_words, said
 from tests import factories as make
 from tests.web.conftest import Desk
 from tests.web.pages import actions_of, element, live_address, marks, shown, state_of, text_of
@@ -219,6 +221,17 @@ def test_the_reruns_are_a_chain_with_who_and_why(desk: Desk, operator: Client) -
         chain = element(operator.get(f"/batches/{batch.pk}/"), "reruns")
         assert chain.index("the feed was corrected") < chain.index(f"rerun of {again.pk} by night")
         assert chain.count('aria-current="true"') == 1
+
+
+def test_a_reason_of_our_own_in_the_chain_is_said_in_the_readers_language(desk: Desk, operator: Client) -> None:
+    batch = make.end_batch(make.batch(desk.task), "failed")
+    services.rerun(batch, by="night", reason=said(REPLACED, batch=7))
+    operator.cookies["django_language"] = "zh-hans"
+    with translation.override("zh-hans"):
+        in_chinese = in_words(said(REPLACED, batch=7))
+    chain = element(operator.get(f"/batches/{batch.pk}/"), "reruns")
+    assert in_chinese in chain
+    assert said(REPLACED, batch=7) not in chain
 
 
 def test_the_content_is_shown_as_it_ran_and_what_was_changed_since(desk: Desk, operator: Client) -> None:

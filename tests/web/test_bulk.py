@@ -199,8 +199,24 @@ def test_without_javascript_question_and_answer_are_pages(desk: Desk, operator: 
     question = operator.get(f"/batches/rerun/?query=tab%3Dbasic&batch={batch.pk}")
     assert "<html" in text_of(question)
     answer = operator.post("/batches/rerun/", {"bound": str(batch.pk), "reason": "again"})
-    assert "<html" in text_of(answer)
-    assert "1 new batch has begun" in text_of(answer)
+    # The page with the answer is another, so that loading it again begins nothing again.
+    assert answer.status_code == 302
+    for _ in range(2):
+        told = text_of(operator.get(answer["Location"]))
+        assert "<html" in told
+        assert "1 new batch has begun" in told
+        assert "Show the new batches" in told
+    assert Batch.objects.filter(rerun_of=batch).count() == 1
+
+
+def test_what_became_of_a_deed_is_told_to_who_did_it_alone(desk: Desk, operator: Client) -> None:
+    waiting, foreign = make.batch(desk.task), make.batch()
+    bound = f"{waiting.pk} {foreign.pk}"
+    told = operator.post("/batches/stop/", {"bound": bound, "reason": "wrong file"}, follow=True)
+    assert "1 batch is stopped" in text_of(told)
+    assert "It is not there any more, or not yours to see." in text_of(told)
+    assert operator.get("/batches/rerun/?told")["Location"] == "/batches/"
+    assert desk.sign_in().get("/batches/stop/?told")["Location"] == "/batches/"
 
 
 def test_more_than_one_action_takes_are_refused_also_when_they_are_named(desk: Desk, operator: Client) -> None:
@@ -222,6 +238,10 @@ def test_a_viewer_is_refused_and_told_the_permission(desk: Desk, viewer: Client,
     for page in (
         asked(viewer, verb, *batches),
         viewer.post(f"/batches/{verb}/", {"bound": bound, "reason": "x"}, headers=HTMX),
+        # Also when nothing is named, or no reason given.
+        asked(viewer, verb),
+        viewer.post(f"/batches/{verb}/", {"bound": bound}, headers=HTMX),
+        viewer.post(f"/batches/{verb}/", {"reason": "x"}),
     ):
         assert page.status_code == 403
         words = {"stop": "Stop runs (scheduling.stop_task)", "rerun": "Rerun (scheduling.rerun_task)"}[verb]

@@ -1,10 +1,8 @@
-import threading
 from typing import Any
 
 import pytest
 from django.contrib.auth.models import AnonymousUser
 from django.core.exceptions import PermissionDenied
-from django.db import connection
 from django.http import Http404
 
 from scheduling import services
@@ -246,30 +244,6 @@ def test_the_last_owner_stays(desk: Desk) -> None:
     services.remove_member(gone.memberships.get())
     make.user(team=desk.team, role="owner")
     services.set_member(team=desk.team, user=mei, role="viewer")
-
-
-@pytest.mark.django_db(transaction=True)
-def test_of_two_owners_who_leave_at_once_one_stays(desk: Desk) -> None:
-    members = [make.user(team=desk.team, role="owner").memberships.get() for _ in range(2)]
-    start = threading.Barrier(2)
-    refused: list[str] = []
-
-    def leave(membership: Membership) -> None:
-        try:
-            start.wait(10)
-            services.remove_member(membership, by="tests")
-        except LastOwner as refusal:
-            refused.append(str(refusal))
-        finally:
-            connection.close()
-
-    threads = [threading.Thread(target=leave, args=[member]) for member in members]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert len(refused) == 1
-    assert Membership.objects.filter(team=desk.team, role="owner").count() == 1
 
 
 # --- deleting --------------------------------------------------------------------------------------

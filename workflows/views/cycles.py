@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
 from scheduling.models import SavedFilter
-from scheduling.permissions import teams_where
+from scheduling.permissions import may_somewhere
 from scheduling.queries import Page, capped_count, newest_first
 from scheduling.services import MOST_AT_ONCE
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
@@ -92,8 +92,8 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
         "at_rest": not (valid and _grows(filters, page)) and ended,
         "query": filters.query,
         "asked": request.GET.urlencode(),
-        "may_stop": bool(teams_where(request.user, STOP)),
-        "may_rerun": bool(teams_where(request.user, RERUN)),
+        "may_stop": may_somewhere(request.user, STOP),
+        "may_rerun": may_somewhere(request.user, RERUN),
         "ahead": AHEAD,
         "saved_page": PAGE,
         "saved_list": "cycle-list",
