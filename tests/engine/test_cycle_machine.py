@@ -335,8 +335,8 @@ def test_verbs_in_any_order_keep_cycles_nodes_and_batches_in_agreement() -> None
     run_state_machine_as_test(
         AnyOrder,
         settings=settings(
-            max_examples=EXAMPLES or 8,
-            stateful_step_count=25 if EXAMPLES else 12,
+            max_examples=EXAMPLES or 6,
+            stateful_step_count=25 if EXAMPLES else 10,
             derandomize=not EXAMPLES,
             deadline=None,
             suppress_health_check=list(HealthCheck),
