@@ -16,7 +16,7 @@ from scheduling.models import JournalEntry
 from tests import factories as make
 from tests.web.conftest import Desk
 from tests.web.pages import HTMX, element, live_address, marks, shown, text_of
-from tests.web.test_cycle_list import come, daily
+from tests.web.test_cycle_list import DAILY, come, daily
 from workflows import services
 from workflows.models import CycleInstance, Workflow
 from workflows.services import clock
@@ -151,6 +151,16 @@ def test_the_page_takes_the_same_number_of_queries_whatever_happened(
     daily(desk, depends_on=[{"workflow": workflow.name, "cycles": "same"}])
     with django_assert_max_num_queries(len(before)):
         operator.get(f"/workflows/{workflow.pk}/")
+
+
+def test_the_page_compares_two_revisions(desk: Desk, operator: Client) -> None:
+    workflow = daily(desk, "flights")
+    make.workflow("flights", group=desk.group, nodes="a > b, a > alarm!", **DAILY)
+    said = text_of(operator.get(f"/workflows/{workflow.pk}/"))
+    assert "From revision 1 to 2" in said
+    assert re.search(r'<span data-sign="\+">\+ .*alarm', said)
+    said = text_of(operator.get(f"/workflows/{workflow.pk}/?from=2&to=2"))
+    assert "They say the same." in said
 
 
 def test_the_live_page_sends_only_the_parts_that_differ(desk: Desk, operator: Client) -> None:
