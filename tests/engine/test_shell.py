@@ -24,6 +24,7 @@ from scheduling.models import Batch, Instance, JournalEntry, Node, Task
 from scheduling.signals import batch_ended
 from tests import factories as make
 from tests.processes import database_url
+from workflows.models import CycleInstance
 
 pytestmark = pytest.mark.django_db
 
@@ -83,8 +84,8 @@ def entry(action: str) -> JournalEntry:
 # --- the page --------------------------------------------------------------------------------------
 
 
-def test_the_page_has_ten_fixes_of_at_most_three_lines() -> None:
-    assert re.findall(r"^## (\d+)\. ", PAGE.read_text(), re.MULTILINE) == [str(n) for n in range(1, 11)]
+def test_the_page_has_fixes_of_at_most_three_lines() -> None:
+    assert re.findall(r"^## (\d+)\. ", PAGE.read_text(), re.MULTILINE) == [str(n) for n in range(1, 14)]
     assert all(len(block.splitlines()) <= 3 for block in BLOCKS)
     tested = re.findall(r"printed\((\d+)(?:, (\d))?\)\)", Path(__file__).read_text())
     assert len(set(tested)) == len(BLOCKS)
@@ -239,6 +240,35 @@ def test_10_what_is_late_is_found(task: Task, capsys: Any) -> None:
 # --- what they refuse ------------------------------------------------------------------------------
 
 
+def test_11_the_cycles_that_failed_are_rerun(group: Any) -> None:
+    failed = make.end_node(make.cycle(make.workflow("flights_daily", group=group)), "a", "failed")
+
+    run(printed(11))
+
+    again = CycleInstance.objects.get(rerun_of=failed)
+    assert (again.state, again.actor) == ("running", f"os:{getpass.getuser()}")
+
+
+def test_12_what_has_not_begun_of_a_workflow_is_held_back_and_let_go(group: Any) -> None:
+    make.workflow("flights_daily", group=group, cron="0 1 * * *")
+    waiting = CycleInstance.objects.filter(state="not_ready")
+    assert waiting.exists()
+
+    run(printed(12))
+    assert not waiting.filter(frozen_at__isnull=True).exists()
+    run(printed(12, 1))
+    assert not waiting.filter(frozen_at__isnull=False).exists()
+
+
+def test_13_a_week_is_backfilled(group: Any) -> None:
+    since = timezone.now() - timedelta(days=30)
+    make.workflow("flights_daily", group=group, cron="0 1 * * *", starts_at=since, misfire="skip")
+
+    run(printed(13))
+
+    assert CycleInstance.objects.filter(run_type="backfill").count() == 7
+
+
 def test_a_node_that_is_heard_of_keeps_its_work(task: Task, node: Node) -> None:
     [instance] = make.start_batch(make.batch(make.task(group=task.group)))
 
@@ -346,7 +376,7 @@ def test_ours_come_before_what_others_call_the_same() -> None:
 def test_the_banner_names_the_models_and_who_acts() -> None:
     said = shell.banner()
 
-    assert "Batch, DeploymentGroup, Execution" in said
+    assert "Batch, Cycle, CycleDependency, CycleInstance, Deadline, DeploymentGroup, Execution" in said
     assert f"os:{getpass.getuser()}" in said
 
 

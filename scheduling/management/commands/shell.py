@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import getpass
+import importlib.util
 import sys
 from typing import Any
 
@@ -40,6 +41,11 @@ class Command(shell.Command):
         interactive = not options.get("command") and sys.stdin.isatty()
         options["verbosity"] = verbosity if verbosity > 1 else 0
         found: dict[str, Any] = super().get_namespace(**options)
+        # The services of the apps above go by the app's name: workflows.services.
+        for app in OURS[1:]:
+            if importlib.util.find_spec(f"{app}.services"):
+                importlib.import_module(f"{app}.services")
+                found[app] = importlib.import_module(app)
         if found and interactive and verbosity:
             self.stdout.write(banner())
         return found
@@ -53,7 +59,7 @@ def banner() -> str:
     """What a person is told at the start: what is at hand, and in whose name they act."""
     models = ", ".join(sorted(model.__name__ for model in apps.get_models() if _is_ours(model)))
     return (
-        f"Tailrace. At hand: services, rescue, now(), timedelta, {models}.\n"
+        f"Tailrace. At hand: services, workflows.services, rescue, now(), timedelta, {models}.\n"
         f"What you do is journalled as os:{getpass.getuser()}; give by= and reason= to say more.\n"
-        "help(services) lists what can be done, and docs/shell.md the ten fixes of a bad night."
+        "help(services) lists what can be done, and docs/shell.md the fixes of a bad night."
     )
