@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice, pairwise
@@ -214,7 +215,7 @@ def _content(request: HtmxRequest, task: Task) -> dict[str, Any]:
         .only("number", "created_at", "digest", "created_by__username", "task")
         .order_by("-number")[:REVISIONS_SHOWN]
     )
-    older, newer = _compared(request, listed)
+    older, newer = compared(request, listed)
     whole = {each.number: each for each in task.revisions.filter(number__in={older, newer})}
     for each in (*whole.values(), *filter(None, [task.revision])):
         each.task = task
@@ -227,7 +228,7 @@ def _content(request: HtmxRequest, task: Task) -> dict[str, Any]:
     }
 
 
-def _compared(request: HtmxRequest, listed: list[TaskRevision]) -> tuple[int, int]:
+def compared(request: HtmxRequest, listed: Sequence[Any]) -> tuple[int, int]:
     """The numbers of the two revisions to compare, older first: those asked for, else the last two."""
     numbers = [each.number for each in listed] or [0]
     asked = []

@@ -261,7 +261,7 @@ def model_rows(
 ) -> dict[str, Row]:
     """The addresses of one model: `delete` is what deleting `thing` is answered, None: nobody may."""
     name = model or thing
-    app = "auth" if name == "user" else "scheduling"
+    app = {"user": "auth", "workflow": "workflows", "workflowrevision": "workflows"}.get(name, "scheduling")
     base = f"admin:{app}_{name}_"
     gone = about(thing, needs, post=delete or 403, data={"reason": "to see who may"})
     return {
@@ -288,6 +288,7 @@ ROWS |= {
     "admin:view_on_site": inside(get=404, address=lambda things: things["shortcut"]),
     "admin:app_list": inside(address=lambda _things: "/admin/scheduling/"),
     **model_rows("task", "edit_task", delete=409),
+    **model_rows("workflow", "edit_workflow"),
     **model_rows("group", "edit_task", change=False, delete=409, model="deploymentgroup"),
     **model_rows("membership", "edit_team"),
     **model_rows("grant", "edit_team", change=False, model="taskgrant"),
@@ -298,7 +299,7 @@ ROWS |= {
     **model_rows("user", ADMINISTER, delete=None),
     "admin:auth_user_password_change": about("user", ADMINISTER, post=200),
 }
-for record in ("node", "taskrevision", "batch", "instance", "execution", "journalentry"):
+for record in ("node", "taskrevision", "workflowrevision", "batch", "instance", "execution", "journalentry"):
     ROWS |= model_rows(record, ADMINISTER, add=False, change=False, delete=None)
 
 
@@ -325,6 +326,7 @@ def things_of(team: Team) -> dict[str, Any]:
         "failed_cycle": make.end_node(make.cycle(make.workflow(group=group)), "a", "failed"),
         "waiting_cycle": waiting,
         "workflow": waiting.workflow,
+        "workflowrevision": waiting.workflow.current,
         "disabled_workflow": disabled_workflow,
         "backfill": backfill,
         "paused_backfill": workflow_services.pause_backfill(paused, by="tests"),

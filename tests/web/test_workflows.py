@@ -16,7 +16,7 @@ from scheduling.models import JournalEntry
 from tests import factories as make
 from tests.web.conftest import Desk
 from tests.web.pages import HTMX, element, live_address, marks, shown, text_of
-from tests.web.test_cycle_list import come, daily
+from tests.web.test_cycle_list import DAILY, come, daily
 from workflows import services
 from workflows.models import CycleInstance, Workflow
 from workflows.services import clock
@@ -153,6 +153,16 @@ def test_the_page_takes_the_same_number_of_queries_whatever_happened(
         operator.get(f"/workflows/{workflow.pk}/")
 
 
+def test_the_page_compares_two_revisions(desk: Desk, operator: Client) -> None:
+    workflow = daily(desk, "flights")
+    make.workflow("flights", group=desk.group, nodes="a > b, a > alarm!", **DAILY)
+    said = text_of(operator.get(f"/workflows/{workflow.pk}/"))
+    assert "From revision 1 to 2" in said
+    assert re.search(r'<span data-sign="\+">\+ .*alarm', said)
+    said = text_of(operator.get(f"/workflows/{workflow.pk}/?from=2&to=2"))
+    assert "They say the same." in said
+
+
 def test_the_live_page_sends_only_the_parts_that_differ(desk: Desk, operator: Client) -> None:
     workflow = daily(desk)
     page = operator.get(f"/workflows/{workflow.pk}/")
@@ -232,9 +242,13 @@ def test_the_overview_leads_to_the_cycle_that_failed_and_says_why_others_are_lat
 def test_a_cycle_that_was_repaired_needs_no_attention(desk: Desk, operator: Client) -> None:
     workflow = daily(desk)
     clock.make_due()
-    make.end_node(come(workflow)[0], "a", "failed")
-    services.mark_success(come(workflow)[0], by="mei")
-    assert "failed-cycle" not in element(operator.get("/"), "attention")
+    marked, rerun, _running = come(workflow)
+    make.end_node(marked, "a", "failed")
+    make.end_node(rerun, "a", "failed")
+    assert element(operator.get("/"), "attention").count('id="failed-cycle-') == 1
+    services.mark_success(marked, by="mei")
+    services.rerun(make.fresh(rerun), by="mei")
+    assert "failed-cycle-" not in element(operator.get("/"), "attention")
 
 
 def test_the_overview_takes_the_same_number_of_queries_however_many_cycles_want_a_look(

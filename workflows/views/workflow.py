@@ -23,8 +23,9 @@ from scheduling.permissions import User, visible
 from scheduling.queries import newest_first
 from scheduling.templatetags.tailrace import address
 from scheduling.views.sections import Section, changes, context_of
+from scheduling.views.tasks import compared
 from scheduling.words import length, relative
-from workflows import drawing, periods, words
+from workflows import definitions, drawing, periods, words
 from workflows.models import Backfill, Cycle, CycleInstance, Workflow, WorkflowEdge, WorkflowNode
 from workflows.models.definitions import Condition, Join
 from workflows.queries import cycles_by_day
@@ -223,9 +224,22 @@ def _content(request: HtmxRequest, workflow: Workflow) -> dict[str, Any]:
             (_("Parallelism"), words.of_parallelism(revision)),
             (_("Time-out"), words.of_timeout(revision)),
         ],
-        "revisions": list(
-            workflow.revisions.select_related("created_by").order_by("-number")[:REVISIONS_SHOWN]
-        ),
+        **_revisions(request, workflow),
+    }
+
+
+def _revisions(request: HtmxRequest, workflow: Workflow) -> dict[str, Any]:
+    """The newest revisions, and what differs between the two that are asked for, or the last two."""
+    listed = list(workflow.revisions.select_related("created_by").order_by("-number")[:REVISIONS_SHOWN])
+    older, newer = compared(request, listed)
+    whole = {each.number: each for each in listed if each.number in {older, newer}}
+    for each in whole.values():
+        each.workflow = workflow
+    return {
+        "revisions": listed,
+        "older": older,
+        "newer": newer,
+        "comparison": definitions.compare(whole[older], whole[newer]) if len(whole) == 2 else None,
     }
 
 
