@@ -94,12 +94,12 @@ FROM (
 ) slot;
 
 INSERT INTO scheduling_batch (
-    id, team_id, task_id, revision_id, group_id, trigger, scheduled_for, state, reason, parameters, success_ratio,
-    held, rerun_of_id, actor, created_at, started_at, ended_at, total, succeeded, failed, timed_out, terminated
+    id, team_id, task_id, revision_id, group_id, trigger, scheduled_for, state, reason, parameters, timezone,
+    success_ratio, held, rerun_of_id, actor, created_at, started_at, ended_at, total, succeeded, failed, timed_out, terminated
 )
 SELECT id, team_id, task_id, revision_id, group_id, trigger, scheduled_for, state, reason,
-    CASE WHEN trigger = 'manual' THEN jsonb_build_object('day', scheduled_for::date) ELSE '{}' END, success_ratio,
-    false,
+    CASE WHEN trigger = 'manual' THEN jsonb_build_object('day', scheduled_for::date) ELSE '{}' END, '',
+    success_ratio, false,
     -- A person who runs a task after its failure reruns it.
     CASE
         WHEN trigger = 'manual' AND lag(state) OVER of_task = 'failed' THEN lag(id) OVER of_task

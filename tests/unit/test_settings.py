@@ -40,4 +40,4 @@ def test_ones_own_job_modules_come_beside_the_demos():
         text=True,
         check=True,
     )
-    assert said.stdout.strip() == "['config.demo.jobs', 'mypackage.jobs']"
+    assert said.stdout.strip() == "['config.demo.jobs', 'config.demo.weather', 'mypackage.jobs']"
