@@ -1,8 +1,10 @@
-"""What the races share: batches whose instances run."""
+"""What the races share: batches whose instances run, and how often PostgreSQL had to end a deadlock."""
 
 from __future__ import annotations
 
 from typing import Any
+
+from django.db import connection
 
 from scheduling.engine.broker import Claim
 from scheduling.models import Batch, Instance, Node
@@ -27,3 +29,10 @@ def running(batch: Batch, count: int | None = None) -> list[tuple[Claim, int]]:
 
 def instance_of(claimed: Claim) -> Instance:
     return Instance.objects.get(pk=claimed.instance)
+
+
+def deadlocks() -> int:
+    """How many deadlocks PostgreSQL has ended in this database so far."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
+        return int(cursor.fetchone()[0])

@@ -8,7 +8,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, connection, transaction
+from django.db import DatabaseError, transaction
 from django.utils import timezone
 
 from scheduling import services, transitions
@@ -17,7 +17,7 @@ from scheduling.errors import NotAvailable, TransitionRefused
 from scheduling.models import Batch, Instance, Node, Task
 from tests import factories
 from tests.engine.support import Elsewhere, check, claim, end, identity, start
-from tests.faults.races import running
+from tests.faults.races import deadlocks, running
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -110,12 +110,6 @@ class Crowd:
         recovery.expire_claims()
 
     acts = (work,) * 4 + (trigger, stop, rerun, stop_instance, rerun_instance, lose_a_node, drain, expire)
-
-
-def deadlocks() -> int:
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT deadlocks FROM pg_stat_database WHERE datname = current_database()")
-        return int(cursor.fetchone()[0])
 
 
 def test_a_crowd_of_verbs_never_deadlocks_and_leaves_everything_in_agreement():

@@ -19,7 +19,7 @@ from scheduling.models import Batch, DeploymentGroup, Instance, JournalEntry
 from tests import factories as make
 from tests.engine.cycle_support import Picture
 from tests.engine.support import Elsewhere, before_commit
-from tests.faults.test_races import deadlocks
+from tests.faults.races import deadlocks
 from workflows import services, transitions
 from workflows.errors import CycleRefused
 from workflows.models import Backfill, Cycle, CycleInstance, NodeRun, Workflow

@@ -15,6 +15,7 @@ from django.db import OperationalError, connection
 from config import database
 from tests.faults.cluster import cluster, nothing_lost_or_doubled
 from tests.processes import eventually
+from workflows import graphs
 
 
 @pytest.fixture
@@ -25,6 +26,10 @@ def own_server(tmp_path: Path, django_db_blocker: Any) -> Iterator[database.Embe
     with django_db_blocker.unblock():
         connection.close()
         connection.settings_dict.update(database.settings_from_url(server.start()))
+        # What another server had under the same ids.
+        for known in (graphs.revision_of, graphs.graph_of, graphs.nodes_of, graphs.keys_of):
+            known.cache_clear()
+        graphs.task_revision_of.cache_clear()
         try:
             call_command("migrate", verbosity=0)
             yield server
