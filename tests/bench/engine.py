@@ -14,7 +14,7 @@ import psutil
 from django.db import connection
 from django.utils import timezone
 
-from scheduling import services
+from scheduling import services, transitions
 from scheduling.models import Batch, DeploymentGroup, Execution, Instance, Node, Task, Team
 from scheduling.models.tasks import Trigger
 from tests.bench import jobs
@@ -174,7 +174,7 @@ def _lateness() -> float:
     with process("scheduler", **_ENVIRONMENT), running_node():
         due = (timezone.now() + timedelta(seconds=3)).replace(microsecond=0)
         Task.objects.filter(name__startswith="late-").update(next_due_at=due)
-        services.transitions.notify(services.SCHEDULE_CHANNEL)
+        transitions.notify(services.SCHEDULE_CHANNEL)
         late: list[float] = []
         count = f"SELECT count(*) FROM scheduling_batch WHERE scheduled_for = '{due.isoformat()}'"
         while len(late) < LATE_TASKS:
