@@ -21,17 +21,18 @@ from typing import Any
 import psycopg
 import pytest
 from django.conf import settings
-from django.db import connection, transaction
-from django.test import TransactionTestCase, client
+from django.db import transaction
+from django.test import client
 from django.test.utils import ContextList
 from django.utils import timezone, translation
 
 from config import database
+from tests import databases
 
 _SERVER = pytest.StashKey[tuple[database.EmbeddedServer, Path]]()
-_AS_MIGRATED = {"auth_permission", "django_content_type", "django_migrations"}
+# Where the session's own server is; its workers hear of it this way.
+_DIRECTORY = "TAILRACE_TESTS"
 _tests = itertools.count(1)
-_flushed = TransactionTestCase._fixture_teardown
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -43,7 +44,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # Hashing that is as slow as it should be would be most of the time of whatever makes or signs in a user.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     client.store_rendered_templates = _keep_context_of_page
-    TransactionTestCase._fixture_teardown = _emptied
+    databases.empty_in_one_statement()
+    if directory := os.environ.get(_DIRECTORY):
+        databases.migrate_once(Path(directory))
 
 
 def _keep_context_of_page(
@@ -55,23 +58,6 @@ def _keep_context_of_page(
     """
     if "context" not in store:
         store |= {"templates": [template], "context": ContextList([copy(context)])}
-
-
-def _emptied(self: TransactionTestCase) -> None:
-    """What Django's flush comes to, in a fiftieth of its time: only what has rows is emptied.
-
-    Flush truncates every table there is, sends `post_migrate` and makes permissions and content types anew,
-    which no test changes.
-    """
-    connection.ensure_connection()
-    if connection.connection.info.parameter_status("is_superuser") != "on":
-        _flushed(self)
-        return
-    tables = connection.introspection.django_table_names(only_existing=False, include_views=False)
-    emptied = "; ".join(f'DELETE FROM "{table}"' for table in sorted(set(tables) - _AS_MIGRATED))
-    with transaction.atomic(), connection.cursor() as cursor:
-        # Neither order nor the triggers that keep history matter to what goes as a whole.
-        cursor.execute(f"SET LOCAL session_replication_role = replica; {emptied}")
 
 
 @pytest.hookimpl(trylast=True)
@@ -98,6 +84,7 @@ def _start_server(config: pytest.Config) -> None:
     # Without this, a terminated session would leave the server behind.
     signal.signal(signal.SIGTERM, _ended_from_outside)
     directory = Path(tempfile.mkdtemp(prefix="tailrace-tests-"))
+    os.environ[_DIRECTORY] = str(directory)
     server = database.EmbeddedServer(directory / "postgres")
     config.stash[_SERVER] = (server, directory)
     try:
@@ -124,6 +111,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     del config.stash[_SERVER]
     os.environ.pop("DATABASE_URL", None)
+    os.environ.pop(_DIRECTORY, None)
     try:
         server.stop()
     finally:
