@@ -26,6 +26,15 @@ class Action(models.TextChoices):
     FREEZE = "freeze", pgettext_lazy("action", "Freeze")
 
 
+class Step(models.TextChoices):
+    """The steps in which a draft is made."""
+
+    SOURCE = "source", _("Source nodes")
+    DOWNSTREAM = "downstream", _("Downstream")
+    SETTINGS = "settings", _("Settings")
+    PLAN = "plan", _("Plan and submit")
+
+
 class Rerun(models.Model):
     """One rerun downstream of a cycle instance: first a draft, then what runs, at last a record.
 
@@ -33,7 +42,7 @@ class Rerun(models.Model):
     removes it. `freeze_mode` admits instances that have not ended. `as_it_ran` takes the content of then, else
     today's. `parallelism` is of instances, `node_parallelism` of the nodes of each; 0 is no limit. `responsible`
     is whose rights count while it runs: who submitted or last resumed it; None is the shell, which is asked
-    nothing. `due` tells the scheduler that there may be something to do.
+    nothing. `due` tells the scheduler that there may be something to do. `step` is where its author left a draft.
     """
 
     team = models.ForeignKey("scheduling.Team", models.PROTECT, related_name="+", db_index=False)
@@ -69,6 +78,7 @@ class Rerun(models.Model):
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
     )
     due = models.BooleanField(default=False)
+    step = models.CharField(max_length=10, choices=Step, default=Step.DOWNSTREAM)
     created_at = models.DateTimeField(_("created"))
     changed_at = models.DateTimeField(_("changed"))
     submitted_at = models.DateTimeField(_("submitted"), null=True)

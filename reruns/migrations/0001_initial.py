@@ -34,6 +34,7 @@ class Migration(migrations.Migration):
                 ('notify', models.JSONField(default=list, help_text='Rules as notifications.clean_rules makes them', verbose_name='who is told')),
                 ('actor', models.CharField(max_length=150, verbose_name='by')),
                 ('due', models.BooleanField(default=False)),
+                ('step', models.CharField(choices=[('source', 'Source nodes'), ('downstream', 'Downstream'), ('settings', 'Settings'), ('plan', 'Plan and submit')], default='downstream', max_length=10)),
                 ('created_at', models.DateTimeField(verbose_name='created')),
                 ('changed_at', models.DateTimeField(verbose_name='changed')),
                 ('submitted_at', models.DateTimeField(null=True, verbose_name='submitted')),
