@@ -16,6 +16,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from reruns.models import Rerun
 from scheduling import reasons, services
 from scheduling.engine import rescue
 from scheduling.errors import InvalidDefinition, TransitionRefused
@@ -23,6 +24,7 @@ from scheduling.management.commands import shell
 from scheduling.models import Batch, Instance, JournalEntry, Node, Task
 from scheduling.signals import batch_ended
 from tests import factories as make
+from tests.engine.rerun_support import cycle
 from tests.processes import database_url
 from workflows.models import CycleInstance
 
@@ -85,7 +87,7 @@ def entry(action: str) -> JournalEntry:
 
 
 def test_the_page_has_fixes_of_at_most_three_lines() -> None:
-    assert re.findall(r"^## (\d+)\. ", PAGE.read_text(), re.MULTILINE) == [str(n) for n in range(1, 14)]
+    assert re.findall(r"^## (\d+)\. ", PAGE.read_text(), re.MULTILINE) == [str(n) for n in range(1, 15)]
     assert all(len(block.splitlines()) <= 3 for block in BLOCKS)
     tested = re.findall(r"printed\((\d+)(?:, (\d))?\)\)", Path(__file__).read_text())
     assert len(set(tested)) == len(BLOCKS)
@@ -267,6 +269,21 @@ def test_13_a_week_is_backfilled(group: Any) -> None:
     run(printed(13))
 
     assert CycleInstance.objects.filter(run_type="backfill").count() == 7
+
+
+def test_14_what_a_wrong_hour_poisoned_is_repaired(group: Any, capsys: Any) -> None:
+    source = make.workflow("weather_hourly", group=group)
+    below = make.workflow("flights_daily", group=group)
+    first = numbered(CycleInstance, 4711, lambda: cycle(source))
+    then = cycle(below, after=[first])
+
+    run(printed(14))
+    assert "flights_daily" in capsys.readouterr().out
+    run(printed(14, 1))
+
+    rerun = Rerun.objects.get()
+    assert (rerun.state, rerun.reason) == ("running", "the weather of nine o'clock was corrected")
+    assert set(rerun.items.values_list("original", "state")) == {(4711, "waiting"), (then.pk, "waiting")}
 
 
 def test_a_node_that_is_heard_of_keeps_its_work(task: Task, node: Node) -> None:
