@@ -156,18 +156,19 @@ def contract(
     found: dict[int, set[int]] = {}
     reached: dict[int, set[int]] = {}
     weights: dict[int, int] = {}
-    copied = 0
+    total = 0
     for each in graph.order:
         if not wanted[each]:
             continue
         mine, more = _union(graph.upstreams[each], chosen, reached, readers)
-        copied += more
+        # What was looked at counts too, as it takes as long.
+        total += max(more, len(mine)) if each in chosen else more
         if each in chosen:
             found[each] = mine
         else:
             reached[each] = mine
             weights[each] = len(mine) * readers[each]
-        if copied > most:
+        if total > most:
             raise TooManyDependencies(heapq.nlargest(NAMED, weights, key=weights.__getitem__))
     return found
 

@@ -381,20 +381,17 @@ class Plan:
     @cached_property
     def drift(self) -> list[Drift]:
         """What became of chosen cycles since they were chosen."""
+        rows, position = self.situation.affected.rows, self.situation.affected.position
         found = []
         for cycle_id, selected in self.selection.items():
-            refusal = self.lost.get(cycle_id)
-            candidate = self.candidate(cycle_id)
-            now = self._stands(candidate) if candidate else ""
-            was = _stood(selected.seen_state, selected.original_id)
-            if refusal is not None:
-                found.append(Drift(selected.name, was, refusal.in_short))
-            elif now != was:
-                found.append(Drift(selected.name, was, now))
+            was = (selected.seen_state, selected.original_id)
+            if refusal := self.lost.get(cycle_id):
+                found.append(Drift(selected.name, _stood(*was), refusal.in_short))
+                continue
+            row = rows[position[cycle_id]]
+            if was != (row.state, row.instance_id):
+                found.append(Drift(selected.name, _stood(*was), _stood(row.state, row.instance_id)))
         return found
-
-    def _stands(self, candidate: Candidate) -> str:
-        return _stood(candidate.state, candidate.instance_id)
 
     @cached_property
     def missing(self) -> list[Missing]:
