@@ -15,7 +15,7 @@ from tests.bench.harness import machine, own_server
 ENGINE = (
     *("throughput", "lateness", "stop", "killed_worker"),
     *("hop", "wide", "generation_of_cycles", "readiness"),
-    "planning",
+    *("planning", "generating"),
 )
 # Millions of records are not what the engine's figures are about: this one has a server of its own.
 PAGES = "pages"

@@ -349,40 +349,37 @@ def test_waves_and_the_longest_path_follow_from_who_waits_for_whom(given: Any) -
     assert all(up in waits[down] for up, down in itertools.pairwise(path))
 
 
-def by_the_second(
+def looked_at_anew(
     waits: Mapping[int, set[int]],
     seconds: Mapping[int, float],
     wave: Mapping[int, int],
     limit: int,
-    lanes: Mapping[int, int],
     room: Mapping[int, int],
 ) -> dict[int, float]:
-    """When each cycle starts: look at everything anew, as often as anything changes."""
+    """When each cycle starts, looking at all of them whenever one ends; odd and even ones have a lane each."""
     starts: dict[int, float] = {}
-    generated: list[int] = []
+    generated: set[int] = set()
     now = 0.0
+
+    def over() -> set[int]:
+        return {each for each in starts if starts[each] + seconds[each] <= now}
+
+    def begin() -> None:
+        for lane in (0, 1):
+            running = [each for each in starts if each % 2 == lane and each not in over()]
+            space = room[lane] - len(running) if room[lane] else len(seconds)
+            queue = sorted(each for each in generated - starts.keys() if each % 2 == lane)
+            starts.update(dict.fromkeys(queue[: max(space, 0)], now))
+
     while len(starts) < len(seconds):
-        before = (len(starts), len(generated))
-        over = {each for each in starts if starts[each] + seconds[each] <= now}
-        turn = sorted(
-            (each for each in seconds if each not in generated and waits[each] <= over),
-            key=lambda each: (wave[each], each),
-        )
-        for each in sorted(set(generated) - starts.keys()) + turn:
-            running = [other for other in starts if other not in over]
-            if each in turn:
-                if limit and len(generated) - len(over) >= limit:
-                    continue
-                generated.append(each)
-            queue = sorted(other for other in generated if other not in starts and lanes[other] == lanes[each])
-            space = room[lanes[each]] - sum(lanes[other] == lanes[each] for other in running)
-            if each in (queue if not room[lanes[each]] else queue[: max(space, 0)]):
-                starts[each] = now
-        if (len(starts), len(generated)) == before or not any(
-            starts[each] + seconds[each] == now for each in starts
-        ):
-            later = [starts[each] + seconds[each] for each in starts if starts[each] + seconds[each] > now]
-            now = min(later, default=now)
+        # Room that an end makes is taken before anything more is generated.
+        begin()
+        turn = [each for each in seconds if each not in generated and waits[each] <= over()]
+        for each in sorted(turn, key=lambda each: (wave[each], each)):
+            if not limit or len(generated - over()) < limit:
+                generated.add(each)
+        begin()
+        now = min((end for each in starts if (end := starts[each] + seconds[each]) > now), default=now)
     return starts
 
 
@@ -396,11 +393,13 @@ def test_a_schedule_is_what_comes_of_looking_at_everything_anew(
     chosen = {each: seconds or 1.0 for each, seconds in chosen.items()}
     graph = CycleGraph.of(size, edges)
     waits = planning.contract(graph, chosen)
-    lanes, room = {each: each % 2 for each in range(size)}, {0: first, 1: second}
+    room = {0: first, 1: second}
 
-    found = planning.simulate(graph, chosen, limit=limit, lanes=lanes, room=room)
+    found = planning.simulate(
+        graph, chosen, limit=limit, lanes={each: each % 2 for each in range(size)}, room=room
+    )
 
-    assert found.starts == by_the_second(waits, chosen, planning.waves(graph, chosen), limit, lanes, room)
+    assert found.starts == looked_at_anew(waits, chosen, planning.waves(graph, chosen), limit, room)
     assert found.ends == {each: found.starts[each] + chosen[each] for each in chosen}
     assert found.total == max(found.ends.values(), default=0.0)
 
