@@ -137,6 +137,9 @@ class Rerun(models.Model):
     def __str__(self) -> str:
         return f"R-{self.pk}"
 
+    def __repr__(self) -> str:
+        return f"<R-{self.pk}: {self.state}, rerun downstream of {self.name}>"
+
     @property
     def holder(self) -> str:
         """What the instances and cycles that it holds name as their holder."""
