@@ -29,7 +29,8 @@ class Counts:
 
     by_state: Mapping[str, int]
 
-    def __getitem__(self, state: str) -> int:
+    def of(self, state: str) -> int:
+        """How many are in `state`."""
         return self.by_state.get(state, 0)
 
     @property
@@ -39,17 +40,17 @@ class Counts:
 
     @property
     def succeeded(self) -> int:
-        return self[ItemState.SUCCESS]
+        return self.of(ItemState.SUCCESS)
 
     @property
     def failed(self) -> int:
         """How many did not succeed: they failed, or were terminated."""
-        return self[ItemState.FAILED] + self[ItemState.TERMINATED]
+        return self.of(ItemState.FAILED) + self.of(ItemState.TERMINATED)
 
     @property
     def frozen(self) -> int:
         """How many wait to be unfrozen."""
-        return self[ItemState.FROZEN]
+        return self.of(ItemState.FROZEN)
 
 
 def counts_of(reruns: Iterable[Rerun]) -> dict[int, Counts]:
@@ -144,7 +145,7 @@ def unmet_upstreams(items: Iterable[RerunItem]) -> dict[int, tuple[list[Unmet], 
     return found
 
 
-# --- what does not change any more ---------------------------------------------------------------------
+# --- what hardly changes any more ----------------------------------------------------------------------
 
 
 class Piece(NamedTuple):
@@ -183,16 +184,33 @@ class Shape:
 
 
 def shape_of(rerun: Rerun) -> Shape:
-    """The shape of a submitted rerun; it does not change, and is read once."""
-    return _shape(rerun.pk, rerun.submitted_at)
+    """The shape of a submitted rerun, which is read once and again when something was taken out."""
+    return shape_named(key_of(rerun))
+
+
+def key_of(rerun: Rerun) -> tuple[int, Any, int]:
+    """What names the shape of a rerun: its id, and what differs when its dependencies do."""
+    taken_out = RerunItem.objects.filter(rerun=rerun.pk, state=ItemState.CANCELLED).count()
+    return rerun.pk, rerun.submitted_at, taken_out
 
 
 @lru_cache(maxsize=16)
-def _shape(pk: int, _submitted_at: Any) -> Shape:
+def shape_named(key: tuple[int, Any, int]) -> Shape:
+    """The shape that `key_of` names."""
+    pk, _submitted_at, _taken_out = key
     rows = RerunItem.objects.filter(rerun=pk).order_by("wave", "cycle_time", "pk")
     fields = ("pk", "name", "workflow_id", "team_id", "cycle_id", "wave", "action", "starts_at", "ends_at")
     pieces = [
-        Piece(item, name, workflow, team, cycle, wave, action == Action.FREEZE, max(0.0, (end or 0) - (start or 0)))
+        Piece(
+            item,
+            name,
+            workflow,
+            team,
+            cycle,
+            wave,
+            action == Action.FREEZE,
+            max(0.0, (end or 0) - (start or 0)),
+        )
         for item, name, workflow, team, cycle, wave, action, start, end in rows.values_list(*fields)
     ]
     upstreams: dict[int, list[int]] = {}

@@ -1,4 +1,4 @@
-"""The rows of reruns and of their items; one tag each, as in scheduling.templatetags.rows, for the same reason."""
+"""The rows of reruns and of their items; one tag each, as in scheduling.templatetags.rows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from urllib.parse import quote
 from django import template
 from django.utils import timezone
 from django.utils.safestring import SafeString
-from django.utils.translation import get_language, pgettext
+from django.utils.translation import get_language, ngettext, pgettext
 from django.utils.translation import gettext as _
-from django.utils.translation import ngettext
 
 from reruns.record_queries import Counts
 from reruns.states import ItemState, RerunState
@@ -54,15 +53,13 @@ class Words:
         self.about, self.later = escape(_("about")), escape(_("later than planned"))
         self.ended = escape(_("ended"))
         self.submitted = escape(_("submitted"))
-        self.ends = escape(_("ends"))
         self.took = escape(_("took"))
         self.now = _("now %s")
         self.tick = _("Tick %s")
         self.mark, self.again = _("Mark success…"), _("Rerun by hand…")
         self.mark_of, self.again_of = _("Mark instance %d as a success"), _("Rerun instance %d by hand")
         self.taken_out = escape(_("taken out"))
-        self.for_all, self.nodes = _("all %d nodes"), _("%(chosen)d of %(total)d nodes")
-        self.not_generated = escape(_("not generated"))
+        self.nodes = _("%(chosen)d of %(total)d nodes")
 
 
 @cache
@@ -89,7 +86,7 @@ def rerun_counters(counts: Counts) -> SafeString:
         at = 100 * done / total
         bar = f'<rect data-state="success" x="0" width="{at:.2f}" height="6"/>'
     for name, phrase in said.counts.items():
-        count = counts[name]
+        count = counts.of(name)
         if not count:
             continue
         spoken.append(phrase % count)
@@ -114,12 +111,12 @@ def rerun_row(row: RerunRow, *, oob: bool = False) -> SafeString:
     """The row of a RerunRow; it takes the place of the one that the page shows when it is `oob`."""
     it, said = row.rerun, words()
     swapped = ' hx-swap-oob="true"' if oob else ""
-    name = escape(it.name)
+    name, page = escape(it.name), address("rerun-detail", it.pk)
     source = f'<a id="source-of-{it.pk}" href="{row.source}">{name}</a>' if row.source else name
     who, why = escape(actor_in_words(it.actor)), escape(in_words(it.reason))
     return SafeString(
         f"""<tr id="{row.mark}"{swapped}>
-  <td class="at-id"><a class="id" id="open-{row.mark}" href="{address("rerun-detail", it.pk)}">R-{it.pk}</a></td>
+  <td class="at-id"><a class="id" id="open-{row.mark}" href="{page}">R-{it.pk}</a></td>
   <th scope="row" class="name" title="{name}">{source}<small>{escape(it.team.name)}</small></th>
   <td class="at-state">{state(it)}</td>
   <td class="at-counters">{rerun_counters(row.counts)}</td>
@@ -215,7 +212,7 @@ def _state_of(row: ItemRow, said: Words) -> str:
 def _nodes(row: ItemRow, said: Words) -> str:
     it = row.item
     if row.node_count == it.node_total:
-        return escape(ngettext("%d node", "all %d nodes", it.node_total) % it.node_total)
+        return escape(ngettext("%d node", "%d nodes", it.node_total) % it.node_total)
     keys = escape(", ".join(it.nodes))
     text = escape(said.nodes % {"chosen": row.node_count, "total": it.node_total})
     return f'<span title="{keys}">{text}</span>'
@@ -224,7 +221,8 @@ def _nodes(row: ItemRow, said: Words) -> str:
 def _instance(row: ItemRow, said: Words) -> str:
     number = row.number
     if row.seen and row.instance is not None:
-        return f'<a class="id" id="instance-of-{row.item.pk}" href="{address("cycle-detail", number)}">{number}</a>'
+        where = address("cycle-detail", number)
+        return f'<a class="id" id="instance-of-{row.item.pk}" href="{where}">{number}</a>'
     return f'<span class="id plain">{number}</span>'
 
 
@@ -232,8 +230,10 @@ def _why(row: ItemRow) -> str:
     """Why it waits, or did not end well."""
     it = row.item
     if row.unmet:
-        names = ", ".join(f'<a href="?view=list&amp;name={quote(each.name)}#item-{each.pk}">{escape(each.name)}</a>'
-                          for each in row.unmet)
+        names = ", ".join(
+            f'<a href="?view=list&amp;name={quote(each.name)}#item-{each.pk}">{escape(each.name)}</a>'
+            for each in row.unmet
+        )
         if row.unmet_count > len(row.unmet):
             more = row.unmet_count - len(row.unmet)
             names += " " + escape(ngettext("and %d more", "and %d more", more) % more)
@@ -253,8 +253,9 @@ def _repairs(row: ItemRow, said: Words) -> str:
 def _repair(row: ItemRow, verb: str, name: str, drawing: str, word: str, label: str) -> str:
     where = address(name, row.number)
     return (
-        f'<a class="button glyph" id="{verb}-{row.mark}" href="{where}" data-action="{verb}" title="{escape(word)}" '
-        f'aria-label="{escape(label % row.number)}" hx-get="{where}" hx-target="#dialog">{icon(drawing)}</a>'
+        f'<a class="button glyph" id="{verb}-{row.mark}" href="{where}" data-action="{verb}" '
+        f'title="{escape(word)}" aria-label="{escape(label % row.number)}" hx-get="{where}" '
+        f'hx-target="#dialog">{icon(drawing)}</a>'
     )
 
 
@@ -272,7 +273,7 @@ def shown_as(item_state: str) -> str:
 @register.filter
 def by_state(counts: Counts) -> list[tuple[str, str, int]]:
     """How many items are in each state that there is: identifier, word, count."""
-    return [(state.value, str(state.label), counts[state]) for state in ItemState if counts[state]]
+    return [(state.value, str(state.label), counts.of(state)) for state in ItemState if counts.of(state)]
 
 
 @register.filter

@@ -56,11 +56,14 @@ def _why(rerun: Rerun, counts: Counts) -> str:
         text = ngettext("%d instance did not succeed", "%d instances did not succeed", counts.failed)
         said.append(text % counts.failed)
     if rerun.state == RerunState.PAUSED:
-        waiting = counts[ItemState.WAITING]
+        waiting = counts.of(ItemState.WAITING)
         said.append(ngettext("paused with %d that waits", "paused with %d that wait", waiting) % waiting)
     if counts.frozen and (rerun.state in {RerunState.FAILED, RerunState.PAUSED} or counts.failed):
-        text = ngettext("%d frozen until it is resumed or terminated", "%d frozen until it is resumed or terminated",
-                        counts.frozen)
+        text = ngettext(
+            "%d frozen until it is resumed or terminated",
+            "%d frozen until it is resumed or terminated",
+            counts.frozen,
+        )
         said.append(text % counts.frozen)
     if rerun.state == RerunState.FAILED and not said:
         said.append(_("nothing more of it can run"))

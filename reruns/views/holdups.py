@@ -95,7 +95,11 @@ def _failed(rerun: Rerun, counts: ask.Counts, user: User) -> tuple[list[Failed],
         below = shape.below(each.pk) & waiting
         blocked |= below
         instance = instances.get(each.instance_id or 0)
-        may = instance is not None and rerun.state != RerunState.TERMINATING and user.has_perm(RERUN_CYCLE, instance)
+        may = (
+            instance is not None
+            and rerun.state != RerunState.TERMINATING
+            and user.has_perm(RERUN_CYCLE, instance)
+        )
         found.append(
             Failed(
                 each,
@@ -113,7 +117,7 @@ def _failed(rerun: Rerun, counts: ask.Counts, user: User) -> tuple[list[Failed],
 
 
 def _standing(rerun: Rerun, counts: ask.Counts, entries: Sequence[JournalEntry]) -> list[str]:
-    running = counts[ItemState.RUNNING]
+    running = counts.of(ItemState.RUNNING)
     match rerun.state:
         case RerunState.PAUSED:
             return [_paused(entries), _goes_on(running)]
@@ -173,7 +177,7 @@ def _ways(rerun: Rerun, counts: ask.Counts) -> list[str]:
         ways.append("resume")
     if counts.failed:
         ways += ["mark", "hand"]
-        if counts[ItemState.WAITING]:
+        if counts.of(ItemState.WAITING):
             ways.append("take_out")
     if counts.failed or rerun.state == RerunState.FAILED:
         ways.append("terminate")

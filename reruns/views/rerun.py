@@ -39,8 +39,9 @@ PAGE_SIZE = 100
 
 @require_safe
 def rerun_detail(request: HtmxRequest, pk: int) -> HttpResponse:
-    """A rerun: how far it is, what holds it up, and its instances as a list or a flow. A draft leads to its step."""
+    """A rerun: how far it is, what holds it up, its instances as a list or a flow."""
     rerun = _found(request, pk)
+    # Nothing of a draft has happened yet: it is gone on with.
     if rerun.is_draft:
         return HttpResponseRedirect(reverse(f"draft-{rerun.step}", args=[pk]))
     shown = RecordPage(request, rerun)
@@ -129,12 +130,12 @@ class RecordPage:
         return Section("progress", said, {"progress": found})
 
     def _holdups(self) -> Section:
-        return holdups_section(
-            self.rerun, self.row.counts, self.entries, self.request.user, may=self.may
-        )
+        return holdups_section(self.rerun, self.row.counts, self.entries, self.request.user, may=self.may)
 
     def _journal(self) -> Section:
-        return Section("journal", [entry.pk for entry in self.entries], {"events": events.of_journal(self.entries)})
+        return Section(
+            "journal", [entry.pk for entry in self.entries], {"events": events.of_journal(self.entries)}
+        )
 
     def _list(self) -> None:
         teams = RerunItem.objects.filter(rerun=self.rerun.pk).order_by().values("team").distinct()

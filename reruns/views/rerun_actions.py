@@ -76,7 +76,9 @@ def rerun_take_out(request: HtmxRequest, pk: int) -> HttpResponse:
     """Take out of a rerun what `item` names and has not started: it is not rerun, or unfreezes."""
     found = _authorised(request, pk)
     # The step that confirms sends them as other steps do.
-    words = words_of([*request.GET.getlist("item"), *request.POST.getlist("item"), *request.POST.getlist("instance")])
+    words = words_of(
+        [*request.GET.getlist("item"), *request.POST.getlist("item"), *request.POST.getlist("instance")]
+    )
     ids = [number for word in words if (number := as_id(word)) is not None]
     items = list(RerunItem.objects.filter(rerun=pk, pk__in=ids).order_by("wave", "pk"))
     out = [each for each in items if each.state in NOT_STARTED]
@@ -86,7 +88,9 @@ def rerun_take_out(request: HtmxRequest, pk: int) -> HttpResponse:
         services.take_out(rerun, out, by=by, reason=reason)
 
     title = ngettext(
-        "Take %(count)d instance out of rerun %(rerun)s", "Take %(count)d instances out of rerun %(rerun)s", len(out)
+        "Take %(count)d instance out of rerun %(rerun)s",
+        "Take %(count)d instances out of rerun %(rerun)s",
+        len(out),
     )
     effects = impact.of_taking_out(found, out)
     if len(items) > len(out):

@@ -39,7 +39,7 @@ def flow_section(rerun: Rerun, which: Which, user: User) -> FlowSection:
     """The flow of a submitted rerun, with the states of its items as they are shown."""
     shape, standing = ask.shape_of(rerun), ask.standing_of(rerun)
     states = _states(rerun, standing)
-    groups, pairs = _grouping(rerun.pk, rerun.submitted_at, which.opened)
+    groups, pairs = _grouping(ask.key_of(rerun), which.opened)
     by_id = {each.pk: each for each in shape.pieces}
     teams = dict(Team.objects.filter(pk__in={each.team_id for each in shape.pieces}).values_list("pk", "name"))
     boxes = [
@@ -98,10 +98,10 @@ def _states(rerun: Rerun, standing: Mapping[int, ask.Standing]) -> dict[int, str
 
 @lru_cache(maxsize=32)
 def _grouping(
-    pk: int, submitted_at: Any, opened: tuple[int, ...]
+    key: tuple[int, Any, int], opened: tuple[int, ...]
 ) -> tuple[Mapping[str, Sequence[int]], Sequence[tuple[str, str]]]:
-    """The items of each box by its key, and the arrows between boxes; `opened` workflows are drawn one by one."""
-    shape = ask.shape_of(Rerun(pk=pk, submitted_at=submitted_at))
+    """The items of each box by its key, and the arrows between boxes; `opened` workflows one by one."""
+    shape = ask.shape_named(key)
     edges = [(up, pk) for pk, ups in shape.upstreams.items() for up in ups] + list(shape.loose)
     groups = {f"i{each.pk}": [each.pk] for each in shape.pieces}
     if len(groups) > ONE_BY_ONE:

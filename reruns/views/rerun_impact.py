@@ -20,7 +20,7 @@ def _counts(rerun: Rerun) -> Counts:
 def of_pausing(rerun: Rerun) -> list[str]:
     """What a pause will do."""
     counts = _counts(rerun)
-    waiting, running = counts[ItemState.WAITING], counts[ItemState.RUNNING]
+    waiting, running = counts.of(ItemState.WAITING), counts.of(ItemState.RUNNING)
     effects = [
         ngettext(
             "%d instance that waits to rerun is not generated until the rerun is resumed.",
@@ -43,14 +43,13 @@ def of_resuming(rerun: Rerun) -> list[str]:
     if counts.failed:
         effects.append(
             ngettext(
-                "%d instance that did not succeed is rerun: its nodes that did not succeed, and what follows them.",
-                "%d instances that did not succeed are rerun: their nodes that did not succeed, and what follows "
-                "them.",
+                "%d instance that did not succeed is rerun: its nodes that did not, and what follows them.",
+                "%d instances that did not succeed are rerun: their nodes that did not, and what follows them.",
                 counts.failed,
             )
             % counts.failed
         )
-    waiting = counts[ItemState.WAITING]
+    waiting = counts.of(ItemState.WAITING)
     if waiting:
         effects.append(
             ngettext(
@@ -77,7 +76,7 @@ def of_terminating(rerun: Rerun) -> list[str]:
     """What terminating will do."""
     counts = _counts(rerun)
     effects = []
-    running, waiting, frozen = counts[ItemState.RUNNING], counts[ItemState.WAITING], counts.frozen
+    running, waiting, frozen = counts.of(ItemState.RUNNING), counts.of(ItemState.WAITING), counts.frozen
     if running:
         instances = ngettext("%d running instance is stopped", "%d running instances are stopped", running)
         nodes = NodeRun.objects.running().filter(
@@ -143,8 +142,8 @@ def of_taking_out(rerun: Rerun, items: Sequence[RerunItem]) -> list[str]:
         if below:
             effects.append(
                 ngettext(
-                    "%d instance that waits for them stays in, and no longer waits for them.",
-                    "%d instances that wait for them stay in, and no longer wait for them.",
+                    "%d instance that waits for them stays in, and waits for what they waited for.",
+                    "%d instances that wait for them stay in, and wait for what they waited for.",
                     below,
                 )
                 % below

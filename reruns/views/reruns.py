@@ -31,7 +31,7 @@ DRAFTS_SHOWN = 10
 
 @require_safe
 def rerun_list(request: HtmxRequest) -> HttpResponse:
-    """The reruns that one may see, filtered, the last submitted first, in keyset pages; above them one's drafts.
+    """The reruns that one may see, filtered, the last submitted first; above them one's drafts.
 
     Opened bare, the page applies the filter that its reader made the default.
     """

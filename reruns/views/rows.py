@@ -92,7 +92,7 @@ def shown_state(
 ) -> str:
     """The state that an item is shown in: while it waits that, else its instance's.
 
-    `ended`: the rerun has, so that `shown`, what it wrote down then, stands. `live` is the state of the instance
+    `ended`: the rerun has, so that `shown`, what it wrote down then, stands. `live` is the instance's state
     (None: it is gone), `seen` the one that the plan showed, `generated` whether the rerun made the instance.
     """
     if item_state == ItemState.WAITING:
@@ -169,7 +169,9 @@ class ItemRow:
         waits = [(each.pk, each.state) for each in self.unmet]
         times = (it.started_at, it.ended_at)
         may = (self.may_tick, self.may_repair)
-        return digest_of(it.state, self.state, self.now, self.number, times, it.reason, waits, self.unmet_count, may)
+        return digest_of(
+            it.state, self.state, self.now, self.number, times, it.reason, waits, self.unmet_count, may
+        )
 
     @property
     def state(self) -> str:
@@ -214,7 +216,11 @@ class ItemRow:
     def may_mark(self) -> bool:
         """Whether the instance may be called a success, with which the rerun goes on."""
         it = self.item
-        return self.may_repair and it.instance_id is not None and bool(self.instance and self.instance.can_mark_success)
+        return (
+            self.may_repair
+            and it.instance_id is not None
+            and bool(self.instance and self.instance.can_mark_success)
+        )
 
     @property
     def may_rerun(self) -> bool:

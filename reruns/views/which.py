@@ -1,4 +1,4 @@
-"""What the address of a rerun's record says: the view, what of the flow is opened, what of the list is asked."""
+"""What the address of a rerun's record says: the view, and what of the flow is opened."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_OPENED = 50
 
 @dataclass(frozen=True)
 class Which:
-    """`opened` are workflows whose items are drawn one by one, `folds` boxes that the drawing itself had folded."""
+    """`opened` are workflows whose items are drawn one by one, `folds` boxes that the drawing had folded."""
 
     view: str = "list"
     opened: tuple[int, ...] = ()
@@ -31,7 +31,12 @@ class Which:
         view = given.get("view", "")
         opened = [number for word in given.getlist("open")[:MOST_OPENED] if (number := as_id(word)) is not None]
         folds = [word[:60] for word in given.getlist("fold")[:MOST_OPENED]]
-        return cls(view if view in VIEWS else VIEWS[0], tuple(dict.fromkeys(opened)), tuple(dict.fromkeys(folds)), "whole" in given)
+        return cls(
+            view if view in VIEWS else VIEWS[0],
+            tuple(dict.fromkeys(opened)),
+            tuple(dict.fromkeys(folds)),
+            "whole" in given,
+        )
 
     def changed(self, **values: Any) -> str:
         """The query of the record with some of it changed; `workflow` is what the list is narrowed to."""

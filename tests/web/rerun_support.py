@@ -25,7 +25,7 @@ def rerun(
     reason: str = "the sensor was wrong",
     **fields: Any,
 ) -> Rerun:
-    """A rerun whose source, and each of `items` (`"name:state"`, in a chain of waves), is in a state of its own.
+    """A rerun whose source, and each of `items` (`"name:state"`, a chain of waves), is in a state of its own.
 
     The source succeeded when there are others, and else is what the rerun is.
     """
