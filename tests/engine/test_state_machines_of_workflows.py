@@ -229,6 +229,9 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "dependency_once": [_dependency],
     "dependency_offset_legal": [lambda: _dependency(offset="next")],
     "cycle_time_once_a_workflow": [_cycle],
+    "cycle_held_has_not_succeeded": [
+        lambda: _cycle(succeeded=True, holder="rerun:1", cycle_time=LATER),
+    ],
     "cycle_dependency_once": [_cycle_dependency],
     "cycle_instance_number_once": [lambda: _instance(number=1)],
     "cycle_one_unfinished": [_scheduled_twice],
