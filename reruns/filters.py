@@ -104,7 +104,9 @@ class ItemFilter(django_filters.FilterSet):  # type: ignore[misc]
     team = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("Team"), field_name="team", widget=forms.CheckboxSelectMultiple, distinct=False
     )
+    # What a box of the flow stands for leads here.
     workflow = django_filters.NumberFilter(field_name="workflow", widget=forms.HiddenInput)
+    wave = django_filters.NumberFilter(field_name="wave", widget=forms.HiddenInput)
 
     class Meta:
         model = RerunItem

@@ -15,7 +15,7 @@ from django.utils.translation import gettext as _
 
 from reruns.record_queries import Counts
 from reruns.states import ItemState, RerunState
-from reruns.views.rows import ItemRow, RerunRow, state_in_words
+from reruns.views.rows import ItemRow, RerunRow, in_short, parted, state_in_words
 from scheduling.reasons import actor_in_words, in_words
 from scheduling.templatetags.tailrace import NOTHING, address, chip, icon, state, took, when
 
@@ -50,9 +50,7 @@ class Words:
         }
         self.by = pgettext("who began it", "by %s")
         self.source = escape(pgettext("of a rerun", "source"))
-        self.about, self.later = escape(_("about")), escape(_("later than planned"))
-        self.ended = escape(_("ended"))
-        self.submitted = escape(_("submitted"))
+        self.ends, self.later = escape(_("ends about")), escape(_("later than planned"))
         self.took = escape(_("took"))
         self.now = _("now %s")
         self.tick = _("Tick %s")
@@ -111,18 +109,19 @@ def rerun_row(row: RerunRow, *, oob: bool = False) -> SafeString:
     """The row of a RerunRow; it takes the place of the one that the page shows when it is `oob`."""
     it, said = row.rerun, words()
     swapped = ' hx-swap-oob="true"' if oob else ""
-    name, page = escape(it.name), address("rerun-detail", it.pk)
+    workflow, time = map(escape, parted(it.name))
+    page, name = address("rerun-detail", it.pk), workflow
+    below = f'<span class="time">{time}</span> {escape(it.team.name)}'
     source = f'<a id="source-of-{it.pk}" href="{row.source}">{name}</a>' if row.source else name
     who, why = escape(actor_in_words(it.actor)), escape(in_words(it.reason))
     return SafeString(
         f"""<tr id="{row.mark}"{swapped}>
   <td class="at-id"><a class="id" id="open-{row.mark}" href="{page}">R-{it.pk}</a></td>
-  <th scope="row" class="name" title="{name}">{source}<small>{escape(it.team.name)}</small></th>
+  <th scope="row" class="name" title="{escape(it.name)}">{source}<small>{below}</small></th>
   <td class="at-state">{state(it)}</td>
   <td class="at-counters">{rerun_counters(row.counts)}</td>
-  <td class="at-why"><span>{who}</span><small title="{why}">{why}</small></td>
-  <td class="at-started" data-label="{said.submitted}">{when(it.submitted_at)}</td>
-  <td class="at-ends">{_ends(row, said)}</td>
+  <td class="at-why"><span title="{why}">{why}</span><small>{said.by % who}</small></td>
+  <td class="at-times">{when(it.submitted_at)}<small>{_ends(row, said)}</small></td>
   <td class="act">{rerun_buttons(row, icons=True)}</td>
 </tr>"""
     )
@@ -131,12 +130,11 @@ def rerun_row(row: RerunRow, *, oob: bool = False) -> SafeString:
 def _ends(row: RerunRow, said: Words) -> SafeString:
     it = row.rerun
     if it.ended_at is not None:
-        took_all = took(it.submitted_at, it.ended_at)
-        return SafeString(f"{said.ended} {when(it.ended_at)}<small>{said.took} {took_all}</small>")
+        return SafeString(f"{said.took} {took(it.submitted_at, it.ended_at)}")
     if row.estimate is not None:
-        return SafeString(f"{said.about} {when(row.estimate)}")
+        return SafeString(f"{said.ends} {clock(row.estimate)}")
     late = it.state == RerunState.RUNNING and it.estimated_end is not None
-    return SafeString(f'<span data-tone="late">{said.later}</span>' if late else NOTHING)
+    return SafeString(f'<span data-tone="late">{said.later}</span>' if late else "")
 
 
 @register.simple_tag
@@ -231,7 +229,7 @@ def _why(row: ItemRow) -> str:
     it = row.item
     if row.unmet:
         names = ", ".join(
-            f'<a href="?view=list&amp;name={quote(each.name)}#item-{each.pk}">{escape(each.name)}</a>'
+            f'<a href="?view=list&amp;name={quote(each.name)}#item-{each.pk}">{escape(in_short(each.name))}</a>'
             for each in row.unmet
         )
         if row.unmet_count > len(row.unmet):
@@ -261,6 +259,11 @@ def _repair(row: ItemRow, verb: str, name: str, drawing: str, word: str, label: 
 
 # --- the record ----------------------------------------------------------------------------------------
 
+# What wants a look first.
+_RANKED = (
+    *(ItemState.FAILED, ItemState.TERMINATED, ItemState.RUNNING, ItemState.WAITING, ItemState.FROZEN),
+    *(ItemState.SUCCESS, ItemState.CANCELLED, ItemState.UNFROZEN),
+)
 _SHOWN_AS = {ItemState.WAITING.value: "waiting_to_rerun", ItemState.FROZEN.value: "waiting_to_unfreeze"}
 
 
@@ -271,9 +274,21 @@ def shown_as(item_state: str) -> str:
 
 
 @register.filter
+def workflow_of(name: str) -> str:
+    """The workflow in a name."""
+    return parted(name)[0]
+
+
+@register.filter
+def time_in(name: str) -> str:
+    """The cycle time in a name."""
+    return parted(name)[1]
+
+
+@register.filter
 def by_state(counts: Counts) -> list[tuple[str, str, int]]:
     """How many items are in each state that there is: identifier, word, count."""
-    return [(state.value, str(state.label), counts.of(state)) for state in ItemState if counts.of(state)]
+    return [(state.value, str(state.label), counts.of(state)) for state in _RANKED if counts.of(state)]
 
 
 @register.filter

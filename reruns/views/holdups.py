@@ -132,7 +132,7 @@ def _standing(rerun: Rerun, counts: ask.Counts, entries: Sequence[JournalEntry])
             return [_("Nothing more of it can run until somebody steps in.")]
     sentences = []
     if not scheduler.is_led():
-        sentences.append(_("No scheduler leads, so nothing is generated. Start one: manage.py scheduler"))
+        return [_("No scheduler leads, so nothing more is generated. Start one with “manage.py scheduler”.")]
     if counts.failed and rerun.on_failure == OnFailure.STOP:
         sentences.append(_("Nothing more is generated, as it is set to stop when an instance fails."))
         sentences.append(_goes_on(running))
@@ -175,6 +175,8 @@ def _ways(rerun: Rerun, counts: ask.Counts) -> list[str]:
     ways = []
     if rerun.can_resume:
         ways.append("resume")
+    elif counts.failed:
+        ways.append("later")
     if counts.failed:
         ways += ["mark", "hand"]
         if counts.of(ItemState.WAITING):

@@ -10,7 +10,7 @@ from typing import Any
 from django.core.paginator import Page, Paginator
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
-from django.urls import reverse
+from django.urls import NoReverseMatch, reverse
 from django.utils import timezone
 from django.views.decorators.http import require_safe
 
@@ -43,7 +43,7 @@ def rerun_detail(request: HtmxRequest, pk: int) -> HttpResponse:
     rerun = _found(request, pk)
     # Nothing of a draft has happened yet: it is gone on with.
     if rerun.is_draft:
-        return HttpResponseRedirect(reverse(f"draft-{rerun.step}", args=[pk]))
+        return HttpResponseRedirect(_step_of(rerun))
     shown = RecordPage(request, rerun)
     return render(request, TEMPLATE, shown.context, status=shown.status)
 
@@ -65,6 +65,14 @@ def rerun_changes(request: HtmxRequest, pk: int) -> HttpResponse:
     if shown.flow is not None and shown.flow.mark in changed:
         context["changed_flow"] = shown.flow.since(_shown_of(request, shown.flow.mark))
     return render(request, f"{TEMPLATE}#changes", context, status=STOP_POLLING if at_rest else 200)
+
+
+def _step_of(rerun: Rerun) -> str:
+    """Where its author left a draft."""
+    try:
+        return reverse(f"draft-{rerun.step}", args=[rerun.pk])
+    except NoReverseMatch:
+        return reverse("rerun-list")
 
 
 def _found(request: HtmxRequest, pk: int) -> Rerun:

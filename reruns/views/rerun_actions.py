@@ -20,6 +20,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from config.http import HtmxRequest
 from reruns import services
+from reruns.errors import RerunRefused
 from reruns.models import Rerun, RerunItem
 from reruns.permissions import OPERATE, may_operate
 from reruns.states import ItemState
@@ -75,16 +76,14 @@ def rerun_act(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
 def rerun_take_out(request: HtmxRequest, pk: int) -> HttpResponse:
     """Take out of a rerun what `item` names and has not started: it is not rerun, or unfreezes."""
     found = _authorised(request, pk)
-    # The step that confirms sends them as other steps do.
-    words = words_of(
-        [*request.GET.getlist("item"), *request.POST.getlist("item"), *request.POST.getlist("instance")]
-    )
-    ids = [number for word in words if (number := as_id(word)) is not None]
-    items = list(RerunItem.objects.filter(rerun=pk, pk__in=ids).order_by("wave", "pk"))
+    items = _named(request, found)
     out = [each for each in items if each.state in NOT_STARTED]
     possible = bool(out) and not found.is_finished
+    not_now = _nothing_to_take_out(found, items)
 
     def perform(rerun: Rerun, *, by: Any, reason: str) -> None:
+        if not possible:
+            raise RerunRefused(not_now)
         services.take_out(rerun, out, by=by, reason=reason)
 
     title = ngettext(
@@ -92,30 +91,31 @@ def rerun_take_out(request: HtmxRequest, pk: int) -> HttpResponse:
         "Take %(count)d instances out of rerun %(rerun)s",
         len(out),
     )
-    effects = impact.of_taking_out(found, out)
-    if len(items) > len(out):
-        started = len(items) - len(out)
-        effects.append(
-            ngettext(
-                "%d that was ticked has started by now, and stays in.",
-                "%d that were ticked have started by now, and stay in.",
-                started,
-            )
-            % started
-        )
     action = Action(
         verb="take-out",
         title=title % {"count": len(out), "rerun": found},
         button=_("Take out"),
-        effects=effects,
+        effects=impact.of_taking_out(found, out, started=len(items) - len(out)),
         perform=perform,
         possible=possible,
         instances=out,  # type: ignore[arg-type]
     )
-    not_now = _not_now(found) if items or found.is_finished else _("Tick first what is to be taken out.")
-    if items and not found.is_finished:
-        not_now = _("All that is ticked has started by now, so nothing of it can be taken out any more.")
     return ask(request, found, action, back_to=_page_of(found), not_now=not_now)
+
+
+def _named(request: HtmxRequest, found: Rerun) -> list[RerunItem]:
+    """The items that are ticked; the step that confirms sends them as `instance`, as others do."""
+    sent = (request.GET.getlist("item"), request.POST.getlist("item"), request.POST.getlist("instance"))
+    ids = [number for words in sent for word in words_of(words) if (number := as_id(word)) is not None]
+    return list(RerunItem.objects.filter(rerun=found.pk, pk__in=ids).order_by("wave", "pk"))
+
+
+def _nothing_to_take_out(found: Rerun, items: list[RerunItem]) -> str:
+    if found.is_finished:
+        return _not_now(found)
+    if not items:
+        return _("Tick first what is to be taken out.")
+    return _("All that is ticked has started by now, so nothing of it can be taken out any more.")
 
 
 def _page_of(found: Rerun) -> str:

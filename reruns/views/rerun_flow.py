@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 from collections import Counter, defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -14,7 +13,7 @@ from django.utils.translation import gettext as _
 from reruns import record_queries as ask
 from reruns.models import Rerun
 from reruns.states import ItemState
-from reruns.views.rows import shown_state, state_in_words
+from reruns.views.rows import parted, shown_state, state_in_words
 from reruns.views.which import Which
 from scheduling.models import Team
 from scheduling.permissions import User
@@ -32,7 +31,6 @@ _FOREMOST = (
 )
 # Whose instances go on by themselves.
 _FOLLOWED = frozenset({ItemState.RUNNING, ItemState.CANCELLED, ItemState.UNFROZEN})
-_TIME = re.compile(r" (?:\d{4}-)?(\d\d-\d\d \d\d:\d\d)$")
 
 
 def flow_section(rerun: Rerun, which: Which, user: User) -> FlowSection:
@@ -104,22 +102,22 @@ def _grouping(
     shape = ask.shape_named(key)
     edges = [(up, pk) for pk, ups in shape.upstreams.items() for up in ups] + list(shape.loose)
     groups = {f"i{each.pk}": [each.pk] for each in shape.pieces}
+    # By workflow, each of its waves apart; else whole workflows, if none waits for another in turn; else by wave.
     if len(groups) > ONE_BY_ONE:
-        groups = _by(shape, opened, by_wave=True)
+        groups = _by(shape, opened, lambda piece: f"g{piece.workflow_id}w{piece.wave}")
     if len(groups) > ONE_BY_ONE:
-        of_workflows = _by(shape, opened, by_wave=False)
-        groups = of_workflows if _is_acyclic(of_workflows, edges) else groups
+        groups = _by(shape, opened, lambda piece: f"g{piece.workflow_id}")
+        if len(groups) > ONE_BY_ONE or not _is_acyclic(groups, edges):
+            groups = _by(shape, (), lambda piece: f"w{piece.wave}")
     return groups, _pairs(groups, edges)
 
 
-def _by(shape: ask.Shape, opened: Collection[int], *, by_wave: bool) -> dict[str, list[int]]:
+def _by(shape: ask.Shape, opened: Collection[int], of: Callable[[ask.Piece], str]) -> dict[str, list[int]]:
+    """What `of` gives the same key to is one box, but for what is frozen and for `opened` workflows."""
     together: dict[str, list[int]] = defaultdict(list)
     for each in shape.pieces:
-        if each.workflow_id in opened:
-            together[f"i{each.pk}"].append(each.pk)
-        else:
-            wave = f"w{each.wave}" if by_wave else ""
-            together[f"g{each.workflow_id}{wave}{'f' if each.freeze else ''}"].append(each.pk)
+        key = f"i{each.pk}" if each.workflow_id in opened else of(each) + ("f" if each.freeze else "")
+        together[key].append(each.pk)
     return {key if len(members) > 1 else f"i{members[0]}": members for key, members in together.items()}
 
 
@@ -142,22 +140,21 @@ def _is_acyclic(groups: Mapping[str, Sequence[int]], edges: Sequence[tuple[int, 
 
 def _named(piece: ask.Piece, teams: Mapping[int, str], user: User) -> str:
     """The workflow of an item, with its team where its reader may not open it."""
-    name = _TIME.sub("", piece.name)
+    name, _time = parted(piece.name)
     return name if sees(user, piece.team_id) else f"{teams.get(piece.team_id, '')}/{name}"
 
 
 def _box(
     key: str, piece: ask.Piece, stands: ask.Standing, state: str, teams: Mapping[int, str], user: User
 ) -> Box:
-    time = _TIME.search(piece.name)
     instance = stands.instance_id or stands.original_id
-    said = [time[1] if time else "", _("taken out") if stands.state == ItemState.CANCELLED else ""]
     return Box(
         key,
-        _named(piece, teams, user),
+        # The time is in the title, as a rerun has many cycles of one workflow.
+        f"{_named(piece, teams, user)} {parted(piece.name)[1][5:]}".rstrip(),
         state,
         state_in_words(state),
-        " · ".join(filter(None, said)),
+        _("taken out") if stands.state == ItemState.CANCELLED else "",
         href=reverse("cycle-detail", args=[instance]) if sees(user, piece.team_id) else "",
         carried=stands.state == ItemState.CANCELLED,
     )
@@ -171,19 +168,23 @@ def _box_of_many(
     teams: Mapping[int, str],
     user: User,
 ) -> Box:
-    """One box for items of a workflow; it leads to where they are drawn, or listed, one by one."""
+    """One box for items of a workflow or of a wave; it leads to where they are drawn, or listed, one by one."""
     counted = Counter(states.get(piece.pk, "not_ready") for piece in pieces)
     order = {state: at for at, state in enumerate(_FOREMOST)}
     ranked = sorted(counted.items(), key=lambda item: order.get(item[0], len(order)))
     said = [f"{count} {state_in_words(state).lower()}" for state, count in ranked]
     foremost, workflow = ranked[0][0], pieces[0].workflow_id
-    if len(pieces) > ONE_BY_ONE // 2:
+    name = _named(pieces[0], teams, user)
+    if any(piece.workflow_id != workflow for piece in pieces):
+        name = _("wave %d") % pieces[0].wave
+        href = which.changed(view="list", wave=pieces[0].wave)
+    elif len(pieces) > ONE_BY_ONE // 2:
         href = which.changed(view="list", workflow=workflow)
     else:
         href = which.changed(open=[*which.opened, workflow])
     return Box(
         key,
-        f"{len(pieces)} × {_named(pieces[0], teams, user)}",
+        f"{len(pieces)} × {name}",
         foremost,
         state_in_words(foremost),
         ", ".join(said) if len(said) > 1 else "",

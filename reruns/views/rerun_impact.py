@@ -12,6 +12,8 @@ from reruns.record_queries import Counts, counts_of, shape_of
 from reruns.states import ItemState
 from workflows.models import NodeRun
 
+NAMED = 5
+
 
 def _counts(rerun: Rerun) -> Counts:
     return counts_of([rerun])[rerun.pk]
@@ -124,8 +126,8 @@ def _stays_frozen(counts: Counts) -> list[str]:
     return [text % frozen]
 
 
-def of_taking_out(rerun: Rerun, items: Sequence[RerunItem]) -> list[str]:
-    """What taking `items` out of a rerun will do."""
+def of_taking_out(rerun: Rerun, items: Sequence[RerunItem], *, started: int = 0) -> list[str]:
+    """What taking `items` out of a rerun will do; as many were ticked with them that have started by now."""
     frozen = [each for each in items if each.action == Action.FREEZE]
     waiting = [each for each in items if each.action != Action.FREEZE]
     effects = []
@@ -157,8 +159,15 @@ def of_taking_out(rerun: Rerun, items: Sequence[RerunItem]) -> list[str]:
             )
             % len(frozen)
         )
-    names = ", ".join(each.name for each in items[:5]) + (", …" if len(items) > 5 else "")
-    return [*effects, names]
+    if started:
+        text = ngettext(
+            "%d that was ticked has started by now, and stays in.",
+            "%d that were ticked have started by now, and stay in.",
+            started,
+        )
+        effects.append(text % started)
+    names = ", ".join(each.name for each in items[:NAMED]) + (", …" if len(items) > NAMED else "")
+    return [*effects, _("Instances: %s.") % names]
 
 
 def _behind(rerun: Rerun, items: Sequence[RerunItem]) -> set[int]:

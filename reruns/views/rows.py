@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -21,6 +22,8 @@ from workflows.models import CycleInstance
 from workflows.permissions import RERUN as RERUN_CYCLE
 from workflows.states import CycleState
 
+# What a name ends with: the cycle time, by the clocks of the workflow.
+_TIME = re.compile(r" (\d{4}-\d\d-\d\d \d\d:\d\d)$")
 WAITING_TO_RERUN, WAITING_TO_UNFREEZE = "waiting_to_rerun", "waiting_to_unfreeze"
 # What an item is shown as when the instance that it speaks of is gone.
 _WITHOUT_INSTANCE: Mapping[str, str] = {
@@ -30,6 +33,18 @@ _WITHOUT_INSTANCE: Mapping[str, str] = {
     ItemState.TERMINATED: CycleState.TERMINATED,
     ItemState.UNFROZEN: CycleState.NOT_READY,
 }
+
+
+def parted(name: str) -> tuple[str, str]:
+    """The workflow and the cycle time of a name; the latter is empty when it does not end so."""
+    found = _TIME.search(name)
+    return (name[: found.start()], found[1]) if found else (name, "")
+
+
+def in_short(name: str) -> str:
+    """A name without the year, where there is no room for it."""
+    workflow, time = parted(name)
+    return f"{workflow} {time[5:]}".rstrip()
 
 
 @dataclass(frozen=True)

@@ -39,12 +39,16 @@ class Which:
         )
 
     def changed(self, **values: Any) -> str:
-        """The query of the record with some of it changed; `workflow` is what the list is narrowed to."""
-        given = {"view": self.view, "open": self.opened, "fold": self.folds, "whole": self.whole} | values
+        """The query of the record with some of it changed; `workflow` or `wave` is what the list is narrowed to."""
+        given: dict[str, Any] = {
+            "view": self.view,
+            "open": self.opened,
+            "fold": self.folds,
+            "whole": self.whole,
+        } | values
         pairs: list[tuple[str, Any]] = [("view", given["view"])]
         if given["view"] == "flow":
             pairs += [("open", each) for each in given["open"]] + [("fold", each) for each in given["fold"]]
             pairs += [("whole", 1)] if given["whole"] else []
-        elif "workflow" in given:
-            pairs.append(("workflow", given["workflow"]))
+        pairs += [(name, given[name]) for name in ("workflow", "wave") if name in given]
         return f"?{urlencode(pairs)}"

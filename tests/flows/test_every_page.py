@@ -13,13 +13,17 @@ from typing import Any
 import html5lib
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth import get_user_model
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 from playwright.sync_api import Page
 
+from reruns import services as rerun_services
+from reruns.models import Rerun, RerunItem
 from scheduling import notifications, services
 from scheduling.models import Batch, JournalEntry, Node, Notification, Task
 from tests import factories as make
+from tests.engine.rerun_support import cycle
 from tests.flows.pages import sign_in
 from workflows import services as workflow_services
 from workflows.models import Backfill, CycleInstance, Workflow
@@ -62,7 +66,13 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "backfill-pause": lambda ended, running: f"/backfills/{_backfill('running')}/pause/",
     "backfill-resume": lambda ended, running: f"/backfills/{_backfill('paused')}/resume/",
     "backfill-terminate": lambda ended, running: f"/backfills/{_backfill('running')}/terminate/",
-    "rerun-list": lambda ended, running: "/reruns/",
+    "rerun-list": lambda ended, running: "/reruns/?state=running&state=failed&window=30d",
+    "rerun-detail": lambda ended, running: f"/reruns/{_rerun('failed')}/",
+    "rerun-discard": lambda ended, running: f"/reruns/{_rerun('draft')}/discard/",
+    "rerun-pause": lambda ended, running: f"/reruns/{_rerun('running')}/pause/",
+    "rerun-resume": lambda ended, running: f"/reruns/{_rerun('failed')}/resume/",
+    "rerun-take-out": lambda ended, running: f"/reruns/{_rerun('failed')}/take-out/?item={_waiting_item()}",
+    "rerun-terminate": lambda ended, running: f"/reruns/{_rerun('failed')}/terminate/",
     "cycle-list": lambda ended, running: "/cycles/?state=failed&state=running&state=not_ready&window=30d",
     "cycles-stop": lambda ended, running: f"/cycles/stop/?cycle={_cycle('running')}",
     "cycles-freeze": lambda ended, running: f"/cycles/freeze/?cycle={_cycle('not_ready')}",
@@ -115,6 +125,8 @@ NO_PAGES = {
     "notifications-again",
     "overview-changes",
     "overview-timeline",
+    "rerun-changes",
+    "rerun-list-changes",
     "saved-filter-add",
     "saved-filter-default",
     "saved-filter-delete",
@@ -147,7 +159,15 @@ def _workflow(enabled: bool = True) -> int:
 
 
 def _frozen() -> int:
-    return CycleInstance.objects.get(frozen_at__isnull=False).pk
+    return CycleInstance.objects.get(frozen_at__isnull=False, holder="").pk
+
+
+def _rerun(state: str) -> int:
+    return Rerun.objects.get(state=state).pk
+
+
+def _waiting_item() -> int:
+    return RerunItem.objects.get(rerun__state="failed", state="waiting").pk
 
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
@@ -265,7 +285,27 @@ def records() -> tuple[Batch, Batch]:
     notified(ended)
     assert node.pk
     cycles(group)
+    reruns(group)
     return ended, running
+
+
+def reruns(group: Any) -> None:
+    """A draft, a rerun that runs, and one of which an instance failed, one waits and one is frozen."""
+    for name in ("draft", "running", "failed"):
+        before: list[CycleInstance] = []
+        for number, state in enumerate(("success", "success", "not_ready")):
+            workflow = make.workflow(f"{name}_{number}", group=group)
+            before = [*before, cycle(workflow, state=state, after=before[-1:])]
+        mei = get_user_model().objects.get(username="mei")
+        found = rerun_services.plan(before[0], downstream="all", freeze_mode=True, by=mei)
+        if name == "draft":
+            continue
+        rerun_services.submit(found, by=mei, reason="the sensor was wrong")
+        rerun_services.advance(found.pk)
+        if name == "failed":
+            source = found.items.select_related("instance").get(is_source=True)
+            make.end_node(source.instance, "a", "failed")  # type: ignore[arg-type]
+            rerun_services.advance(found.pk)
 
 
 def cycles(group: Any) -> None:

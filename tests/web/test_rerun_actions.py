@@ -132,7 +132,9 @@ def test_the_journal_says_who_did_what_and_why(running: Rerun, operator: Client)
 # --- terminate -------------------------------------------------------------------------------------
 
 
-def test_terminating_says_what_stops_what_is_cancelled_and_what_unfreezes(running: Rerun, operator: Client) -> None:
+def test_terminating_says_what_stops_what_is_cancelled_and_what_unfreezes(
+    running: Rerun, operator: Client
+) -> None:
     assert effects(operator.get(f"/reruns/{running.pk}/terminate/")) == [
         "1 running instance is stopped: 1 node that runs is told to end.",
         "2 instances that wait to rerun are cancelled; their cycles keep the results they have.",
@@ -199,7 +201,9 @@ def test_nothing_that_can_be_taken_out_is_refused(running: Rerun, operator: Clie
     assert said in text_of(answer)
 
 
-def test_boxes_are_there_for_what_has_not_started_alone(running: Rerun, operator: Client, viewer: Client) -> None:
+def test_boxes_are_there_for_what_has_not_started_alone(
+    running: Rerun, operator: Client, viewer: Client
+) -> None:
     def ticks(client: Client) -> set[str]:
         page = text_of(client.get(f"/reruns/{running.pk}/"))
         pks = [int(pk) for pk in re.findall(r'id="tick-item-(\d+)"', page)]
@@ -226,6 +230,7 @@ def test_a_cycle_that_is_rerun_by_hand_repairs_its_item(running: Rerun, operator
     failed = of_item(running, "weather")
     assert failed.instance is not None
     workflow_services.rerun(failed.instance, by=operator.user)  # type: ignore[attr-defined]
+    go_on(running)
     end(running, "weather")
     assert (items(running)["weather"], items(running)["flights"]) == ("success", "running")
 
@@ -249,7 +254,9 @@ def test_what_is_not_possible_any_more_is_refused_with_the_state(
         assert said in text_of(answer) or "cannot be" in text_of(answer)
 
 
-def test_htmx_is_answered_with_a_dialog_and_the_page_asks_what_changed(running: Rerun, operator: Client) -> None:
+def test_htmx_is_answered_with_a_dialog_and_the_page_asks_what_changed(
+    running: Rerun, operator: Client
+) -> None:
     asked = operator.get(f"/reruns/{running.pk}/pause/", headers=HTMX)
     assert text_of(asked).lstrip().startswith("<dialog")
     done = operator.post(f"/reruns/{running.pk}/pause/", {"reason": "why"}, headers=HTMX)

@@ -46,17 +46,18 @@ def test_a_row_says_what_it_reruns_who_asked_why_and_how_far_it_is(desk: Desk, o
 
     assert marks(page, "rerun") == [of.pk]
     assert state_of(page, f"rerun-{of.pk}") == "running"
-    assert f'href="/cycles/{weather.pk}/">{weather.name}</a>' in row
+    assert f'href="/cycles/{weather.pk}/">weather</a>' in row
+    assert f"{weather.local_cycle_time:%Y-%m-%d %H:%M}</span> {desk.team.name}" in row
     assert ("mei" in row, "a wind spike" in row) == (True, True)
     assert 'aria-label="1 of 3 rerun, 1 failed, 1 waiting, 1 frozen"' in row
-    assert "about" in row
+    assert "ends about" in row
 
 
 def test_what_ended_says_when_and_how_long_it_took(desk: Desk, operator: Client) -> None:
     [weather] = cycles(desk.team, "weather")
     of = rerun(weather, state="terminated")
     row = element(operator.get("/reruns/"), f"rerun-{of.pk}")
-    assert re.search(r"ended <time.*took 10 min", row, re.DOTALL)
+    assert "took 10 min" in row
 
 
 def test_a_rerun_is_shown_to_every_team_that_it_touches_and_to_nobody_else(
@@ -73,7 +74,7 @@ def test_a_rerun_is_shown_to_every_team_that_it_touches_and_to_nobody_else(
     assert marks(page, "rerun") == [touched.pk]
     row = element(page, f"rerun-{touched.pk}")
     # The source is another team's: named, and no link.
-    assert (weather.name in row, f"/cycles/{weather.pk}/" in row) == (True, False)
+    assert ("weather" in row, f"/cycles/{weather.pk}/" in row) == (True, False)
     assert marks(outsider.get("/reruns/"), "rerun") == []
 
 
@@ -160,7 +161,7 @@ def test_a_wrong_filter_says_so_and_shows_nothing(desk: Desk, operator: Client) 
 def test_a_filter_is_kept_under_a_name_and_applied_when_it_is_the_default(desk: Desk, operator: Client) -> None:
     rerun(cycles(desk.team, "weather")[0])
     kept = {"page": "reruns", "query": "state=failed", "name": "what stands still"}
-    operator.post("/filters/", kept)
+    operator.post("/saved-filters/", kept)
     [saved] = operator.user.saved_filters.all()  # type: ignore[attr-defined]
     assert (saved.page, saved.query) == ("reruns", "state=failed")
 

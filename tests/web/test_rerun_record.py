@@ -11,9 +11,9 @@ from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 
-from reruns.forecast import remaining
+from reruns.forecast import _reckoned, remaining
 from reruns.models import Rerun, RerunEdge, RerunItem
-from reruns.record_queries import Piece, Shape, Standing
+from reruns.record_queries import Piece, Shape, Standing, shape_named
 from tests import factories as make
 from tests.web.conftest import Desk, signed_in
 from tests.web.pages import HTMX, element, live_address, marks, shown, state_of, text_of
@@ -53,7 +53,7 @@ def test_the_head_says_what_is_rerun_by_whom_and_why_and_how_far_it_is(
     assert f'href="/cycles/{poisoned.source_id}/"' in head
     assert "the sensor was wrong" in head
     assert "<b>1 of 3 rerun</b>" in progress
-    assert "wave 3 of 4" in progress
+    assert "wave 3 of 3" in progress
     assert 'aria-label="1 of 3 rerun, 1 failed, 1 waiting, 1 frozen"' in progress
 
 
@@ -212,11 +212,13 @@ def test_more_items_take_no_more_queries(desk: Desk, operator: Client) -> None:
     first, *others = cycles(desk.team, *"abcdefg")
     of = rerun(first)
     few = item(of, others[0], "waiting", wave=2, after=of.items.get())
-    operator.get(f"/reruns/{of.pk}/")
+    # When it ends is reckoned once as long as nothing happens.
+    _reckoned.cache_clear()
     with CaptureQueriesContext(connection) as two:
         operator.get(f"/reruns/{of.pk}/?view=list")
     for each in others[1:]:
         item(of, each, "waiting", wave=2, after=few)
+    shape_named.cache_clear()
     with CaptureQueriesContext(connection) as seven:
         page = operator.get(f"/reruns/{of.pk}/?view=list")
     assert (len(marks(page, "item")), len(seven)) == (7, len(two))
@@ -250,6 +252,22 @@ def test_a_box_that_changed_comes_alone(poisoned: Rerun, operator: Client) -> No
     changes = text_of(operator.get(live_address(page), headers=shown(page)))
     assert f'id="node-i{failed.pk}" data-state="success"' in changes
     assert f'id="node-i{waits.pk}"' not in changes
+
+
+def test_a_flow_whose_workflows_wait_for_each_other_has_a_box_for_each_wave(
+    desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reruns.views.rerun_flow.ONE_BY_ONE", 3)
+    weather, flights = cycles(desk.team, "weather", "flights")
+    of = rerun(weather)
+    [first] = of.items.all()
+    second = item(of, flights, "waiting", wave=2, after=first)
+    for wave, (workflow, after) in enumerate([(weather, second), (flights, first), (weather, first)], start=3):
+        item(of, make.cycle(workflow.workflow), "waiting", wave=min(wave, 4), after=after)
+    drawn = text_of(operator.get(f"/reruns/{of.pk}/?view=flow"))
+    assert re.findall(r'data-title="(2 × wave 4)"', drawn) == ["2 × wave 4"]
+    assert 'href="?view=list&amp;wave=4"' in drawn
+    assert len(marks(operator.get(f"/reruns/{of.pk}/?view=list&wave=4"), "item")) == 2
 
 
 def test_a_large_flow_has_a_box_for_each_workflow_that_is_opened(
@@ -369,6 +387,18 @@ def test_branches_run_beside_each_other_as_far_as_the_limit_lets_them() -> None:
     assert remaining(fan, waiting, NOW) == (100, 0)
     assert remaining(fan, waiting, NOW, limit=2) == (200, 0)
     assert remaining(fan, waiting, NOW, room={1: 1}) == (300, 0)
+
+
+def test_a_large_one_takes_its_longest_way_or_what_so_many_at_once_need(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """1 is done; 2 > 3 takes 200 s, 4 and 5 take 100 s."""
+    monkeypatch.setattr("reruns.forecast._SIMULATED", 1)
+    some = shape(10, 100, 100, 100, 100, edges=[(1, 2), (2, 3), (1, 4), (1, 5)])
+    waiting = stands("success", *["waiting"] * 4)
+    assert remaining(some, waiting, NOW) == (200, 0)
+    assert remaining(some, waiting, NOW, limit=1) == (400, 0)
+    assert remaining(some, waiting, NOW, room={1: 1}) == (400, 0)
 
 
 def test_what_waits_for_a_failed_one_is_not_reckoned_with() -> None:

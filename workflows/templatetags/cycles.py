@@ -53,6 +53,7 @@ class Words:
         self.tick = _("Tick instance %d")
         self.frozen = _("frozen")
         self.frozen_by = _("Frozen by %s")
+        self.to_rerun = _("waiting to rerun")
         self.kept_by = _("Kept frozen by rerun R-%d")
         self.stopping = _("stopping")
         self.data_of = escape(_("data of"))
@@ -126,6 +127,12 @@ def cycle_marks(instance: Any) -> SafeString | str:
         found += (
             f' <span class="tag frozen">{icon("frozen")}{escape(said.frozen)}</span>'
             f'<small title="{escape(why)}">{link}{escape(why)}</small>'
+        )
+    elif instance.is_held and (rerun := rerun_of(instance.cycle.holder)):
+        where = address("rerun-detail", rerun)
+        found += (
+            f' <span class="tag">{icon("waiting_to_rerun")}{escape(said.to_rerun)}</span>'
+            f'<small><a class="holder" id="holder-of-{instance.pk}" href="{where}">R-{rerun}</a></small>'
         )
     if instance.stopping and not instance.is_finished:
         found += f' <span class="tag">{escape(said.stopping)}</span>'

@@ -43,7 +43,7 @@ class CycleHead:
             ask.other_runs(instance),
             [fact for each in FACTS for fact in each(instance, user)],
             may_stop=instance.can_stop and user.has_perm(STOP, instance),
-            may_rerun=rerun and instance.can_rerun,
+            may_rerun=rerun and instance.can_rerun and not instance.cycle.holder,
             may_mark=rerun and instance.can_mark_success,
             may_freeze=rerun and instance.can_freeze,
             may_unfreeze=rerun and instance.is_frozen and not instance.holder,
@@ -74,7 +74,7 @@ class CycleHead:
         may = (self.may_stop, self.may_rerun, self.may_mark, self.may_freeze, self.may_unfreeze)
         runs = [(run.pk, run.state) for run in self.runs]
         said = digest_of(
-            (it.state, it.stopping, it.reason, it.cycle.effective_id, it.holder),
+            (it.state, it.stopping, it.reason, it.cycle.effective_id, it.holder, it.cycle.holder),
             (times, may, runs, self.around, self.facts),
         )
         return Section(self.mark, said, {"head": self, "instance": it})
