@@ -102,7 +102,7 @@ def _grouping(
     shape = ask.shape_named(key)
     edges = [(up, pk) for pk, ups in shape.upstreams.items() for up in ups] + list(shape.loose)
     groups = {f"i{each.pk}": [each.pk] for each in shape.pieces}
-    # By workflow, each of its waves apart; else whole workflows, if none waits for another in turn; else by wave.
+    # By workflow and wave; else whole workflows, if no two of them wait for each other; else whole waves.
     if len(groups) > ONE_BY_ONE:
         groups = _by(shape, opened, lambda piece: f"g{piece.workflow_id}w{piece.wave}")
     if len(groups) > ONE_BY_ONE:

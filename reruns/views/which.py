@@ -39,7 +39,7 @@ class Which:
         )
 
     def changed(self, **values: Any) -> str:
-        """The query of the record with some of it changed; `workflow` or `wave` is what the list is narrowed to."""
+        """The query with some of it changed; `workflow` or `wave` is what the list is narrowed to."""
         given: dict[str, Any] = {
             "view": self.view,
             "open": self.opened,
