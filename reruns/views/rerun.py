@@ -35,6 +35,8 @@ from workflows.views.cycle_flow import FlowSection
 
 TEMPLATE = "reruns/rerun_detail.html"
 PAGE_SIZE = 100
+# A page of so many asks less often what changed.
+LARGE = 1000
 
 
 @require_safe
@@ -171,6 +173,7 @@ class RecordPage:
             "shown": shown_by(self.parts),
             "at_rest": self.at_rest,
             "asked": self.request.GET.urlencode(),
+            "every": "5s" if self.row.counts.total > LARGE else "2s",
             "query": query.urlencode(),
             "time_zone": timezone.get_current_timezone_name(),
         }
