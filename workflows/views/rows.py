@@ -88,9 +88,8 @@ class CycleRow:
         it = self.instance
         counters = (it.total, it.succeeded, it.failed, it.passed_over, self.running)
         times = (it.ready_at, it.started_at, it.ended_at)
-        return digest_of(
-            it.state, counters, times, it.frozen_at, it.stopping, it.reason, self.may, self.entries
-        )
+        held = (it.frozen_at, it.holder, it.is_held)
+        return digest_of(it.state, counters, times, held, it.stopping, it.reason, self.may, self.entries)
 
 
 PERMISSIONS = {"stop": STOP, "freeze": RERUN, "unfreeze": RERUN, "mark-success": RERUN, "rerun": RERUN}
@@ -100,7 +99,7 @@ POSSIBLE: Mapping[str, Any] = {
     # What holds it alone lets it go.
     "unfreeze": lambda it: it.is_frozen and not it.holder,
     "mark-success": lambda it: it.can_mark_success,
-    "rerun": lambda it: it.can_rerun,
+    "rerun": lambda it: it.can_rerun and not it.cycle.holder,
 }
 
 
