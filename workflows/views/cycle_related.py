@@ -42,7 +42,7 @@ def related_section(instance: CycleInstance, choice: Choice, user: User) -> tupl
         for source, target in sorted(pairs)
         if source != target
     ]
-    flow = draw(boxes, arrows, mark="related", folds=Folds(limit=len(boxes)))
+    flow = draw(boxes, arrows, mark="related", folds=Folds(whole=True))
     context = {
         "flow": flow,
         "cut": near.cut,
