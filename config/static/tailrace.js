@@ -96,6 +96,76 @@ document.body.addEventListener("keydown", (event) => {
   }
 });
 
+// --- nothing is sent twice ---
+
+// Who clicks or presses Enter once more before the answer is there would ask for the same again.
+document.addEventListener(
+  "submit",
+  (event) => {
+    const form = event.target;
+    if (form.getAttribute("method") !== "post") return;
+    if ("sent" in form.dataset) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    }
+    form.dataset.sent = "";
+  },
+  true,
+);
+
+document.body.addEventListener("htmx:afterRequest", (event) => {
+  const leaves = event.detail.xhr.getResponseHeader("HX-Redirect");
+  if (!leaves) delete event.detail.elt.dataset?.sent;
+});
+
+// One may come back to the page as it was left.
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});
+
+// --- menus of rows ---
+
+const anchored = CSS.supports("position-area", "bottom");
+let openMenu = null;
+
+const openerOf = (menu) => document.querySelector(`[popovertarget="${menu.id}"]`);
+
+// Beside its button, above it where there is no room below, for browsers whose CSS cannot say so.
+function placeMenu(menu) {
+  const by = openerOf(menu).getBoundingClientRect();
+  const [width, height] = [menu.offsetWidth, menu.offsetHeight];
+  const below = by.bottom + height <= innerHeight || by.top < height;
+  menu.style.top = `${below ? by.bottom : by.top - height}px`;
+  menu.style.left = `${Math.max(0, by.right - width)}px`;
+}
+
+document.addEventListener(
+  "toggle",
+  (event) => {
+    const menu = event.target;
+    if (!menu.matches?.(".row-menu")) return;
+    if (event.newState === "open") openMenu = menu.id;
+    else if (openMenu === menu.id) openMenu = null;
+    if (event.newState === "open" && !anchored) placeMenu(menu);
+  },
+  true, // it does not bubble
+);
+
+// It would stay where it is while its row moves away.
+document.addEventListener(
+  "scroll",
+  () => {
+    if (openMenu && !anchored) document.getElementById(openMenu)?.hidePopover();
+  },
+  { capture: true, passive: true },
+);
+
+// A row that the live view put in anew has its menu closed; whoever was about to choose from it goes on.
+document.body.addEventListener("htmx:oobAfterSwap", () => {
+  const menu = openMenu && document.getElementById(openMenu);
+  if (menu && !menu.matches(":popover-open")) menu.showPopover({ source: openerOf(menu) });
+});
+
 // --- what still runs counts on ---
 
 const begun = new WeakMap();
