@@ -14,6 +14,8 @@ const place = document.getElementById("dialog");
 
 let opener = null;
 
+const openerOf = (menu) => document.querySelector(`[popovertarget="${menu.id}"]`);
+
 document.body.addEventListener("htmx:afterSwap", (event) => {
   const dialog = event.target === place && place.querySelector("dialog");
   if (!dialog || dialog.open) return;
@@ -25,22 +27,24 @@ document.body.addEventListener("htmx:afterSwap", (event) => {
 
 // The browser gives the focus back to what opened a dialog. What the deed took away cannot have it: then it goes
 // to what `data-then` names, so that whoever uses the keyboard does not begin at the top of the page again.
-place?.addEventListener(
-  "close",
-  (event) => {
-    // At this moment the focus may still be on what is hidden by now.
-    const has = document.activeElement;
-    if (has !== document.body && !event.target.contains(has)) return;
-    const then = document.getElementById(opener?.closest("[data-then]")?.dataset.then);
-    (then ?? document.getElementById("main")).focus();
-  },
-  true, // it does not bubble
-);
+function refocus(dialog) {
+  // At this moment the focus may still be on what is hidden by now.
+  const has = document.activeElement;
+  if (has !== document.body && !dialog.contains(has)) return;
+  const menu = opener?.closest(".row-menu");
+  const then = menu ? openerOf(menu) : document.getElementById(opener?.closest("[data-then]")?.dataset.then);
+  (then ?? document.getElementById("main")).focus();
+}
+
+place?.addEventListener("close", (event) => refocus(event.target), true); // it does not bubble
 
 // Closing it first gives the focus back to what opened it; htmx then keeps it there through the swap.
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (event.target !== place) return;
-  place.querySelector("dialog")?.close();
+  const dialog = place.querySelector("dialog");
+  dialog?.close();
+  // It is gone before it can tell that it was closed.
+  if (dialog) refocus(dialog);
   // What an earlier attempt was refused for has been read.
   for (const row of document.querySelectorAll("tr.refused")) row.remove();
 });
@@ -118,17 +122,18 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
   if (!leaves) delete event.detail.elt.dataset?.sent;
 });
 
-// One may come back to the page as it was left.
-window.addEventListener("pageshow", () => {
+// One may come back to the page as it was left: it takes forms again, and asks what has changed meanwhile, also
+// when nothing on it could change by itself.
+window.addEventListener("pageshow", (event) => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+  const back = event.persisted || performance.getEntriesByType("navigation")[0]?.type === "back_forward";
+  if (back) document.body.dispatchEvent(new Event("acted"));
 });
 
 // --- menus of rows ---
 
 const anchored = CSS.supports("position-area", "bottom");
 let openMenu = null;
-
-const openerOf = (menu) => document.querySelector(`[popovertarget="${menu.id}"]`);
 
 // Beside its button, above it where there is no room below, for browsers whose CSS cannot say so.
 function placeMenu(menu) {

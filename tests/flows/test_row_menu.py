@@ -38,13 +38,23 @@ def test_by_keyboard_an_instance_is_stopped_from_its_menu_though_its_row_changes
     expect(stop).to_be_focused()
     page.keyboard.press("Enter")
     expect(page.get_by_role("dialog")).to_contain_text("1 node runs")
-    page.keyboard.press("Escape")
     expect(menu).to_be_hidden()
-    page.locator(f"#more-{instance.pk}").press("Enter")
     page.keyboard.press("Escape")
-    make.end_node(instance, "b")
-    expect(row.locator(".at-state .state")).to_have_attribute("data-state", "success")
+    more = page.locator(f"#more-{instance.pk}")
+    expect(more).to_be_focused()
+
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    page.get_by_label("Reason").fill("wrong file")
+    page.keyboard.press("Enter")
+    expect(row.locator(".at-state")).to_contain_text("stopping")
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(more).to_be_focused()
+    make.end_node(instance, "b", "terminated")
+    expect(row.locator(".at-state .state")).to_have_attribute("data-state", "terminated")
     expect(menu).to_be_hidden()
+    expect(more).to_be_focused()
 
 
 def test_where_css_knows_no_anchors_the_menu_stands_at_its_button_all_the_same(page: Page) -> None:
