@@ -336,25 +336,7 @@ def _ordered(layer_of: Mapping[int, int], segments: Sequence[tuple[int, int]]) -
         layers[layer_of[vertex]].append(vertex)
     # Upside down it is as good; the way round is taken that agrees with the order of the keys.
     falls = sum(a < b or -1 for layer in layers for a, b in itertools.pairwise(layer))
-    layers = layers if falls >= 0 else [layer[::-1] for layer in layers]
-    return _twins_in_order(layers, segments)
-
-
-def _twins_in_order(layers: Sequence[Sequence[int]], segments: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """The same layers, with the vertices that have the same neighbours, and may change places, in key order."""
-    before: dict[int, set[int]] = {vertex: set() for layer in layers for vertex in layer}
-    after: dict[int, set[int]] = {vertex: set() for vertex in before}
-    for source, target in segments:
-        after[source].add(target)
-        before[target].add(source)
-    near = {vertex: (frozenset(before[vertex]), frozenset(after[vertex])) for vertex in before}
-    ordered = []
-    for layer in layers:
-        twins: dict[tuple[frozenset[int], frozenset[int]], list[int]] = {}
-        for vertex in sorted(layer, reverse=True):
-            twins.setdefault(near[vertex], []).append(vertex)
-        ordered.append([twins[near[vertex]].pop() for vertex in layer])
-    return ordered
+    return layers if falls >= 0 else [layer[::-1] for layer in layers]
 
 
 def _settle(

@@ -131,7 +131,8 @@ def _not_due(instance: CycleInstance) -> list[Cause]:
         return [_cause("scheduler", _("Its time has come; the scheduler is about to look at it."))]
     text = _("Its time comes at %(when)s, %(away)s, by the schedule of %(workflow)s.")
     away = words_of_time.relative(instance.due_at, timezone.now())
-    return [_cause("time", text, when=when(instance.due_at), away=away, workflow=_schedule(instance.workflow))]
+    words: dict[str, Any] = {"when": when(instance.due_at), "away": away}
+    return [_cause("time", text, state="waiting", workflow=_schedule(instance.workflow), **words)]
 
 
 def _schedule(workflow: Workflow) -> SafeString:

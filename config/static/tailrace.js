@@ -156,11 +156,11 @@ document.addEventListener(
   true, // it does not bubble
 );
 
-// It would stay where it is while its row moves away.
 document.addEventListener(
   "scroll",
   () => {
-    if (openMenu && !anchored) document.getElementById(openMenu)?.hidePopover();
+    const menu = !anchored && openMenu && document.getElementById(openMenu);
+    if (menu) placeMenu(menu);
   },
   { capture: true, passive: true },
 );

@@ -9,9 +9,18 @@ from playwright.sync_api import Page, Route, expect
 
 from tests import factories as make
 from tests.flows.pages import sign_in
+from tests.processes import eventually
 from workflows.models import CycleInstance
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+# Right edge at right edge, and right below the button or right above it.
+STANDS_AT = """([button, menu]) => {
+  const [by, stands] = [button, menu].map((id) => document.getElementById(id).getBoundingClientRect());
+  const gap = Math.min(Math.abs(by.bottom - stands.top), Math.abs(stands.bottom - by.top));
+  return stands.width > 0 && Math.abs(by.right - stands.right) < 2 && gap < 5;
+}"""
 
 
 def running(nodes: str = "a > b", *, count: int = 1) -> list[CycleInstance]:
@@ -48,11 +57,8 @@ def test_by_keyboard_an_instance_is_stopped_from_its_menu_though_its_row_changes
     page.keyboard.press("Enter")
     page.get_by_label("Reason").fill("wrong file")
     page.keyboard.press("Enter")
-    expect(row.locator(".at-state")).to_contain_text("stopping")
-    expect(page.get_by_role("dialog")).to_have_count(0)
-    expect(more).to_be_focused()
-    make.end_node(instance, "b", "terminated")
     expect(row.locator(".at-state .state")).to_have_attribute("data-state", "terminated")
+    expect(page.get_by_role("dialog")).to_have_count(0)
     expect(menu).to_be_hidden()
     expect(more).to_be_focused()
 
@@ -68,14 +74,15 @@ def test_where_css_knows_no_anchors_the_menu_stands_at_its_button_all_the_same(p
         button.scroll_into_view_if_needed()
         button.click()
         expect(menu).to_be_in_viewport(ratio=1)
-        by, stands = button.bounding_box(), menu.bounding_box()
-        assert by is not None
-        assert stands is not None
-        assert abs(by["x"] + by["width"] - stands["x"] - stands["width"]) < 2
-        below, above = by["y"] + by["height"] - stands["y"], stands["y"] + stands["height"] - by["y"]
-        assert min(abs(below), abs(above)) < 5
-    page.mouse.wheel(0, -300)
-    expect(menu).to_be_hidden()
+        eventually(lambda at=instance: stands_at_its_button(page, at))
+    before = page.evaluate("scrollY")
+    page.mouse.wheel(0, -100)
+    eventually(lambda: page.evaluate("scrollY") < before)
+    eventually(lambda: stands_at_its_button(page, instance))
+
+
+def stands_at_its_button(page: Page, instance: CycleInstance) -> bool:
+    return bool(page.evaluate(STANDS_AT, [f"more-{instance.pk}", f"menu-{instance.pk}"]))
 
 
 def _without_anchors(route: Route) -> None:

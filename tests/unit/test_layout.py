@@ -110,13 +110,6 @@ def test_layers_go_from_left_to_right_and_the_keys_from_the_top_downward() -> No
     assert places["begin"].y == places["b"].y == places["end"].y
 
 
-def test_nodes_with_the_same_neighbours_stand_in_the_order_of_their_keys() -> None:
-    hours = [f"h{number:02}" for number in range(24)]
-    nodes = [Node(key, 160, 46) for key in [*hours, "day", "next"]]
-    places = lay_out(nodes, [*((hour, "day") for hour in hours), ("day", "next")]).places
-    assert sorted(hours, key=lambda key: places[key].y) == hours
-
-
 def test_what_only_leads_to_a_late_step_stands_right_before_it() -> None:
     nodes = [Node(key, 100, 40) for key in "abcdxy"]
     edges = [("a", "b"), ("b", "c"), ("c", "d"), ("x", "y"), ("y", "d")]

@@ -14,6 +14,7 @@ from tests.web.conftest import Desk
 from tests.web.pages import HTMX, element, live_address, shown, state_of, text_of
 from workflows import services
 from workflows.models import CycleInstance, Workflow
+from workflows.services import generation
 
 TWO_DAYS_AGO = timezone.now() - timedelta(days=2)
 NODES = "a > b, b > c, b > d!"
@@ -104,6 +105,9 @@ def test_the_upstream_cycles_are_shown_one_by_one(desk: Desk, operator: Client) 
         starts_at=TWO_DAYS_AGO,
         depends_on=depends_on,
     )
+    # Made before the others, it is the last of them all the same.
+    midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    generation.make_cycles(hourly, [midnight])
     for workflow in (hourly, daily):
         Workflow.objects.filter(pk=workflow.pk).update(generated_until=TWO_DAYS_AGO)
         services.generate(workflow.pk)
@@ -113,7 +117,8 @@ def test_the_upstream_cycles_are_shown_one_by_one(desk: Desk, operator: Client) 
     )
     assert address == f"?view=related&amp;open={hourly.pk}&amp;levels=1"
     page = text_of(operator.get(f"/cycles/{instance.pk}/?view=related&open={hourly.pk}&levels=1"))
-    assert len(re.findall(r'data-title="weather"', page)) == 24
+    hours = re.findall(r'data-title="weather".*?(\d\d-\d\d \d\d:00)', page, re.DOTALL)
+    assert hours == [f"{midnight - timedelta(hours=23 - number):%m-%d %H:00}" for number in range(24)]
 
 
 # --- live --------------------------------------------------------------------------------------------
