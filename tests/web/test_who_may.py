@@ -194,6 +194,7 @@ ROWS: dict[str, Row] = {
     "backfill-pause": action("backfill", "stop_workflow"),
     "backfill-resume": action("paused_backfill", "stop_workflow"),
     "backfill-terminate": action("backfill", "stop_workflow"),
+    "rerun-list": page(),
     "cycle-list": page(),
     "cycle-list-changes": page(ok=286, query="?cycle=999999999"),
     "cycle-list-count": page(),
