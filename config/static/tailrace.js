@@ -122,12 +122,9 @@ document.body.addEventListener("htmx:afterRequest", (event) => {
   if (!leaves) delete event.detail.elt.dataset?.sent;
 });
 
-// One may come back to the page as it was left: it takes forms again, and asks what has changed meanwhile, also
-// when nothing on it could change by itself.
-window.addEventListener("pageshow", (event) => {
+// One may come back to the page as it was left.
+window.addEventListener("pageshow", () => {
   for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
-  const back = event.persisted || performance.getEntriesByType("navigation")[0]?.type === "back_forward";
-  if (back) document.body.dispatchEvent(new Event("acted"));
 });
 
 // --- menus of rows ---

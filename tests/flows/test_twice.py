@@ -40,6 +40,7 @@ def test_a_backfill_started_by_a_double_click_begins_and_is_shown(page: Page) ->
     page.get_by_role("button", name="Show what would run").last.click()
     page.get_by_label("Reason").fill("the tariff was wrong")
     page.get_by_role("button", name="Backfill 7 cycles").dblclick()
+    page.wait_for_url("**/backfills/*/")
     expect(page.locator("h1")).to_have_text(f"Backfill {Backfill.objects.get().pk}")
     # Back on the form, one may ask again; now that they run, there is nothing to begin.
     page.go_back()

@@ -34,6 +34,8 @@ def box(page: Any, title: str) -> str:
 def test_it_shows_the_facts_and_every_node_with_its_state(desk: Desk, operator: Client) -> None:
     instance = make.end_node(instance_of(desk), "a")
     page = operator.get(f"/cycles/{instance.pk}/")
+    # Who goes back to it sees it as it is then.
+    assert "no-store" in page["Cache-Control"]
     assert state_of(page, f"cycle-{instance.pk}") == "running"
     assert [box(page, key) for key in "abcd"] == ["success", "running", "waiting", "waiting"]
     assert "run 1" in element(page, f"cycle-{instance.pk}")
