@@ -26,6 +26,18 @@ class Action(models.TextChoices):
     FREEZE = "freeze", pgettext_lazy("action", "Freeze")
 
 
+# What a record says for good; accounts that are deleted are still forgotten.
+_LASTING = (
+    *("name", "source_id", "team_id", "reason", "freeze_mode", "as_it_ran", "parameters", "parallelism"),
+    *("node_parallelism", "on_failure", "notify", "actor", "created_at", "submitted_at", "ended_at"),
+)
+
+
+def _ended_and_changed() -> str:
+    old, new = (", ".join(f"{row}.{column}" for column in _LASTING) for row in ("OLD", "NEW"))
+    return f"OLD.ended_at IS NOT NULL AND ROW({old}) IS DISTINCT FROM ROW({new})"
+
+
 class Step(models.TextChoices):
     """The steps in which a draft is made."""
 
@@ -40,9 +52,10 @@ class Rerun(models.Model):
 
     `source` is the instance that it begins at, `name` how people know that one, both kept when retention
     removes it. `freeze_mode` admits instances that have not ended. `as_it_ran` takes the content of then, else
-    today's. `parallelism` is of instances, `node_parallelism` of the nodes of each; 0 is no limit. `responsible`
-    is whose rights count while it runs: who submitted or last resumed it; None is the shell, which is asked
-    nothing. `due` tells the scheduler that there may be something to do. `step` is where its author left a draft.
+    today's. `parallelism` is of instances, `node_parallelism` of the nodes of each; 0 is no limit.
+    `responsible` is whose rights count while it runs: who submitted or last resumed it; `unasked` says that it
+    was the shell, which is asked nothing. `due` tells the scheduler that there may be something to do.
+    `step` is where its author left a draft.
     """
 
     team = models.ForeignKey("scheduling.Team", models.PROTECT, related_name="+", db_index=False)
@@ -77,6 +90,7 @@ class Rerun(models.Model):
     responsible = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
     )
+    unasked = models.BooleanField(default=False)
     due = models.BooleanField(default=False)
     step = models.CharField(max_length=10, choices=Step, default=Step.DOWNSTREAM)
     created_at = models.DateTimeField(_("created"))
@@ -109,7 +123,16 @@ class Rerun(models.Model):
                 condition=models.Q(ended_at__isnull=True) & ~models.Q(state=RerunState.DRAFT),
             ),
         ]
-        triggers = [only_allowed_moves(RERUN, name="rerun_moves")]
+        triggers = [
+            only_allowed_moves(RERUN, name="rerun_moves"),
+            pgtrigger.Trigger(
+                name="rerun_record_lasts",
+                when=pgtrigger.Before,
+                operation=pgtrigger.Update,
+                condition=pgtrigger.Condition(_ended_and_changed()),
+                func="RAISE EXCEPTION 'Rerun % has ended; its record does not change', OLD.id;",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"R-{self.pk}"
@@ -220,10 +243,11 @@ class RerunItem(models.Model):
             pgtrigger.Trigger(
                 name="rerun_item_immutable",
                 when=pgtrigger.Before,
-                operation=pgtrigger.Update,
+                operation=pgtrigger.Update | pgtrigger.Insert,
                 func=(
-                    "IF EXISTS (SELECT FROM reruns_rerun WHERE id = OLD.rerun_id AND ended_at IS NOT NULL) THEN"
-                    " RAISE EXCEPTION 'Rerun % has ended; its record does not change', OLD.rerun_id;"
+                    "IF EXISTS (SELECT FROM reruns_rerun"
+                    " WHERE id IN (OLD.rerun_id, NEW.rerun_id) AND ended_at IS NOT NULL) THEN"
+                    " RAISE EXCEPTION 'Rerun % has ended; its record does not change', NEW.rerun_id;"
                     " END IF; RETURN NEW;"
                 ),
             ),
