@@ -88,7 +88,7 @@ class CycleInstanceQuerySet(models.QuerySet[Any]):
     def for_rows(self) -> Self:
         """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
         return (
-            self.select_related("workflow", "team", "revision")
+            self.select_related("workflow", "team", "revision", "cycle")
             .defer("parameters")
             .fetch_mode(models.FETCH_RAISE)
         )

@@ -19,7 +19,17 @@ from scheduling.transitions.batches import (
     stop_instance,
     tell_ended,
 )
-from scheduling.transitions.executions import Ended, Ending, Started, Starting, end, hand_over, start
+from scheduling.transitions.executions import (
+    Ended,
+    Ending,
+    Started,
+    Starting,
+    end,
+    end_and_take,
+    hand_over,
+    start,
+)
+from scheduling.transitions.making import Claim, Making, Offer, make, offering
 from scheduling.transitions.nodes import boot_node, heartbeat, set_drained, set_node_state
 from scheduling.transitions.statements import (
     STOP_CHANNEL,
@@ -33,21 +43,27 @@ from scheduling.transitions.statements import (
 __all__ = [
     "STOP_CHANNEL",
     "WORK_CHANNEL",
+    "Claim",
     "Ended",
     "Ending",
+    "Making",
+    "Offer",
     "Started",
     "Starting",
     "boot_node",
     "database_now",
     "end",
+    "end_and_take",
     "execute",
     "execute_all",
     "give_up_waiting",
     "hand_over",
     "heartbeat",
     "judge_anew",
+    "make",
     "mark",
     "notify",
+    "offering",
     "release_held",
     "rerun_instance",
     "set_drained",

@@ -33,10 +33,12 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
 from config import http
+from reruns import services as rerun_services
 from scheduling import notifications, services
 from scheduling.models import JournalEntry, Membership, Notification, Team
 from scheduling.standing import standing_of
 from tests import factories as make
+from tests.engine.rerun_support import cycle as finished_cycle
 from workflows import services as workflow_services
 from workflows.models import Backfill, CycleInstance, Workflow
 
@@ -118,6 +120,11 @@ def action(thing: str | None, needs: str, *, done: int = 302, ok: int | None = 2
 def public(*, get: int | None = 200, post: int | None = None, stranger: int | None = None, **data: Any) -> Row:
     """For everybody; `stranger` is what they are answered where that is something else."""
     return Row(get=get, post=post, public=True, stranger=stranger, data=data)
+
+
+def draft(*, done: int = 409, **data: Any) -> Row:
+    """A step of a draft; a POST that does not say what its page showed is told to look again."""
+    return Row("draft", ADMINISTER, post=done, hidden=True, data={"reason": "to see who may"} | data)
 
 
 YESTERDAY = (timezone.now() - timedelta(days=1)).date().isoformat()
@@ -235,6 +242,19 @@ ROWS: dict[str, Row] = {
     "cycle-mark-success": action("failed_cycle", "rerun_workflow"),
     "cycle-freeze": action("waiting_cycle", "rerun_workflow"),
     "cycle-unfreeze": action("frozen_cycle", "rerun_workflow"),
+    # Drafts are their author's alone; those here are the shell's, so that nobody but administrators sees them.
+    "rerun-new": replace(
+        action("source_cycle", "rerun_task", node="a"),
+        address=lambda things: f"/reruns/new/?cycle={things['source_cycle'].pk}",
+    ),
+    "draft-source": draft(node="a"),
+    "draft-nodes": replace(
+        draft(node="a"),
+        address=lambda things: f"/reruns/{things['draft'].pk}/nodes/{things['source_cycle'].cycle_id}/",
+    ),
+    "draft-downstream": draft(done=302, on=""),
+    "draft-settings": draft(content="ran", parallelism="0", node_parallelism="0", on_failure="go_on"),
+    "draft-plan": draft(),
 }
 
 
@@ -321,6 +341,7 @@ def things_of(team: Team) -> dict[str, Any]:
     assert first is not None
     waiting, frozen = cycles_to_come(group)
     backfill, paused = (backfill_of(make.workflow(group=group, cron="0 * * * *", timezone="UTC")) for _ in "ab")
+    source = finished_cycle(make.workflow(group=group))
     disabled_workflow = workflow_services.set_enabled(make.workflow(group=group), False, by="tests")
     return {
         "cycle": make.cycle(make.workflow(group=group)),
@@ -329,6 +350,8 @@ def things_of(team: Team) -> dict[str, Any]:
         "workflow": waiting.workflow,
         "workflowrevision": waiting.workflow.current,
         "disabled_workflow": disabled_workflow,
+        "source_cycle": source,
+        "draft": rerun_services.plan(source, by="tests"),
         "backfill": backfill,
         "paused_backfill": workflow_services.pause_backfill(paused, by="tests"),
         "frozen_cycle": workflow_services.freeze(frozen, by="tests", reason="to see who may"),

@@ -13,7 +13,7 @@ from django.utils.translation import gettext as _
 
 from scheduling.reasons import actor_in_words
 from scheduling.templatetags.tailrace import NOTHING, address, choice, icon, progress, state, took, when
-from workflows.views.rows import BackfillRow, CycleRow
+from workflows.views.rows import BackfillRow, CycleRow, Entry
 
 register = template.Library()
 
@@ -156,6 +156,7 @@ def cycle_menu(row: CycleRow) -> SafeString:
     said, pk = words(), row.instance.pk
     more = escape(said.more % pk)
     items = "".join(_item(verb, pk, said) for verb in VERBS if row.allows(verb))
+    items += "".join(_entry(entry, pk) for entry in row.entries)
     page = address("cycle-detail", pk)
     return SafeString(
         f'<button type="button" class="button glyph quiet" id="more-{pk}" popovertarget="menu-{pk}" '
@@ -172,6 +173,17 @@ def _item(verb: str, pk: int, said: Words) -> str:
     return (
         f'<a{look} id="{verb}-cycle-{pk}" href="{where}" data-action="{verb}" hx-get="{where}" '
         f'hx-target="#dialog">{icon(drawing)}{escape(said.verbs[verb])}</a>'
+    )
+
+
+def _entry(entry: Entry, pk: int) -> str:
+    """What an app above offers; with the reason in its place when that is not possible now."""
+    label = escape(entry.label)
+    if entry.refusal:
+        return f'<p class="not-now" id="{entry.verb}-cycle-{pk}"><b>{label}</b>{escape(entry.refusal)}</p>'
+    return (
+        f'<a id="{entry.verb}-cycle-{pk}" href="{escape(entry.address)}" data-action="{entry.verb}">'
+        f"{icon(entry.drawing)}{label}</a>"
     )
 
 

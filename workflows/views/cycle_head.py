@@ -12,6 +12,7 @@ from workflows import why
 from workflows.links import time_of
 from workflows.models import CycleInstance
 from workflows.permissions import RERUN, STOP
+from workflows.views.rows import Entry, entries_of
 
 
 @dataclass(frozen=True)
@@ -26,20 +27,23 @@ class CycleHead:
     may_mark: bool
     may_freeze: bool
     may_unfreeze: bool
+    entries: tuple[Entry, ...]
 
     @classmethod
     def of(cls, instance: CycleInstance, user: User) -> CycleHead:
         """The head of `instance`, which comes from `detail_queries.instances`."""
-        rerun = user.has_perm(RERUN, instance)
+        rerun, stop = user.has_perm(RERUN, instance), user.has_perm(STOP, instance)
+        may = frozenset(name for name, is_so in ((RERUN, rerun), (STOP, stop)) if is_so)
         return cls(
             instance,
             ask.around(instance),
             ask.other_runs(instance),
-            may_stop=instance.can_stop and user.has_perm(STOP, instance),
+            may_stop=instance.can_stop and stop,
             may_rerun=rerun and instance.can_rerun,
             may_mark=rerun and instance.can_mark_success,
             may_freeze=rerun and instance.can_freeze,
             may_unfreeze=rerun and instance.is_frozen and not instance.holder,
+            entries=entries_of(instance, may),
         )
 
     @property
@@ -64,7 +68,7 @@ class CycleHead:
     def section(self) -> Section:
         it = self.instance
         times = (it.due_at, it.ready_at, it.started_at, it.ended_at, it.frozen_at)
-        may = (self.may_stop, self.may_rerun, self.may_mark, self.may_freeze, self.may_unfreeze)
+        may = (self.may_stop, self.may_rerun, self.may_mark, self.may_freeze, self.may_unfreeze, self.entries)
         runs = [(run.pk, run.state) for run in self.runs]
         said = digest_of(it.state, it.stopping, times, may, runs, self.around, it.cycle.effective_id, it.reason)
         return Section(self.mark, said, {"head": self, "instance": it})
