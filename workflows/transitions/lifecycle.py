@@ -186,6 +186,10 @@ def tell_ended(instance: CycleInstance) -> None:
     waiting: Mapping[int, int] = {}
     if may_release(instance):
         waiting = dependants(instance.cycle_id)
+    if waiting and _beginning.get():
+        # It ended on the spot. Its workflow is locked already, and others before that one are not locked now.
+        _release_soon(instance.cycle_id)
+        waiting = {}
     workflows = Workflow.objects.locked({instance.workflow_id, *waiting.values()})
     # With the lock held: who makes another instance the effective one holds it too.
     # What holds the cycle is about to run it anew: until then this end says nothing.
@@ -236,6 +240,24 @@ def dependants(cycle_id: int) -> dict[int, int]:
     """The cycles that wait for this one, each with its workflow."""
     found = CycleDependency.objects.filter(upstream=cycle_id)
     return dict(found.values_list("cycle", "cycle__workflow"))
+
+
+def _release_soon(cycle_id: int) -> None:
+    """Let go on what waits for a cycle that succeeded, once this transaction is through.
+
+    Should the process be killed before that, the scheduler finds it among what was overlooked.
+    """
+    transaction.on_commit(lambda: release_dependants(cycle_id))
+
+
+@transaction.atomic
+def release_dependants(cycle_id: int) -> None:
+    """Make ready, and begin, what waits for a cycle and for nothing else."""
+    waiting = dependants(cycle_id)
+    workflows = Workflow.objects.locked(waiting.values())
+    ready = make_ready(CycleInstance.objects.not_ready_of(waiting))
+    for workflow_id in sorted({each.workflow_id for each in ready}):
+        begin_ready(workflows[workflow_id])
 
 
 def _release(workflows: Mapping[int, Workflow], workflow_id: int, waiting: Mapping[int, int]) -> None:
