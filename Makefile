@@ -17,7 +17,7 @@ run: install ## Run everything on http://127.0.0.1:8000/ (PORT, DEMO_PASSWORD); 
 
 .PHONY: test
 test: install ## Run the tests but for the two below (ARGS="-k word" for some of them)
-	@$(PY) -m pytest -n 2 --dist loadfile --ignore tests/faults --ignore tests/ops --ignore tests/flows $(ARGS)
+	@$(PY) -m pytest -n 2 --dist worksteal --ignore tests/faults --ignore tests/ops --ignore tests/flows $(ARGS)
 
 .PHONY: stories
 stories: install ## Tell the operators' stories in a real browser

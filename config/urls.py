@@ -28,6 +28,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("admin/", site.urls),
     path("", include("scheduling.urls")),
     path("", include("workflows.urls")),
+    path("", include("reruns.urls")),
 ]
 
 handler403 = http.forbidden

@@ -8,11 +8,13 @@ outside is used as it is.
 from __future__ import annotations
 
 import gc
+import itertools
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +22,17 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.db import transaction
+from django.test import client
+from django.test.utils import ContextList
+from django.utils import timezone, translation
 
 from config import database
+from tests import databases
 
 _SERVER = pytest.StashKey[tuple[database.EmbeddedServer, Path]]()
+# Where the session's own server is; its workers hear of it this way.
+_DIRECTORY = "TAILRACE_TESTS"
+_tests = itertools.count(1)
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -34,6 +43,33 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.DATABASES["default"].update(database.settings_from_url(os.environ["DATABASE_URL"]))
     # Hashing that is as slow as it should be would be most of the time of whatever makes or signs in a user.
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
+    client.store_rendered_templates = _keep_context_of_page
+    databases.empty_in_one_statement()
+    if directory := os.environ.get(_DIRECTORY):
+        databases.migrate_once(Path(directory))
+
+
+def _keep_context_of_page(
+    store: dict[str, Any], signal: Any, sender: Any, template: Any, context: Any, **_: Any
+) -> None:
+    """What the test client does for `response.context`, for the page alone.
+
+    Copying the context of each icon, row and widget in it takes longer than rendering them.
+    """
+    if "context" not in store:
+        store |= {"templates": [template], "context": ContextList([copy(context)])}
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown() -> None:
+    # A request leaves its language and zone behind, which the next one sets for itself; a test that makes none
+    # shall not depend on what was asked before it.
+    translation.deactivate()
+    timezone.deactivate()
+    # Looking for cycles as often as Python does takes an eighth of all the time. Now and then is soon enough to
+    # hear of what was left open.
+    if next(_tests) % 40 == 0:
+        gc.collect(0)
 
 
 @pytest.hookimpl(trylast=True)
@@ -41,21 +77,24 @@ def pytest_collection_finish() -> None:
     # All that was imported stays: the collector need not walk it again and again.
     gc.collect()
     gc.freeze()
+    gc.disable()
 
 
 def _start_server(config: pytest.Config) -> None:
     # Without this, a terminated session would leave the server behind.
     signal.signal(signal.SIGTERM, _ended_from_outside)
     directory = Path(tempfile.mkdtemp(prefix="tailrace-tests-"))
+    os.environ[_DIRECTORY] = str(directory)
     server = database.EmbeddedServer(directory / "postgres")
     config.stash[_SERVER] = (server, directory)
     try:
         os.environ["DATABASE_URL"] = url = server.start()
         # It is thrown away with the session; that it outlives a crash of the machine is nobody's wish. A crash
         # of the server itself, which tests do cause, loses nothing all the same.
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("ALTER SYSTEM SET fsync = off")
-            connection.execute("SELECT pg_reload_conf()")
+        with psycopg.connect(url, autocommit=True) as session:
+            for switched_off in ("fsync", "full_page_writes", "jit"):
+                session.execute(f"ALTER SYSTEM SET {switched_off} = off")
+            session.execute("SELECT pg_reload_conf()")
     except BaseException:
         pytest_unconfigure(config)
         raise
@@ -72,6 +111,7 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         return
     del config.stash[_SERVER]
     os.environ.pop("DATABASE_URL", None)
+    os.environ.pop(_DIRECTORY, None)
     try:
         server.stop()
     finally:

@@ -11,7 +11,7 @@ import os
 from typing import Any
 
 from django.contrib.auth import get_user_model
-from django.db.models import F
+from django.db import connection
 from django.utils import timezone
 
 from scheduling import services, transitions
@@ -126,40 +126,56 @@ def batch(of: Task | None = None, **options: Any) -> Batch:
 
 def start(instance: Instance, on: Node | None = None) -> Execution:
     """Make a waiting instance run on `on` (any node by default) as a claim and a start would."""
-    place = on or instance.node or Node.objects.filter(group=instance.group_id).first()
-    if place is None:
-        place = node(group=instance.group)
-    Instance.objects.filter(pk=instance.pk).update(token=F("token") + F("id") + 1, claimed=True, node=place)
+    execution, _token = _begin(instance, on)
     instance.refresh_from_db()
-    started = transitions.start(
-        batch=instance.batch_id, instance=instance.pk, token=instance.token, worker=os.getpid(), timeout=None
-    )
-    assert started is not None, f"instance {instance.pk} is {instance.state} and cannot start"
-    instance.refresh_from_db()
-    return Execution.objects.get(pk=started.execution_id)
+    return Execution.objects.get(pk=execution)
 
 
 def end(instance: Instance, outcome: str = Outcome.SUCCESS, **report: Any) -> None:
     """Report the running `instance` as ended; `report` are further arguments of `transitions.end`."""
     live = instance.executions.live().first()
     assert live is not None, f"instance {instance.pk} is {instance.state} and has no live execution"
+    _report(instance, live.pk, instance.token, outcome, **report)
+    instance.refresh_from_db()
+
+
+def _begin(instance: Instance, on: Node | None = None) -> tuple[int, int]:
+    """Make a waiting instance run; its execution's id and its token then. `instance` is left as it is."""
+    place = on or instance.node or Node.objects.filter(group=instance.group_id).first()
+    if place is None:
+        place = node(group=instance.group)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "UPDATE scheduling_instance SET token = token + id + 1, claimed = true, node_id = %s WHERE id = %s"
+            " RETURNING token",
+            [place.pk, instance.pk],
+        )
+        [token] = cursor.fetchone()
+    started = transitions.start(
+        batch=instance.batch_id, instance=instance.pk, token=token, worker=os.getpid(), timeout=None
+    )
+    assert started is not None, f"instance {instance.pk} is {instance.state} and cannot start"
+    return started.execution_id, token
+
+
+def _report(instance: Instance, execution: int, token: int, outcome: str, **report: Any) -> None:
     ended = transitions.end(
         batch=instance.batch_id,
         instance=instance.pk,
-        execution=live.pk,
-        token=instance.token,
+        execution=execution,
+        token=token,
         outcome=outcome,
         **report,
     )
-    assert ended is not None, f"instance {instance.pk} is not run by token {instance.token}"
-    instance.refresh_from_db()
+    assert ended is not None, f"instance {instance.pk} is not run by token {token}"
 
 
 def start_batch(batch: Batch) -> list[Instance]:
     """Make every instance of `batch` run."""
     instances = list(batch.instances.select_related("group", "node"))
     for instance in instances:
-        start(instance)
+        _begin(instance)
+        instance.refresh_from_db()
     batch.refresh_from_db()
     return instances
 
@@ -168,8 +184,8 @@ def end_batch(batch: Batch, outcome: str = Outcome.SUCCESS) -> Batch:
     """Run every instance of `batch` that has not ended, and end it with `outcome`."""
     for instance in batch.instances.select_related("group", "node"):
         if instance.state == "waiting":
-            start(instance)
-        if not instance.is_finished:
+            _report(instance, *_begin(instance), outcome, may_retry=False)
+        elif not instance.is_finished:
             end(instance, outcome, may_retry=False)
     batch.refresh_from_db()
     return batch

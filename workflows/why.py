@@ -37,6 +37,7 @@ from workflows.links import (
 )
 from workflows.models import Cycle, CycleInstance, Mode, NodeRun, RunType, Stopping
 from workflows.states import BackfillState, CycleState, NodeRunState
+from workflows.words import of_holder
 
 NAMED = 5
 GROUPS_NAMED = 3
@@ -97,7 +98,7 @@ def _holder(holder: str) -> SafeString | str:
     """`rerun:12` as a link, where there is a page for it."""
     kind, _colon, pk = holder.partition(":")
     if kind == "rerun" and pk.isdigit():
-        return page_link("rerun-detail", int(pk), _("rerun %d") % int(pk))
+        return page_link("rerun-detail", int(pk), of_holder(holder))
     return holder
 
 
@@ -167,6 +168,9 @@ def _of_upstream(cycle: Cycle, user: User) -> Cause:
     if effective is None:
         return _never_generated(cycle, name)
     words: dict[str, Any] = {"cycle": cycle_link(effective, name, user), "why": in_words(effective.reason)}
+    if cycle.holder:
+        text = _("Waits for %(cycle)s, which %(holder)s is about to rerun.")
+        return _cause("upstream", text, state="waiting", **words, holder=_holder(cycle.holder))
     match effective.state:
         case CycleState.FAILED | CycleState.TERMINATED:
             failed = effective.state == CycleState.FAILED

@@ -55,6 +55,12 @@ def of_misfire(revision: WorkflowRevision) -> str:
     }[Misfire(revision.misfire)]
 
 
+def of_holder(holder: str) -> str:
+    """What holds a cycle or keeps an instance frozen: `rerun:12` as "rerun 12"."""
+    kind, _colon, pk = holder.partition(":")
+    return _("rerun %d") % int(pk) if kind == "rerun" and pk.isdigit() else holder
+
+
 def of_parallelism(revision: WorkflowRevision) -> str:
     """How many of its cycles run at once."""
     if not revision.parallelism:

@@ -191,7 +191,8 @@ class Picture:
             if each["cycle_id"] == cycle["id"] and each["run_type"] != "test" and each["state"] != "cancelled"
         ]
         effective = max(candidates, key=lambda each: each["number"], default=None)
-        wanted = (effective["id"], effective["state"] == "success") if effective else (None, False)
+        succeeded = effective is not None and effective["state"] == "success" and not cycle["holder"]
+        wanted = (effective["id"] if effective else None, succeeded)
         assert (cycle["effective_id"], cycle["succeeded"]) == wanted, (cycle, candidates)
 
     def check_backfill(self, backfill: dict[str, Any]) -> None:

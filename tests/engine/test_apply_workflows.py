@@ -137,7 +137,7 @@ AT_THE_WORKFLOW = [
 @pytest.mark.parametrize(("line", "said"), AT_THE_WORKFLOW)
 def test_a_mistake_in_a_workflow_is_named_with_file_line_and_field(write: Any, line: str, said: str) -> None:
     group = factories.group(team=factories.team("etl"))
-    factories.workflow("up", group=group, cron="0 * * * *")
+    factories.workflow("up", group=group, cron="0 * * * *", mode="offline")
     factories.workflow("by_hand", group=group)
     text = f"team: etl\n\nworkflows:\n  - name: wf\n    nodes: [{{key: a, task: a}}]\n    {line}\n"
     [found] = mistakes_of(write(text))

@@ -30,7 +30,7 @@ from tests import factories as make
 from tests.engine.cycle_support import Picture, commit, everything, traceless
 from workflows import services, transitions
 from workflows.errors import CycleRefused
-from workflows.models import Backfill, CycleInstance, NodeRun, Workflow
+from workflows.models import Backfill, Cycle, CycleInstance, NodeRun, Workflow
 from workflows.services import clock
 from workflows.states import CYCLE, NODE_RUN
 
@@ -158,6 +158,7 @@ class AnyOrder(RuleBasedStateMachine):
             return
         keys = [node.key for node in source.revision.nodes.all()]
         chosen = data.draw(st.none() | st.sets(st.sampled_from(keys), min_size=1))
+        holder = data.draw(st.sampled_from(["", "rerun:1"]))
         before = Picture()
         again = traceless(
             lambda: services.rerun(
@@ -166,6 +167,7 @@ class AnyOrder(RuleBasedStateMachine):
                 as_it_ran=as_it_ran,
                 node_parallelism=limit,
                 stop_on_failure=stop_on_failure,
+                holder=holder,
                 by="ann",
             ),
             CycleRefused,
@@ -204,6 +206,21 @@ class AnyOrder(RuleBasedStateMachine):
         if frozen:
             instance = data.draw(st.sampled_from(frozen))
             traceless(lambda: services.unfreeze(instance, by="ann", holder=holder), CycleRefused)
+
+    @rule(data=choices, holder=st.sampled_from(["rerun:1", "rerun:2"]), lets_go=st.booleans())
+    def hold(self, data: Any, holder: str, lets_go: bool) -> None:
+        cycles = list(Cycle.objects.order_by("pk"))
+        if not cycles:
+            return
+        cycle = data.draw(st.sampled_from(cycles))
+        with transaction.atomic():
+            Workflow.objects.locked([cycle.workflow_id])
+            if lets_go:
+                again = transitions.release_cycles([cycle.pk], holder)
+            else:
+                again = set()
+                traceless(lambda: transitions.hold_cycles([cycle.pk], holder), CycleRefused)
+        transitions.look_again(again)
 
     @rule(which=st.booleans())
     def run_a_test(self, which: bool) -> None:
@@ -302,6 +319,8 @@ class AnyOrder(RuleBasedStateMachine):
             services.set_enabled(workflow, True, by="ann")
         for frozen in CycleInstance.objects.filter(frozen_at__isnull=False):
             services.unfreeze(frozen, by="ann", holder=frozen.holder)
+        for held in Cycle.objects.exclude(holder=""):
+            transitions.look_again(transitions.release_cycles([held.pk], held.holder))
         for paused in Backfill.objects.filter(state="paused"):
             services.resume_backfill(paused, by="ann")
         for _round in range(500):

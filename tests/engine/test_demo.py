@@ -15,6 +15,7 @@ import psycopg
 import pytest
 from django.conf import settings
 from django.contrib.auth import authenticate, get_user_model
+from django.db import transaction
 from django.http import HttpRequest
 
 from config import database, demo
@@ -285,15 +286,6 @@ def test_an_empty_installation_gets_the_demo_with_accounts_that_can_sign_in(ware
     }
 
 
-def test_the_demo_has_every_kind_mode_and_trigger_and_starts_within_a_minute(warehouse: str) -> None:
-    demo.install()
-    revisions = [task.revision for task in Task.objects.select_related("revision") if task.revision]
-    assert {revision.kind for revision in revisions} == {"python", "shell", "sql", "http"}
-    assert {revision.mode for revision in revisions} == {"random", "broadcast", "sharded"}
-    assert {revision.trigger for revision in revisions} == {"cron", "fixed_rate", "manual", "workflow"}
-    assert all(15 <= revision.interval <= 60 for revision in revisions if revision.interval)
-
-
 def test_without_a_given_password_one_is_made_each_time(
     warehouse: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -301,30 +293,6 @@ def test_without_a_given_password_one_is_made_each_time(
     password = demo.install().partition("password of all of them is ")[2].split()[0]
     assert len(password) >= 12
     assert authenticate(HttpRequest(), username="viewer", password=password) is not None
-
-
-def test_a_second_start_changes_nothing_and_says_nothing(warehouse: str) -> None:
-    demo.install(port=8000)
-    services.set_enabled(Task.objects.get(name="worst-day"), False)
-    get_user_model().objects.filter(username="viewer").delete()
-    entries = JournalEntry.objects.count()
-    assert demo.install(port=8000) == ""
-    assert JournalEntry.objects.count() == entries
-    assert Task.objects.get(name="worst-day").enabled is False
-    assert not get_user_model().objects.filter(username="viewer").exists()
-
-
-def test_on_another_port_the_health_check_follows_unless_somebody_changed_it(warehouse: str) -> None:
-    demo.install(port=8000)
-    demo.install(port=9000)
-    health = Task.objects.select_related("team", "group", "revision").get(name="console-health")
-    assert health.revision is not None
-    assert health.revision.spec["url"] == "http://127.0.0.1:9000/healthz"
-    changed = health.revision.content | {"priority": 7}
-    services.save_task(team=health.team, group=health.group, name=health.name, content=changed)
-    demo.install(port=8000)
-    health.refresh_from_db()
-    assert health.revision.spec["url"] == "http://127.0.0.1:9000/healthz"
 
 
 @pytest.mark.parametrize("there", ["team", "user"])
@@ -351,42 +319,82 @@ def test_a_server_that_allows_no_second_database_is_said_and_the_rest_is_install
     assert Task.objects.filter(name="node-report").exists()
 
 
-def test_flights_are_loaded_and_the_daily_table_is_built_from_them(warehouse: str) -> None:
-    demo.install()
-    day = dt.date(2026, 3, 1)
-    count = len(flights.flights_of(day))
-    assert run(demo_jobs.load_flights)[0] == {"day": "2026-03-01", "loaded": count, "replaced": 0}
-    assert run(demo_jobs.load_flights)[0] == {"day": "2026-03-01", "loaded": count, "replaced": count}
-    sql = Task.objects.select_related("revision").get(name="daily-delays").revision
-    assert sql is not None
-    for _ in range(2):
-        kinds.kind("sql").run(sql.spec, make_context(data_date=day))
-    with psycopg.connect(warehouse) as connection:
-        rows = connection.execute("SELECT carrier, flights, cancelled FROM daily_delays WHERE day = %s", [day])
-        table = {carrier: (flown, cancelled) for carrier, flown, cancelled in rows}
-    assert sum(flown for flown, _cancelled in table.values()) == count
-    for_aa = [row for row in flights.flights_of(day) if row["carrier"] == "AA"]
-    assert table["AA"] == (len(for_aa), sum(row["dep_delay"] == "NA" for row in for_aa))
+@pytest.fixture(scope="class")
+def installed(
+    django_db_setup: None, django_db_blocker: Any, split: Split, second_database: str
+) -> Iterator[None]:
+    """The demo, installed once for all tests of a class: each begins with it as it was then."""
+    with pytest.MonkeyPatch.context() as patch, django_db_blocker.unblock(), transaction.atomic():
+        patch.setattr(settings, "VAR", split.var)
+        patch.setenv("TAILRACE_SQL_WAREHOUSE", second_database)
+        patch.setenv("DEMO_PASSWORD", "tell-no-1")
+        demo.install(port=8000)
+        yield
+        transaction.set_rollback(True)
 
 
-def test_the_shell_task_runs_here(warehouse: str) -> None:
-    demo.install()
-    shell = Task.objects.select_related("revision").get(name="node-report").revision
-    assert shell is not None
-    log = Log()
-    kinds.kind("shell").run(shell.spec, make_context(log=log))
-    assert "attempt 1 of batch 47" in log.whole
+@pytest.mark.usefixtures("installed")
+class TestInstalled:
+    def test_the_demo_has_every_kind_mode_and_trigger_and_starts_within_a_minute(self, warehouse: str) -> None:
+        revisions = [task.revision for task in Task.objects.select_related("revision") if task.revision]
+        assert {revision.kind for revision in revisions} == {"python", "shell", "sql", "http"}
+        assert {revision.mode for revision in revisions} == {"random", "broadcast", "sharded"}
+        assert {revision.trigger for revision in revisions} == {"cron", "fixed_rate", "manual", "workflow"}
+        assert all(15 <= revision.interval <= 60 for revision in revisions if revision.interval)
 
+    def test_a_second_start_changes_nothing_and_says_nothing(self, warehouse: str) -> None:
+        services.set_enabled(Task.objects.get(name="worst-day"), False)
+        get_user_model().objects.filter(username="viewer").delete()
+        entries = JournalEntry.objects.count()
+        assert demo.install(port=8000) == ""
+        assert JournalEntry.objects.count() == entries
+        assert Task.objects.get(name="worst-day").enabled is False
+        assert not get_user_model().objects.filter(username="viewer").exists()
 
-def test_the_shipped_file_is_in_the_form_that_apply_takes_again(warehouse: str) -> None:
-    demo.install(port=8000)
-    wanted = definitions.read_files([str(demo_setup.DEFINITIONS)])
-    assert definitions.plan(wanted).changes_nothing
+    def test_on_another_port_the_health_check_follows_unless_somebody_changed_it(self, warehouse: str) -> None:
+        demo.install(port=9000)
+        health = Task.objects.select_related("team", "group", "revision").get(name="console-health")
+        assert health.revision is not None
+        assert health.revision.spec["url"] == "http://127.0.0.1:9000/healthz"
+        changed = health.revision.content | {"priority": 7}
+        services.save_task(team=health.team, group=health.group, name=health.name, content=changed)
+        demo.install(port=8000)
+        health.refresh_from_db()
+        assert health.revision.spec["url"] == "http://127.0.0.1:9000/healthz"
 
+    def test_flights_are_loaded_and_the_daily_table_is_built_from_them(self, warehouse: str) -> None:
+        day = dt.date(2026, 3, 1)
+        count = len(flights.flights_of(day))
+        assert run(demo_jobs.load_flights)[0] == {"day": "2026-03-01", "loaded": count, "replaced": 0}
+        assert run(demo_jobs.load_flights)[0] == {"day": "2026-03-01", "loaded": count, "replaced": count}
+        sql = Task.objects.select_related("revision").get(name="daily-delays").revision
+        assert sql is not None
+        for _ in range(2):
+            kinds.kind("sql").run(sql.spec, make_context(data_date=day))
+        with psycopg.connect(warehouse) as connection:
+            rows = connection.execute(
+                "SELECT carrier, flights, cancelled FROM daily_delays WHERE day = %s", [day]
+            )
+            table = {carrier: (flown, cancelled) for carrier, flown, cancelled in rows}
+        assert sum(flown for flown, _cancelled in table.values()) == count
+        for_aa = [row for row in flights.flights_of(day) if row["carrier"] == "AA"]
+        assert table["AA"] == (len(for_aa), sum(row["dep_delay"] == "NA" for row in for_aa))
 
-def test_every_job_of_the_demo_is_used_by_its_definitions(warehouse: str) -> None:
-    demo.install()
-    jobs.load_job_modules()
-    registered = {name for name in jobs.registered() if name.startswith("config.demo.")}
-    used = {task.revision.spec.get("call") for task in Task.objects.select_related("revision") if task.revision}
-    assert registered <= used
+    def test_the_shell_task_runs_here(self, warehouse: str) -> None:
+        shell = Task.objects.select_related("revision").get(name="node-report").revision
+        assert shell is not None
+        log = Log()
+        kinds.kind("shell").run(shell.spec, make_context(log=log))
+        assert "attempt 1 of batch 47" in log.whole
+
+    def test_the_shipped_file_is_in_the_form_that_apply_takes_again(self, warehouse: str) -> None:
+        wanted = definitions.read_files([str(demo_setup.DEFINITIONS)])
+        assert definitions.plan(wanted).changes_nothing
+
+    def test_every_job_of_the_demo_is_used_by_its_definitions(self, warehouse: str) -> None:
+        jobs.load_job_modules()
+        registered = {name for name in jobs.registered() if name.startswith("config.demo.")}
+        used = {
+            task.revision.spec.get("call") for task in Task.objects.select_related("revision") if task.revision
+        }
+        assert registered <= used

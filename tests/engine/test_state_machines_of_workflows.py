@@ -134,13 +134,15 @@ def test_raw_sql_moves_a_backfill_only_along_the_table() -> None:
 
 # --- constraints -------------------------------------------------------------------------------------
 
-HOURLY = {"cron": "0 * * * *", "timezone": "UTC"}
+EVERY_SIX_HOURS = {"cron": "0 */6 * * *", "timezone": "UTC"}
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
 
 def a_backfill() -> Backfill:
     now = timezone.now()
-    return services.backfill(make.workflow(**HOURLY), since=now - timedelta(hours=2), until=now, by="tests")
+    return services.backfill(
+        make.workflow(**EVERY_SIX_HOURS), since=now - timedelta(hours=12), until=now, by="tests"
+    )
 
 
 def _workflow(**changes: Any) -> None:
@@ -171,8 +173,8 @@ def _edge_twice() -> None:
 
 def _dependency(**changes: Any) -> None:
     group = make.group()
-    make.workflow("up", group=group, **HOURLY)
-    below = make.workflow("down", group=group, depends_on=[{"workflow": "up"}], **HOURLY)
+    make.workflow("up", group=group, **EVERY_SIX_HOURS)
+    below = make.workflow("down", group=group, depends_on=[{"workflow": "up"}], **EVERY_SIX_HOURS)
     dependency = WorkflowDependency.objects.get(revision=below.current)
     duplicate("workflows_workflowdependency", dependency.pk, **changes)
 
@@ -183,8 +185,8 @@ def _cycle(**changes: Any) -> None:
 
 def _cycle_dependency() -> None:
     group = make.group()
-    make.workflow("up", group=group, starts_at=timezone.now() - timedelta(days=2), **HOURLY)
-    make.workflow("down", group=group, depends_on=[{"workflow": "up"}], **HOURLY)
+    make.workflow("up", group=group, starts_at=timezone.now() - timedelta(days=2), **EVERY_SIX_HOURS)
+    make.workflow("down", group=group, depends_on=[{"workflow": "up"}], **EVERY_SIX_HOURS)
     first = CycleDependency.objects.first()
     assert first is not None
     duplicate("workflows_cycledependency", first.pk)
@@ -195,7 +197,7 @@ def _instance(**changes: Any) -> None:
 
 
 def _scheduled_twice() -> None:
-    make.workflow(**HOURLY)
+    make.workflow(**EVERY_SIX_HOURS)
     first = CycleInstance.objects.first()
     assert first is not None
     duplicate("workflows_cycleinstance", first.pk, number=99)
@@ -229,6 +231,9 @@ VIOLATIONS: dict[str, list[Callable[[], None]]] = {
     "dependency_once": [_dependency],
     "dependency_offset_legal": [lambda: _dependency(offset="next")],
     "cycle_time_once_a_workflow": [_cycle],
+    "cycle_held_has_not_succeeded": [
+        lambda: _cycle(succeeded=True, holder="rerun:1", cycle_time=LATER),
+    ],
     "cycle_dependency_once": [_cycle_dependency],
     "cycle_instance_number_once": [lambda: _instance(number=1)],
     "cycle_one_unfinished": [_scheduled_twice],
@@ -334,8 +339,8 @@ def test_every_trigger_of_workflows_is_tried_here() -> None:
 )
 def test_content_cannot_be_changed(table: str, column: str, value: Any) -> None:
     group = make.group()
-    make.workflow("up", group=group, **HOURLY)
-    make.workflow("down", group=group, nodes="a > b", depends_on=[{"workflow": "up"}], **HOURLY)
+    make.workflow("up", group=group, **EVERY_SIX_HOURS)
+    make.workflow("down", group=group, nodes="a > b", depends_on=[{"workflow": "up"}], **EVERY_SIX_HOURS)
     with pytest.raises(ProgrammingError, match=f"Cannot update rows from workflows_{table}"):
         sql(f'UPDATE workflows_{table} SET "{column}" = %s', value)
 

@@ -62,6 +62,7 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "backfill-pause": lambda ended, running: f"/backfills/{_backfill('running')}/pause/",
     "backfill-resume": lambda ended, running: f"/backfills/{_backfill('paused')}/resume/",
     "backfill-terminate": lambda ended, running: f"/backfills/{_backfill('running')}/terminate/",
+    "rerun-list": lambda ended, running: "/reruns/",
     "cycle-list": lambda ended, running: "/cycles/?state=failed&state=running&state=not_ready&window=30d",
     "cycles-stop": lambda ended, running: f"/cycles/stop/?cycle={_cycle('running')}",
     "cycles-freeze": lambda ended, running: f"/cycles/freeze/?cycle={_cycle('not_ready')}",

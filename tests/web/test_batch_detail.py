@@ -250,7 +250,8 @@ def test_of_many_shards_the_content_shows_the_first_and_a_comparison_those_that_
     desk: Desk, operator: Client
 ) -> None:
     shards = [f"part {number}" for number in range(500)]
-    batch = make.end_batch(make.batch(make.task("wide", group=desk.group, shards=shards)))
+    batch = make.batch(make.task("wide", group=desk.group, shards=shards))
+    services.stop(batch, by="ann")
     content = element(operator.get(f"/batches/{batch.pk}/"), "content")
     assert "  19: part 19\n  # and 480 more shards, to 499: part 499\n" in content
     assert "  20: part 20" not in content

@@ -47,26 +47,26 @@ def catalogue() -> polib.POFile:
     return polib.pofile(str(CATALOGUE))
 
 
-def test_everything_that_code_and_templates_say_is_in_the_catalogue(catalogue: polib.POFile) -> None:
-    known = {messages.Message(entry.msgid, entry.msgid_plural or None, entry.msgctxt) for entry in catalogue}
-    said = messages.messages()
-
-    missing = {message for message in said if (message.text, message.context) not in _keys(known)}
-    assert missing == set(), "run `make messages` and translate what is new"
-    gone = {message for message in known if (message.text, message.context) not in _keys(said)}
-    assert gone == set(), "run `make messages`"
+@pytest.fixture(scope="module")
+def said() -> set[messages.Message]:
+    return messages.messages()
 
 
-def _keys(found: set[messages.Message]) -> set[tuple[str, str | None]]:
-    return {(message.text, message.context) for message in found}
+def test_everything_that_code_and_templates_say_is_in_the_catalogue(
+    catalogue: polib.POFile, said: set[messages.Message]
+) -> None:
+    known = {(entry.msgid, entry.msgctxt) for entry in catalogue}
+    used = {(message.text, message.context) for message in said}
+
+    assert used - known == set(), "run `make messages` and translate what is new"
+    assert known - used == set(), "run `make messages`"
 
 
 def test_everything_in_the_catalogue_is_translated(catalogue: polib.POFile) -> None:
     assert list(messages.untranslated(catalogue)) == []
 
 
-def test_a_text_that_counts_is_not_said_without_its_count() -> None:
-    said = messages.messages()
+def test_a_text_that_counts_is_not_said_without_its_count(said: set[messages.Message]) -> None:
     alone = {(each.text, each.context) for each in said if each.plural is None}
     # A language of one form has its count in it, and gettext finds that form for the text alone too.
     counting = {(each.text, each.context) for each in said if each.plural and "%" in each.plural}

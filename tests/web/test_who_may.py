@@ -28,7 +28,7 @@ from django.contrib.contenttypes.models import ContentType
 from django.core.handlers.base import BaseHandler
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
-from django.test import Client, RequestFactory
+from django.test import Client, RequestFactory, override_settings
 from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
@@ -194,6 +194,7 @@ ROWS: dict[str, Row] = {
     "backfill-pause": action("backfill", "stop_workflow"),
     "backfill-resume": action("paused_backfill", "stop_workflow"),
     "backfill-terminate": action("backfill", "stop_workflow"),
+    "rerun-list": page(),
     "cycle-list": page(),
     "cycle-list-changes": page(ok=286, query="?cycle=999999999"),
     "cycle-list-count": page(),
@@ -488,6 +489,16 @@ def expected(row: Row, who: str | None, team: str, method: str) -> int:
     return answer if person.may(row.needs, row.thing, team) else 403
 
 
+SESSIONS = "django.contrib.sessions.backends.signed_cookies"
+
+
+@pytest.fixture(scope="module")
+def world(lasting: None) -> World:
+    """One world for all, as making it takes longer than asking."""
+    with override_settings(SESSION_ENGINE=SESSIONS):
+        return a_world()
+
+
 @pytest.fixture
 def curt(monkeypatch: pytest.MonkeyPatch, settings: Any, caplog: pytest.LogCaptureFixture) -> None:
     """Refusals of a status alone and sessions without a table: of many answers only the status is looked at."""
@@ -496,27 +507,25 @@ def curt(monkeypatch: pytest.MonkeyPatch, settings: Any, caplog: pytest.LogCaptu
         return HttpResponse(status=status)
 
     monkeypatch.setattr(http, "answer", status_alone)
-    settings.SESSION_ENGINE = "django.contrib.sessions.backends.signed_cookies"
+    settings.SESSION_ENGINE = SESSIONS
     caplog.set_level(logging.CRITICAL, logger="django.request")
 
 
 @pytest.mark.django_db
 @pytest.mark.usefixtures("curt")
-def test_everybody_is_answered_as_the_table_says() -> None:
-    world = a_world()
-    wrong = []
-    # One world for all, as making it takes longer than asking.
-    for name, row in ROWS.items():
-        # Whom an administrator's door keeps out, it keeps out of everything.
-        both = row.thing and row.door != ADMINISTER
-        for team in ("ours", "theirs") if both else ("ours",):
-            address = address_of(name, row, world.things[team])
-            for who in (*PEOPLE, None):
-                for method in row.methods:
-                    status = world.ask(who, method, address, row.data)
-                    wanted = expected(row, who, team, method)
-                    if status != wanted and not (wanted == 200 and status == row.nothing):
-                        wrong.append(f"{name}: {method} {address} ({team}) by {who}: {status}, not {wanted}")
+@pytest.mark.parametrize("name", ROWS)
+def test_everybody_is_answered_as_the_table_says(world: World, name: str) -> None:
+    row, wrong = ROWS[name], []
+    # Whom an administrator's door keeps out, it keeps out of everything.
+    both = row.thing and row.door != ADMINISTER
+    for team in ("ours", "theirs") if both else ("ours",):
+        address = address_of(name, row, world.things[team])
+        for who in (*PEOPLE, None):
+            for method in row.methods:
+                status = world.ask(who, method, address, row.data)
+                wanted = expected(row, who, team, method)
+                if status != wanted and not (wanted == 200 and status == row.nothing):
+                    wrong.append(f"{name}: {method} {address} ({team}) by {who}: {status}, not {wanted}")
     assert not wrong, "\n".join(wrong)
 
 

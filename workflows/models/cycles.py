@@ -17,20 +17,29 @@ class Cycle(models.Model):
     """The slot (workflow, cycle time). Dependencies are between slots, so that a rerun leaves none dangling.
 
     `effective` is the newest of its instances that is neither a test nor cancelled: its data is what is there
-    now. `succeeded` says whether that one is a success, and stays when retention removes the instance.
+    now. `succeeded` says whether that one is a success, and stays when retention removes the instance. `holder`
+    names what is about to run it anew, such as `rerun:12`: until then it does not count as succeeded, and
+    nobody else reruns or backfills it.
     """
 
     workflow = models.ForeignKey("workflows.Workflow", models.CASCADE, related_name="cycles", db_index=False)
     cycle_time = models.DateTimeField(_("cycle time"))
     effective = models.ForeignKey("workflows.CycleInstance", models.SET_NULL, null=True, related_name="+")
     succeeded = models.BooleanField(_("succeeded"), default=False)
+    holder = models.CharField(max_length=40, blank=True, default="")
 
     class Meta:
         ordering = ["workflow", "cycle_time"]
         verbose_name = _("cycle")
         verbose_name_plural = _("cycles")
         constraints = [
-            models.UniqueConstraint(fields=["workflow", "cycle_time"], name="cycle_time_once_a_workflow")
+            models.UniqueConstraint(fields=["workflow", "cycle_time"], name="cycle_time_once_a_workflow"),
+            models.CheckConstraint(
+                condition=models.Q(holder="") | models.Q(succeeded=False), name="cycle_held_has_not_succeeded"
+            ),
+        ]
+        indexes = [
+            models.Index(fields=["holder"], name="cycle_of_holder", condition=~models.Q(holder="")),
         ]
 
     def __str__(self) -> str:

@@ -19,7 +19,7 @@ from django.utils.translation import pgettext
 
 from scheduling import journal, validation
 from scheduling.reasons import said
-from workflows import periods, reasons, transitions
+from workflows import periods, reasons, transitions, words
 from workflows.errors import CycleRefused
 from workflows.models import (
     Backfill,
@@ -93,10 +93,20 @@ def plan_backfill(
                 data_date=periods.data_date(revision, slot),
                 effective=cycle.effective if cycle else None,
                 waits_for=waits.get(cycle.pk, 0) if cycle else 0,
-                refused=_("Cycle instance %(id)s of it is unfinished.") % {"id": other.pk} if other else "",
+                refused=_refused(cycle, other),
             )
         )
     return found if order == Order.OLDEST_FIRST else found[::-1]
+
+
+def _refused(cycle: Cycle | None, unfinished: CycleInstance | None) -> str:
+    if unfinished is not None:
+        return _("Cycle instance %(id)s of it is unfinished.") % {"id": unfinished.pk}
+    if cycle is not None and cycle.holder:
+        return _("It is held by %(holder)s, which is about to rerun it.") % {
+            "holder": words.of_holder(cycle.holder)
+        }
+    return ""
 
 
 def _refuse_backwards(revision: WorkflowRevision) -> None:
@@ -152,7 +162,7 @@ def backfill(
     by: journal.By = None,
     reason: str = "",
 ) -> Backfill:
-    """Run every cycle of a workflow from `since` to `until` (again); those that are unfinished are left out.
+    """Run every cycle of a workflow from `since` to `until` (again), but for those that are unfinished or held.
 
     With `waits_for_upstream` a cycle waits, when it is its turn, until its upstream cycles have succeeded.
     Raises CycleRefused as `plan_backfill` does, and when nothing of the range can run.
@@ -164,7 +174,9 @@ def backfill(
     )
     slots = sorted(each.cycle_time for each in planned if not each.refused)
     if not slots:
-        raise CycleRefused(_("Every cycle of this range is unfinished already; there is nothing to run."))
+        raise CycleRefused(
+            _("Every cycle of this range is unfinished already, or held by a rerun; there is nothing to run.")
+        )
     who = journal.actor(by)
     made = Backfill.objects.create(
         workflow=workflow,

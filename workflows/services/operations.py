@@ -13,10 +13,10 @@ from django.utils.translation import gettext as _
 
 from scheduling import journal, validation
 from scheduling.models import TaskRevision
-from workflows import periods, transitions
+from workflows import periods, transitions, words
 from workflows.errors import CycleRefused
 from workflows.graphs import graph_of
-from workflows.models import CycleInstance, NodeRun, RunType, Workflow, WorkflowNode
+from workflows.models import Cycle, CycleInstance, NodeRun, RunType, Workflow, WorkflowNode
 from workflows.services import generation
 from workflows.states import CycleState, NodeRunState
 
@@ -87,11 +87,14 @@ def _begin_now(workflow: Workflow, cycle: Any, by: journal.By, reason: str, **va
     return _announce(workflow, instance, by, reason)
 
 
-def _announce(workflow: Workflow, instance: CycleInstance, by: journal.By, reason: str) -> CycleInstance:
+def _announce(
+    workflow: Workflow, instance: CycleInstance, by: journal.By, reason: str, *, begin: bool = True
+) -> CycleInstance:
     action = "rerun" if instance.rerun_of_id else "triggered"
     details = {"rerun_of": instance.rerun_of_id} if instance.rerun_of_id else {}
     journal.record(action, instance, by, reason=reason, details={"run_type": instance.run_type} | details)
-    transitions.begin_ready(workflow)
+    if begin:
+        transitions.begin_ready(workflow)
     return CycleInstance.objects.select_related("workflow", "revision").get(pk=instance.pk)
 
 
@@ -141,14 +144,18 @@ def rerun(
     parameters: Mapping[str, Any] | None = None,
     node_parallelism: int = 0,
     stop_on_failure: bool = False,
+    holder: str = "",
+    begin: bool = True,
     by: journal.By = None,
     reason: str = "",
 ) -> CycleInstance:
     """Run a finished cycle instance again with the chosen nodes (keys); the others are carried as they ended.
 
     `nodes` left out is what `choice_for_rerun` proposes. `as_it_ran` takes the content that ran then, else
-    today's. The new instance is the cycle's effective one. Raises CycleRefused when the source has not ended,
-    another instance of the cycle is unfinished, or a node is not known.
+    today's. The new instance is the cycle's effective one. A cycle that is held is rerun by its `holder` alone,
+    which lets go of it so. Without `begin` it stays ready until somebody looks at its workflow. Raises
+    CycleRefused when the source has not ended, another instance of the cycle is unfinished, somebody else holds
+    the cycle, or a node is not known.
     """
     overrides = validation.clean_parameters(parameters or {})
     workflow = Workflow.objects.locked([source.workflow_id])[source.workflow_id]
@@ -156,7 +163,8 @@ def rerun(
     if not found:
         raise transitions.gone(source.pk)
     [source] = found
-    _refuse_rerun(source)
+    _refuse_rerun(source, holder)
+    Cycle.objects.filter(pk=source.cycle_id).exclude(holder="").filter(holder=holder).update(holder="")
     revision = source.revision if as_it_ran else workflow.current
     ids = dict(WorkflowNode.objects.filter(revision=revision).values_list("key", "pk"))
     chosen = _chosen(source, nodes, ids, as_it_ran=as_it_ran)
@@ -184,18 +192,25 @@ def rerun(
     instance.save(update_fields=["total", "succeeded", "failed", "passed_over"])
     if as_it_ran:
         _pin_content(instance, runs, {ids[key]: key for key in chosen})
-    return _announce(workflow, instance, by, reason)
+    return _announce(workflow, instance, by, reason, begin=begin)
 
 
-def _refuse_rerun(source: CycleInstance) -> None:
+def _refuse_rerun(source: CycleInstance, holder: str) -> None:
     if not source.can_rerun:
         raise CycleRefused(
             _("Cycle instance %(id)s has state %(state)s; only one that ended can be rerun.")
             % {"id": source.pk, "state": source.get_state_display()}
         )
+    if source.run_type == RunType.TEST:
+        return
+    if source.cycle.holder not in {"", holder}:
+        raise CycleRefused(
+            _("The cycle of instance %(id)s is held by %(holder)s, which is about to rerun it.")
+            % {"id": source.pk, "holder": words.of_holder(source.cycle.holder)}
+        )
     of_cycle = CycleInstance.objects.unfinished().filter(cycle=source.cycle_id)
     other = of_cycle.exclude(run_type=RunType.TEST).first()
-    if other is not None and source.run_type != RunType.TEST:
+    if other is not None:
         raise CycleRefused(
             _("Cycle instance %(other)s of the same cycle is unfinished; rerun the cycle when that has ended.")
             % {"other": other.pk}

@@ -2,7 +2,7 @@
 
 As in scheduling: old means ended long ago, a step is one short transaction, and nobody waits for it. What is
 unfinished stays, and so does every instance of a cycle of which one is unfinished (the source of its rerun, the
-result that it would have back) and of a backfill that has not ended.
+result that it would have back), of a backfill that has not ended, and of a cycle that an app above needs.
 
 A cycle outlives its instances, and still says whether it succeeded: later cycles may wait for that. It goes
 when it is older than `CYCLE_DAYS`, has no instance, and nothing that waits for it is younger or has one.
@@ -46,11 +46,12 @@ _OLD = """
             WHERE backfill.id = instance.backfill_id AND backfill.ended_at IS NULL
         )
 """
-_INSTANCES = (
-    _OLD.format(columns="instance.id, instance.total")
-    + "AND workflow.id = %(workflow)s ORDER BY instance.cycle_time, instance.id LIMIT %(limit)s"
+_OF_WORKFLOW = (
+    " AND workflow.id = %(workflow)s ORDER BY instance.cycle_time, instance.id LIMIT %(limit)s"
     " FOR UPDATE OF instance SKIP LOCKED"
 )
+# What apps above still need of `{cycle}`, as queries that find a row then; they add theirs when they are ready.
+NEEDED: list[str] = []
 # Reruns are to forget what they were reruns of; one that somebody holds keeps its source for this time.
 _HELD = """
     SELECT rerun_of_id FROM workflows_cycleinstance again WHERE rerun_of_id = ANY(%(instances)s)
@@ -84,10 +85,7 @@ _FORGOTTEN = """
             )
         )
 """
-_CYCLES = (
-    _FORGOTTEN.format(of_workflow="cycle.workflow_id = %(workflow)s AND")
-    + "ORDER BY cycle.cycle_time LIMIT %(limit)s FOR UPDATE OF cycle SKIP LOCKED"
-)
+_FORGOTTEN_OF_WORKFLOW = " ORDER BY cycle.cycle_time LIMIT %(limit)s FOR UPDATE OF cycle SKIP LOCKED"
 _CYCLES_GO = (
     "DELETE FROM workflows_cycledependency WHERE upstream_id = ANY(%(cycles)s)",
     "DELETE FROM workflows_cycledependency WHERE cycle_id = ANY(%(cycles)s)",
@@ -120,13 +118,13 @@ class Sweep(retention.Sweep):
     def would_go() -> tuple[list[str], retention.Counted]:
         """What a sweep would remove now: a line for each workflow that has any, and how much in all."""
         columns = "team.name, workflow.name, workflow.retention_days, count(*), sum(instance.total)"
-        old = _OLD.format(columns=columns).replace(
+        old = _old(columns).replace(
             "CROSS JOIN", "JOIN scheduling_team team ON team.id = workflow.team_id CROSS JOIN", 1
         )
         with connection.cursor() as cursor:
             cursor.execute(old + "GROUP BY 1, 2, 3 ORDER BY 1, 2", _facts())
             rows = cursor.fetchall()
-            cursor.execute(f"SELECT count(*) FROM ({_FORGOTTEN.format(of_workflow='')}) cycle", _facts())
+            cursor.execute(f"SELECT count(*) FROM ({_forgotten('')}) cycle", _facts())
             [cycles] = cursor.fetchone()
         lines = [
             f"{team}/{workflow}: {count:,} cycle instances with {runs:,} node runs; "
@@ -149,7 +147,7 @@ class Sweep(retention.Sweep):
         return True
 
     def _remove_instances(self, cursor: Any, place: dict[str, Any]) -> bool:
-        cursor.execute(_INSTANCES, place)
+        cursor.execute(_old("instance.id, instance.total") + _OF_WORKFLOW, place)
         found = dict(cursor.fetchall())
         cursor.execute(_HELD, {"instances": list(found)})
         for (held,) in cursor.fetchall():
@@ -168,7 +166,8 @@ class Sweep(retention.Sweep):
         return True
 
     def _remove_cycles(self, cursor: Any, place: dict[str, Any]) -> bool:
-        cursor.execute(_CYCLES, place)
+        of_workflow = "cycle.workflow_id = %(workflow)s AND"
+        cursor.execute(_forgotten(of_workflow) + _FORGOTTEN_OF_WORKFLOW, place)
         cycles = [cycle for (cycle,) in cursor.fetchall()]
         if not cycles:
             return False
@@ -176,6 +175,18 @@ class Sweep(retention.Sweep):
             cursor.execute(statement, {"cycles": cycles})
         self.removed += Removed(cycles=cursor.rowcount)
         return True
+
+
+def _old(columns: str) -> str:
+    return _OLD.format(columns=columns) + _unless_needed("instance.cycle_id")
+
+
+def _forgotten(of_workflow: str) -> str:
+    return _FORGOTTEN.format(of_workflow=of_workflow) + _unless_needed("cycle.id")
+
+
+def _unless_needed(cycle: str) -> str:
+    return "".join(f" AND NOT EXISTS ({query.format(cycle=cycle)})" for query in NEEDED)
 
 
 def _facts(**more: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ The end of a batch, of its node, of the cycle instance, the readiness of what wa
 what may now run are one transaction.
 """
 
+from workflows.transitions.holding import freeze_for, hold_cycles, look_again, release_cycles, thaw_of
 from workflows.transitions.instances import (
     cancel,
     freeze,
@@ -27,13 +28,18 @@ __all__ = [
     "begin_ready",
     "cancel",
     "freeze",
+    "freeze_for",
     "gone",
+    "hold_cycles",
+    "look_again",
     "make_ready",
     "mark_success",
     "prepare",
+    "release_cycles",
     "set_effective",
     "stop",
     "stop_batches",
+    "thaw_of",
     "time_out",
     "unfreeze",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from django.db import transaction
-from django.db.models import OuterRef, Q, Subquery
+from django.db.models import Case, OuterRef, Q, Subquery, When
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -22,13 +22,16 @@ _UNBEGUN = CYCLE.sources(CycleState.CANCELLED)
 
 
 def set_effective(cycle_ids: Collection[int]) -> None:
-    """Let each cycle know its effective instance: the newest that is no test and not cancelled."""
+    """Let each cycle know its effective instance: the newest that is no test and not cancelled.
+
+    A cycle that somebody holds has not succeeded, whatever that instance says.
+    """
     candidates = CycleInstance.objects.filter(cycle=OuterRef("pk")).exclude(run_type=RunType.TEST)
     newest = candidates.exclude(state=CycleState.CANCELLED).order_by("-number")
     is_success = newest.annotate(is_success=Q(state=CycleState.SUCCESS)).values("is_success")
     Cycle.objects.filter(pk__in=list(cycle_ids)).update(
         effective=Subquery(newest.values("pk")[:1]),
-        succeeded=Coalesce(Subquery(is_success[:1]), False),
+        succeeded=Case(When(holder="", then=Coalesce(Subquery(is_success[:1]), False)), default=False),
     )
 
 

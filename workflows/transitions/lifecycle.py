@@ -176,7 +176,8 @@ def tell_ended(instance: CycleInstance) -> None:
         waiting = dependants(instance.cycle_id)
     workflows = Workflow.objects.locked({instance.workflow_id, *waiting.values()})
     # With the lock held: who makes another instance the effective one holds it too.
-    effective = Cycle.objects.filter(pk=instance.cycle_id, effective=instance)
+    # What holds the cycle is about to run it anew: until then this end says nothing.
+    effective = Cycle.objects.filter(pk=instance.cycle_id, effective=instance, holder="")
     effective.update(succeeded=instance.state == CycleState.SUCCESS)
     if waiting and not Cycle.objects.filter(pk=instance.cycle_id, succeeded=True).exists():
         waiting = {}

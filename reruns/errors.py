@@ -1,0 +1,33 @@
+"""What reruns refuses; messages are for operators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from scheduling.errors import SchedulingError
+
+
+class RerunError(SchedulingError):
+    """Base of what reruns refuses."""
+
+
+class RerunRefused(RerunError):
+    """The state of a rerun, or of what was chosen, does not allow what was asked; nothing was changed."""
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What became of one chosen cycle since the plan was shown: `was` and `now` in words."""
+
+    name: str
+    was: str
+    now: str
+
+
+class PlanDrifted(RerunError):
+    """Chosen instances have changed since the plan was shown; look at `drift` and confirm."""
+
+    def __init__(self, message: str, drift: Sequence[Drift]) -> None:
+        self.drift = list(drift)
+        super().__init__(message)

@@ -1,0 +1,314 @@
+"""What a selection of cycles means: who waits for whom, in which order, and how long it takes.
+
+Pure: cycles are the numbers 0 to size - 1, the earlier ones first where nothing else decides. Of the cycles of
+a graph some are *chosen*; the others, and those that are only frozen, take no time and are passed through: a
+chosen cycle waits for every chosen one that it reaches upstream. Each function walks the graph once.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import rustworkx
+
+# Above it a rerun is refused: nobody could tell what waits for what, and storing it would take minutes.
+MOST_DEPENDENCIES = 1_000_000
+NAMED = 3
+
+
+class TooManyDependencies(ValueError):
+    """Far too many chosen cycles wait for each other by way of unchosen ones, most of all of `between`."""
+
+    def __init__(self, between: list[int]) -> None:
+        self.between = between
+        super().__init__(f"choose some of {between}")
+
+
+@dataclass(frozen=True)
+class CycleGraph:
+    """Who waits for whom: `upstreams` of each cycle; `order` has each after all that it waits for."""
+
+    upstreams: list[list[int]]
+    order: list[int]
+
+    @classmethod
+    def of(cls, size: int, edges: Iterable[tuple[int, int]]) -> CycleGraph:
+        """The graph of `edges` (upstream, downstream).
+
+        Where edges lead in a circle, as edits of definitions can leave it between cycles of the past, only
+        those from an earlier to a later one of the circle count.
+        """
+        given = list(edges)
+        try:
+            order = _order(size, given)
+        except rustworkx.DAGHasCycle:
+            given = _without_circles(size, given)
+            order = _order(size, given)
+        upstreams: list[list[int]] = [[] for _ in range(size)]
+        for upstream, downstream in given:
+            upstreams[downstream].append(upstream)
+        return cls(upstreams, order)
+
+    def __len__(self) -> int:
+        return len(self.upstreams)
+
+    @cached_property
+    def downstreams(self) -> list[list[int]]:
+        found: list[list[int]] = [[] for _ in self.upstreams]
+        for downstream, upstreams in enumerate(self.upstreams):
+            for upstream in upstreams:
+                found[upstream].append(downstream)
+        return found
+
+    def below(self, start: int) -> list[int]:
+        """Everything downstream of `start`, without it, in the graph's order."""
+        found = {start}
+        heap = [start]
+        while heap:
+            for each in self.downstreams[heap.pop()]:
+                if each not in found:
+                    found.add(each)
+                    heap.append(each)
+        found.discard(start)
+        return [each for each in self.order if each in found]
+
+
+def _graph(size: int, edges: list[tuple[int, int]]) -> rustworkx.PyDiGraph[int, None]:
+    graph: rustworkx.PyDiGraph[int, None] = rustworkx.PyDiGraph()
+    graph.add_nodes_from(range(size))
+    graph.add_edges_from_no_data(edges)
+    return graph
+
+
+def _order(size: int, edges: list[tuple[int, int]]) -> list[int]:
+    generations = rustworkx.topological_generations(_graph(size, edges))
+    return [each for generation in generations for each in sorted(generation)]
+
+
+def _without_circles(size: int, edges: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    part = list(range(size))
+    for number, members in enumerate(rustworkx.strongly_connected_components(_graph(size, edges))):
+        for each in members:
+            part[each] = number
+    return [(up, down) for up, down in edges if part[up] != part[down] or up < down]
+
+
+# --- the order -----------------------------------------------------------------------------------------
+
+
+def waves(graph: CycleGraph, chosen: Collection[int]) -> dict[int, int]:
+    """The wave of each chosen cycle: 1 when it waits for no chosen one, else one after the last of these."""
+    last = [0] * len(graph)
+    found: dict[int, int] = {}
+    for each in graph.order:
+        upstreams = graph.upstreams[each]
+        wave = max([last[upstream] for upstream in upstreams]) if upstreams else 0
+        if each in chosen:
+            wave += 1
+            found[each] = wave
+        last[each] = wave
+    return found
+
+
+def longest_path(graph: CycleGraph, seconds: Mapping[int, float]) -> tuple[float, list[int]]:
+    """How long the chosen cycles (with their durations) take at least, and those that decide it, in order."""
+    until = [0.0] * len(graph)
+    through = [-1] * len(graph)
+    before: dict[int, int] = {}
+    for each in graph.order:
+        ended, last = 0.0, -1
+        for upstream in graph.upstreams[each]:
+            if through[upstream] >= 0 and (last < 0 or until[upstream] > ended):
+                ended, last = until[upstream], through[upstream]
+        if each in seconds:
+            before[each] = last
+            ended, last = ended + seconds[each], each
+        until[each], through[each] = ended, last
+    if not before:
+        return 0.0, []
+    path = [max(before, key=until.__getitem__)]
+    total = until[path[0]]
+    while before[path[-1]] >= 0:
+        path.append(before[path[-1]])
+    return total, path[::-1]
+
+
+# --- who waits for whom --------------------------------------------------------------------------------
+
+
+def contract(
+    graph: CycleGraph, chosen: Collection[int], *, most: int = MOST_DEPENDENCIES
+) -> dict[int, set[int]]:
+    """The chosen cycles that each chosen one waits for: those that it reaches through none but unchosen ones.
+
+    Raises TooManyDependencies when there are more than `most`.
+    """
+    wanted = _leading_to(graph, chosen)
+    readers = [0] * len(graph)
+    for each in graph.order:
+        if wanted[each]:
+            for upstream in graph.upstreams[each]:
+                readers[upstream] += 1
+    found: dict[int, set[int]] = {}
+    reached: dict[int, set[int]] = {}
+    weights: dict[int, int] = {}
+    copied = 0
+    for each in graph.order:
+        if not wanted[each]:
+            continue
+        mine, more = _union(graph.upstreams[each], chosen, reached, readers)
+        copied += more
+        if each in chosen:
+            found[each] = mine
+        else:
+            reached[each] = mine
+            weights[each] = len(mine) * readers[each]
+        if copied > most:
+            raise TooManyDependencies(heapq.nlargest(NAMED, weights, key=weights.__getitem__))
+    return found
+
+
+def _leading_to(graph: CycleGraph, chosen: Collection[int]) -> list[bool]:
+    """Whether each cycle is chosen or has a chosen one downstream."""
+    wanted = [False] * len(graph)
+    for each in reversed(graph.order):
+        if wanted[each] or each in chosen:
+            wanted[each] = True
+            for upstream in graph.upstreams[each]:
+                wanted[upstream] = True
+    return wanted
+
+
+def _union(
+    upstreams: list[int], chosen: Collection[int], reached: dict[int, set[int]], readers: list[int]
+) -> tuple[set[int], int]:
+    """What is reached by way of `upstreams`, and how many entries had to be copied for it."""
+    mine = {upstream for upstream in upstreams if upstream in chosen}
+    copied = len(mine)
+    for upstream in upstreams:
+        if upstream in chosen:
+            continue
+        theirs = reached[upstream]
+        readers[upstream] -= 1
+        # Nobody reads it after this: a long chain of unchosen cycles hands one set on, and copies none.
+        if not readers[upstream] and len(theirs) > len(mine):
+            mine, theirs = theirs, mine
+        copied += len(theirs)
+        mine |= theirs
+        if not readers[upstream]:
+            del reached[upstream]
+    return mine, copied
+
+
+# --- how long it takes ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """When each chosen cycle begins and ends, and all of them have: seconds from the beginning."""
+
+    starts: Mapping[int, float]
+    ends: Mapping[int, float]
+    total: float
+
+
+def simulate(
+    graph: CycleGraph,
+    seconds: Mapping[int, float],
+    *,
+    limit: int = 0,
+    lanes: Mapping[int, int] | None = None,
+    room: Mapping[int, int] | None = None,
+) -> Schedule:
+    """How the chosen cycles, which take `seconds` each, follow each other.
+
+    No more than `limit` (0: any number) are generated and unfinished at once; their turn is by wave, then by
+    number. What is generated waits in its lane, the lower number first, until that has room: `lanes` are the
+    workflows of the cycles, `room` how many each runs at once (0 or missing: any number).
+    """
+    return _Simulation(graph, seconds, limit, lanes or {}, room or {}).run()
+
+
+class _Simulation:
+    def __init__(
+        self,
+        graph: CycleGraph,
+        seconds: Mapping[int, float],
+        limit: int,
+        lanes: Mapping[int, int],
+        room: Mapping[int, int],
+    ) -> None:
+        self.graph, self.seconds, self.limit, self.lanes, self.room = graph, seconds, limit, lanes, room
+        self.waves = waves(graph, seconds)
+        self.unmet = [len(each) for each in graph.upstreams]
+        self.ready: list[tuple[int, int]] = []
+        self.queues: dict[int, list[int]] = defaultdict(list)
+        self.running: list[tuple[float, int]] = []
+        self.taken: dict[int, int] = defaultdict(int)
+        self.unfinished = 0
+        self.starts: dict[int, float] = {}
+        self.ends: dict[int, float] = {}
+
+    def run(self) -> Schedule:
+        now = 0.0
+        for each, unmet in enumerate(list(self.unmet)):
+            if not unmet:
+                self.met(each)
+        self.generate(now)
+        while self.running:
+            now = self.running[0][0]
+            lanes = set()
+            # All that end at one moment do so before anything has its turn.
+            while self.running and self.running[0][0] == now:
+                lanes.add(self.end())
+            for lane in sorted(lanes):
+                self.begin(lane, now)
+            self.generate(now)
+        return Schedule(self.starts, self.ends, now)
+
+    def met(self, cycle: int) -> None:
+        """Nothing keeps `cycle` any more: it has its turn, or is passed through."""
+        heap = [cycle]
+        while heap:
+            each = heap.pop()
+            if each in self.seconds:
+                heapq.heappush(self.ready, (self.waves[each], each))
+            else:
+                heap += self.freed_by(each)
+
+    def freed_by(self, cycle: int) -> list[int]:
+        freed = []
+        for each in self.graph.downstreams[cycle]:
+            self.unmet[each] -= 1
+            if not self.unmet[each]:
+                freed.append(each)
+        return freed
+
+    def generate(self, now: float) -> None:
+        while self.ready and (not self.limit or self.unfinished < self.limit):
+            _wave, each = heapq.heappop(self.ready)
+            self.unfinished += 1
+            lane = self.lanes.get(each, -1)
+            heapq.heappush(self.queues[lane], each)
+            self.begin(lane, now)
+
+    def begin(self, lane: int, now: float) -> None:
+        queue, room = self.queues[lane], self.room.get(lane, 0)
+        while queue and (not room or self.taken[lane] < room):
+            each = heapq.heappop(queue)
+            self.taken[lane] += 1
+            self.starts[each], self.ends[each] = now, now + self.seconds[each]
+            heapq.heappush(self.running, (self.ends[each], each))
+
+    def end(self) -> int:
+        _end, each = heapq.heappop(self.running)
+        lane = self.lanes.get(each, -1)
+        self.taken[lane] -= 1
+        self.unfinished -= 1
+        for freed in self.freed_by(each):
+            self.met(freed)
+        return lane

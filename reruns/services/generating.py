@@ -1,0 +1,108 @@
+"""One item of a rerun becomes a cycle instance: who may, what of it runs, and what if it cannot."""
+
+from __future__ import annotations
+
+from django.db import transaction
+
+from reruns import notifications, reasons, transitions
+from reruns.models import OnFailure, Rerun, RerunItem
+from reruns.situation import contents_for
+from reruns.states import ItemState, RerunState
+from scheduling import journal
+from scheduling.errors import SchedulingError
+from scheduling.reasons import said
+from workflows import services as workflows
+from workflows.models import CycleInstance, Workflow
+
+
+def has_room(rerun: Rerun) -> bool:
+    """Whether the limit of a rerun lets one more instance run."""
+    running = RerunItem.objects.filter(rerun=rerun.pk, state=ItemState.RUNNING)
+    return not rerun.parallelism or running.count() < rerun.parallelism
+
+
+@transaction.atomic
+def generate(rerun_id: int, item_id: int, workflow_id: int) -> bool:
+    """Generate the instance of an item if that may be now; whether the item changed.
+
+    The instance does not begin here: what ends on the spot would lock further workflows, after the rerun.
+    """
+    Workflow.objects.locked([workflow_id])
+    rerun = Rerun.objects.locked(rerun_id)
+    items = RerunItem.objects.filter(rerun=rerun_id)
+    item = items.generatable().filter(pk=item_id).first()
+    if item is None or rerun.state != RerunState.RUNNING or not has_room(rerun):
+        return False
+    bad = items.filter(state__in=[ItemState.FAILED, ItemState.TERMINATED])
+    if rerun.on_failure == OnFailure.STOP and bad.exists():
+        return False
+    item.rerun = rerun
+    try:
+        # Whatever of it was done is undone, but not what is said of it.
+        with transaction.atomic():
+            transitions.generated(item, _generated(rerun, item))
+    except SchedulingError as error:
+        transitions.cannot_be_generated(item, str(error))
+        notifications.tell_failed(item)
+    return True
+
+
+class _Refused(SchedulingError):
+    """Nobody may, or can, rerun it; the text is stored as it is."""
+
+
+def _generated(rerun: Rerun, item: RerunItem) -> CycleInstance:
+    instances = CycleInstance.objects.select_related("workflow", "revision")
+    # Once more it is a rerun of what counts now: what came last may have been cancelled.
+    source = instances.filter(pk=item.cycle.effective_id if item.instance_id else item.original_id)
+    found = source.first()
+    if found is None:
+        raise _Refused(said(reasons.NOT_GENERATED, error="its record was removed"))
+    keys = _keys(rerun, item, found)
+    _refuse_unpermitted(rerun, found, keys)
+    try:
+        return workflows.rerun(
+            found,
+            nodes=keys,
+            as_it_ran=rerun.as_it_ran,
+            parameters=rerun.parameters,
+            node_parallelism=rerun.node_parallelism,
+            holder=rerun.holder,
+            begin=False,
+            by=journal.Actor(rerun.actor, journal.ENGINE.via, rerun.responsible_id),
+            reason=rerun.reason,
+        )
+    except SchedulingError as error:
+        raise _Refused(said(reasons.NOT_GENERATED, error=error)) from error
+
+
+def _content_of(rerun: Rerun, source: CycleInstance) -> int:
+    return int(source.revision_id if rerun.as_it_ran else source.workflow.revision_id or source.revision_id)
+
+
+def _keys(rerun: Rerun, item: RerunItem, source: CycleInstance) -> list[str]:
+    """The nodes to run: those that were chosen; once more only what did not succeed of them."""
+    content = contents_for({_content_of(rerun, source)}, None)[_content_of(rerun, source)]
+    chosen = item.nodes or list(content.keys)
+    if item.instance_id is None:
+        return chosen
+    proposed = {
+        each.key for each in workflows.choice_for_rerun(source, as_it_ran=rerun.as_it_ran) if each.chosen
+    }
+    return [key for key in chosen if key in proposed] or chosen
+
+
+def _refuse_unpermitted(rerun: Rerun, source: CycleInstance, keys: list[str]) -> None:
+    """Whoever is responsible must still be allowed to rerun every task (B5)."""
+    if rerun.unasked:
+        return
+    if rerun.responsible is None:
+        raise _Refused(said(reasons.NOBODY_RESPONSIBLE))
+    content = contents_for({_content_of(rerun, source)}, rerun.responsible)[_content_of(rerun, source)]
+    ran = set(source.node_runs.values_list("node__key", flat=True))
+    # What never ran in the source runs too.
+    wanted = {*keys, *(key for key in content.keys if key not in ran)} & set(content.keys)
+    lacking = [key for key in content.keys if key in wanted - set(content.permitted)]
+    if lacking:
+        who = rerun.responsible.get_username()
+        raise _Refused(said(reasons.NOT_PERMITTED, who=who, nodes=", ".join(lacking)))

@@ -1,0 +1,144 @@
+"""What an operator does to a rerun that was submitted: pause, resume, terminate, take something out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from django.db import transaction
+from django.utils.translation import gettext as _
+
+from reruns import permissions, reasons, transitions
+from reruns.errors import RerunRefused
+from reruns.models import Rerun, RerunItem
+from reruns.services import advancing, following
+from reruns.situation import asker
+from reruns.states import ItemState, RerunState
+from scheduling import journal
+from scheduling.reasons import said, said_with
+from workflows.models import Workflow
+from workflows.transitions import hold_cycles, look_again, release_cycles, thaw_of
+
+
+@transaction.atomic
+def pause(rerun: Rerun, *, by: journal.By = None, reason: str = "") -> Rerun:
+    """Generate nothing more until it is resumed; what runs goes on, what is frozen stays.
+
+    Raises RerunRefused when it does not run.
+    """
+    found = _locked(rerun, by)
+    transitions.pause(found)
+    journal.record("paused", found, by, reason=reason)
+    return found
+
+
+@transaction.atomic
+def resume(rerun: Rerun, *, by: journal.By = None, reason: str = "") -> Rerun:
+    """Let a paused or failed rerun go on: what failed or was terminated is rerun, what succeeded never again.
+
+    From then on the rights of `by` count. Raises RerunRefused when it is neither paused nor failed.
+    """
+    bad = RerunItem.objects.owned().filter(rerun=rerun.pk, state__in=[ItemState.FAILED, ItemState.TERMINATED])
+    _lock_workflows(bad)
+    found = _locked(rerun, by)
+    transitions.resume(found, user=asker(by))
+    again = [item for item in bad.select_related("rerun__team", "cycle__effective") if not _overtaken(item)]
+    hold_cycles([item.cycle_id for item in again], found.holder)
+    transitions.wait_again(RerunItem.objects.filter(pk__in=[item.pk for item in again]))
+    journal.record("resumed", found, by, reason=reason, details={"cycles": len(again)} if again else {})
+    transitions.call(found.pk)
+    return found
+
+
+def _overtaken(item: RerunItem) -> bool:
+    """Whether somebody reran the cycle of a failed item by hand, with what has not failed."""
+    return following.overtaken(item) and item.state in {ItemState.RUNNING, ItemState.SUCCESS}
+
+
+def terminate(rerun: Rerun, *, by: journal.By = None, reason: str = "") -> Rerun:
+    """Stop what runs of it, cancel what waits and free what is frozen; it ends when the stops have confirmed.
+
+    Raises RerunRefused when it has ended or is being terminated already.
+    """
+    touched = _terminating(rerun, by, reason)
+    look_again(touched)
+    advancing.advance(rerun.pk, by=by, reason=reason)
+    rerun.refresh_from_db()
+    return rerun
+
+
+@transaction.atomic
+def _terminating(rerun: Rerun, by: journal.By, reason: str) -> set[int]:
+    _lock_workflows(RerunItem.objects.filter(rerun=rerun.pk))
+    found = _locked(rerun, by)
+    transitions.terminate(found)
+    journal.record("terminated", found, by, reason=reason)
+    touched = advancing.let_go(found, by=by, reason=said(reasons.RERUN_TERMINATED, batch=found.pk))
+    transitions.call(found.pk)
+    return touched
+
+
+_OPEN = frozenset({RerunState.RUNNING, RerunState.PAUSED, RerunState.FAILED})
+
+
+def take_out(
+    rerun: Rerun, items: Iterable[RerunItem | int], *, by: journal.By = None, reason: str = ""
+) -> Rerun:
+    """Leave out of a rerun what has not begun: it is not rerun, or not frozen any more.
+
+    What waits for it waits for what it waited for. `items` are items or their ids. Raises RerunRefused, and
+    takes nothing out, when one has begun or the rerun is over.
+    """
+    found, touched = _taken_out(
+        rerun, {each if isinstance(each, int) else each.pk for each in items}, by, reason
+    )
+    look_again(touched)
+    return found
+
+
+@transaction.atomic
+def _taken_out(rerun: Rerun, ids: set[int], by: journal.By, reason: str) -> tuple[Rerun, set[int]]:
+    items = RerunItem.objects.filter(rerun=rerun.pk, pk__in=ids)
+    _lock_workflows(items)
+    found = _locked(rerun, by)
+    chosen = list(items.order_by("wave", "pk"))
+    _refuse_taking_out(found, chosen, ids)
+    why = said_with(reasons.TAKEN_OUT, reasons.TAKEN_OUT_WHY, reason, who=journal.actor(by).name)
+    waiting = [item for item in chosen if item.state == ItemState.WAITING]
+    frozen = [item for item in chosen if item.state == ItemState.FROZEN]
+    transitions.bridge(found, {item.pk for item in waiting})
+    transitions.cancel(items, why)
+    transitions.unfreeze(items, why)
+    touched = release_cycles([item.cycle_id for item in waiting], found.holder)
+    thawed = [item.original_id for item in frozen]
+    touched |= thaw_of(found.holder, by=by, reason=why, instance_ids=thawed)
+    named = {"cycles": ", ".join(item.name for item in chosen[:5]) + (", …" if len(chosen) > 5 else "")}
+    journal.record("taken_out", found, by, reason=reason, details=named | {"instances": len(chosen)})
+    transitions.call(found.pk)
+    return found, touched
+
+
+def _refuse_taking_out(rerun: Rerun, items: list[RerunItem], ids: set[int]) -> None:
+    if rerun.state not in _OPEN:
+        raise RerunRefused(
+            _("%(rerun)s has state %(state)s; nothing can be taken out of it any more.")
+            % {"rerun": rerun, "state": rerun.get_state_display()}
+        )
+    if len(items) < len(ids):
+        raise RerunRefused(_("These are not all instances of %(rerun)s.") % {"rerun": rerun})
+    for item in items:
+        if item.state not in {ItemState.WAITING, ItemState.FROZEN}:
+            raise RerunRefused(
+                _("%(cycle)s has state %(state)s; only what has not begun can be taken out.")
+                % {"cycle": item.name, "state": item.get_state_display()}
+            )
+
+
+def _lock_workflows(items: Any) -> None:
+    Workflow.objects.locked(items.order_by().values_list("workflow_id", flat=True).distinct())
+
+
+def _locked(rerun: Rerun, by: journal.By) -> Rerun:
+    found: Rerun = Rerun.objects.locked(rerun.pk)
+    permissions.refuse_operating(found, by)
+    return found
