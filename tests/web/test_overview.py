@@ -210,7 +210,7 @@ def test_the_overview_takes_the_same_number_of_queries_however_much_happens(
     more()
     headers = shown(operator.get("/"))
     # Session, user; failures 2; late 5 (tasks, batches, the leader, nodes and their load); running 3;
-    # nodes 2 and the roles of the user; steps 1; cycles 3; and the page its timeline.
+    # nodes 3 and the roles of the user; steps 1; cycles 3; and the page its timeline.
     count = 21 if address == "/" else 20
     for _ in range(2):
         with django_assert_num_queries(count):
