@@ -14,10 +14,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from reruns import choices, permissions
+from reruns.candidates import Candidate
 from reruns.eligibility import NOT_DOWNSTREAM, Refusal, in_part, unknown_nodes
 from reruns.errors import RerunRefused
 from reruns.models import Action, OnFailure, Rerun, RerunItem
-from reruns.plans import Candidate, Plan, Selected, selection_of
+from reruns.plans import Plan, Selected, selection_of
 from reruns.situation import Situation, asker, situation_of, source_refusal
 from scheduling import bulk, journal, notifications, validation
 from workflows.models import CycleInstance
