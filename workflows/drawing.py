@@ -40,6 +40,8 @@ _FOREMOST = (
     "running",
     "ready",
     "waiting",
+    "waiting_to_rerun",
+    "waiting_to_unfreeze",
     "not_ready",
 )
 

@@ -12,7 +12,8 @@ from urllib.parse import urlencode
 from django.urls import reverse
 
 from reruns import planning
-from reruns.plans import Candidate, Plan
+from reruns.candidates import Candidate
+from reruns.plans import Plan
 from reruns.views.draft_filter import DraftFilter
 from reruns.views.draft_words import nodes_of, short_deed_of
 from workflows.drawing import Arrow, Box, DrawnBox, Flow, Folds, Pick, draw
