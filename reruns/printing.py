@@ -11,7 +11,8 @@ from django.utils import timezone
 from scheduling.words import length
 
 if TYPE_CHECKING:
-    from reruns.plans import Candidate, Plan
+    from reruns.candidates import Candidate
+    from reruns.plans import Plan
 
 SHOWN = 40
 

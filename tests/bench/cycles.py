@@ -143,8 +143,8 @@ def _make_waiting(upstream: Workflow, waiting: Workflow) -> None:
     with connection.cursor() as cursor:
         for workflow in (upstream, waiting):
             cursor.execute(
-                "INSERT INTO workflows_cycle (workflow_id, cycle_time, succeeded)"
-                " SELECT %s, now() - n * interval '1 minute' - interval '1 year', false"
+                "INSERT INTO workflows_cycle (workflow_id, cycle_time, succeeded, holder)"
+                " SELECT %s, now() - n * interval '1 minute' - interval '1 year', false, ''"
                 " FROM generate_series(1, %s) n",
                 [workflow.pk, WAITING],
             )

@@ -83,6 +83,17 @@ def test_all_is_what_can_be_chosen() -> None:
     assert chosen(services.plan(a, downstream="all", freeze_mode=True)) == {"a", "b", "c"}
 
 
+def test_naming_the_source_among_the_downstream_leaves_its_nodes_as_they_were_chosen() -> None:
+    a = cycle(make.workflow("a", nodes="x > y"))
+
+    assert stored(services.plan(a, nodes=["y"], downstream=[a]))["a"][1] == ["y"]
+
+
+def test_any_other_word_for_downstream_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="not 'everything'"):
+        services.plan(cycle(make.workflow("a")), downstream="everything")
+
+
 def test_an_instance_that_cannot_be_chosen_is_refused_by_name_and_no_draft_is_left() -> None:
     a, b = chain("a", "b")
     c = cycle(make.workflow("c"), state="not_ready", after=[b])
