@@ -51,7 +51,7 @@ def chosen(rerun: Rerun) -> set[str]:
 
 
 def test_a_draft_holds_what_is_chosen_as_it_was_seen() -> None:
-    mei = make.user("mei")
+    mei = make.user("mei", is_superuser=True)
     a, b, c = chain("a", "b", "c")
 
     rerun = services.plan(a, downstream=[c], by=mei)
@@ -326,7 +326,7 @@ def test_chosen_nodes_that_todays_content_does_not_have_are_refused() -> None:
 
 
 def test_a_draft_survives_and_is_gone_on_with_days_later(noon: Any) -> None:
-    mei = make.user("mei")
+    mei = make.user("mei", is_superuser=True)
     a, b, c = chain("a", "b", "c")
     kept = services.plan(a, downstream=[b], by=mei, parallelism=3).pk
     noon.shift(timedelta(hours=10))
