@@ -24,7 +24,7 @@ from scheduling.management.commands import shell
 from scheduling.models import Batch, Instance, JournalEntry, Node, Task
 from scheduling.signals import batch_ended
 from tests import factories as make
-from tests.engine.rerun_support import cycle
+from tests.engine import rerun_support
 from tests.processes import database_url
 from workflows.models import CycleInstance
 
@@ -271,19 +271,21 @@ def test_13_a_week_is_backfilled(group: Any) -> None:
     assert CycleInstance.objects.filter(run_type="backfill").count() == 7
 
 
-def test_14_what_a_wrong_hour_poisoned_is_repaired(group: Any, capsys: Any) -> None:
-    source = make.workflow("weather_hourly", group=group)
-    below = make.workflow("flights_daily", group=group)
-    first = numbered(CycleInstance, 4711, lambda: cycle(source))
-    then = cycle(below, after=[first])
+def test_14_what_a_bad_hour_poisoned_is_rerun(group: Any, capsys: Any) -> None:
+    poisoned, report = (make.workflow(name, group=group) for name in ("weather", "report"))
+    source = numbered(CycleInstance, 4711, lambda: rerun_support.cycle(poisoned))
+    waiting = rerun_support.cycle(report, state="not_ready", after=[source])
 
-    run(printed(14))
-    assert "flights_daily" in capsys.readouterr().out
+    numbered(Rerun, 208, lambda: run(printed(14)))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"R-208: rerun downstream of {source.name} (Draft)"
+    assert [("Rerun" in line, "Freeze" in line) for line in said[-2:]] == [(True, False), (False, True)]
     run(printed(14, 1))
 
     rerun = Rerun.objects.get()
-    assert (rerun.state, rerun.reason) == ("running", "the weather of nine o'clock was corrected")
-    assert set(rerun.items.values_list("original", "state")) == {(4711, "waiting"), (then.pk, "waiting")}
+    assert (rerun.pk, rerun.state, rerun.reason) == (208, "running", "the weather of nine o'clock was wrong")
+    assert make.fresh(waiting).holder == "rerun:208"
+    assert entry("submitted").actor == f"os:{getpass.getuser()}"
 
 
 def test_a_node_that_is_heard_of_keeps_its_work(task: Task, node: Node) -> None:
@@ -386,7 +388,10 @@ def test_ours_come_before_what_others_call_the_same() -> None:
 
     assert found["Task"] is Task
     assert found["now"] is timezone.now
-    for name in ("services", "rescue", "Batch", "Instance", "Node", "JournalEntry", "timedelta", "User"):
+    for name in (
+        *("services", "rescue", "reruns", "timedelta", "User"),
+        *("Batch", "Instance", "Node", "JournalEntry", "Rerun", "RerunItem"),
+    ):
         assert name in found
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -11,12 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from scheduling import charts
-from scheduling.permissions import User, places_of
+from scheduling.permissions import Rights, User, places_of
 from scheduling.templatetags.tailrace import duration
 from scheduling.views.rows import digest_of
-from scheduling.views.task_rows import Performance, Switch
+from scheduling.views.task_rows import Performance, Recent, Switch
 from scheduling.words import relative
 from workflows import periods, words
 from workflows.models import Backfill, Cycle, CycleInstance, NodeRun, Workflow, WorkflowDependency
@@ -29,12 +30,34 @@ RECENT = 20
 
 
 @dataclass(frozen=True)
+class Entry:
+    """What an app above offers on an instance, in its menu and on its page; a `refusal` says why not now."""
+
+    verb: str
+    label: str
+    drawing: str
+    address: str
+    refusal: str = ""
+
+
+# Asked of an instance (as `for_rows` loads it) and of what its reader may do to it.
+ENTRIES: list[Callable[[CycleInstance, frozenset[str]], Entry | None]] = []
+
+
+def entries_of(instance: CycleInstance, may: frozenset[str]) -> tuple[Entry, ...]:
+    """What the apps above offer on an instance."""
+    offered = (offer(instance, may) for offer in ENTRIES)
+    return tuple(entry for entry in offered if entry is not None)
+
+
+@dataclass(frozen=True)
 class CycleRow:
     """A cycle instance with how many of its nodes run; `may` are the permissions of this user on it."""
 
     instance: CycleInstance
     running: int
     may: frozenset[str]
+    entries: tuple[Entry, ...] = ()
 
     @classmethod
     def of(cls, instances: Sequence[CycleInstance], user: User) -> list[CycleRow]:
@@ -47,7 +70,11 @@ class CycleRow:
                 allowed[each.team_id] = frozenset(
                     permission for permission in (STOP, RERUN) if user.has_perm(permission, each)
                 )
-        return [cls(each, running.get(each.pk, 0), allowed[each.team_id]) for each in instances]
+        return [
+            cls(each, running.get(each.pk, 0), may, entries_of(each, may))
+            for each in instances
+            for may in [allowed[each.team_id]]
+        ]
 
     def allows(self, verb: str) -> bool:
         """Whether this user may do `verb` to it as it stands."""
@@ -62,7 +89,10 @@ class CycleRow:
         it = self.instance
         counters = (it.total, it.succeeded, it.failed, it.passed_over, self.running)
         times = (it.ready_at, it.started_at, it.ended_at)
-        return digest_of(it.state, counters, times, it.frozen_at, it.stopping, it.reason, self.may)
+        held = (it.frozen_at, it.holder, it.is_held)
+        # A set tells its members in another order in every process that answers.
+        may = sorted(self.may)
+        return digest_of(it.state, counters, times, held, it.stopping, it.reason, may, self.entries)
 
 
 PERMISSIONS = {"stop": STOP, "freeze": RERUN, "unfreeze": RERUN, "mark-success": RERUN, "rerun": RERUN}
@@ -72,7 +102,7 @@ POSSIBLE: Mapping[str, Any] = {
     # What holds it alone lets it go.
     "unfreeze": lambda it: it.is_frozen and not it.holder,
     "mark-success": lambda it: it.can_mark_success,
-    "rerun": lambda it: it.can_rerun,
+    "rerun": lambda it: it.can_rerun and not it.cycle.holder,
 }
 
 
@@ -146,14 +176,15 @@ class WorkflowRow:
         now = timezone.now()
         cycles = cycles_of(workflows, now, size=size)
         upstreams = upstreams_of(workflows, user)
+        rights = Rights(user)
         return [
             cls(
                 workflow=workflow,
                 cycles=cycles.get(workflow.pk, []),
                 upstreams=upstreams.get(workflow.revision_id or 0, []),
                 next_at=periods.next_slot(workflow.current, now) if workflow.is_scheduled else None,
-                may_run=workflow.revision_id is not None and user.has_perm(RUN, workflow),
-                may_edit=user.has_perm(EDIT, workflow),
+                may_run=workflow.revision_id is not None and rights.has(RUN, workflow),
+                may_edit=rights.has(EDIT, workflow),
             )
             for workflow in workflows
         ]
@@ -191,8 +222,18 @@ class WorkflowRow:
         return Performance.of(self.cycles)
 
     @property
-    def strip(self) -> dict[str, str]:
-        return charts.sparkline(self.cycles, RECENT)
+    def recent(self) -> Recent:
+        """How its recent cycles went."""
+        performance = self.performance
+        return Recent.of(
+            self.cycles,
+            performance,
+            ngettext(
+                "The last cycle: %(rate)s succeeded, median %(median)s",
+                "The last %(n)s cycles: %(rate)s succeeded, median %(median)s",
+                performance.count,
+            ),
+        )
 
 
 def upstreams_of(workflows: Sequence[Workflow], user: User) -> dict[int, list[Upstream]]:
