@@ -12,6 +12,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import Error, connection
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render, resolve_url
+from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 from django.views.csrf import csrf_failure
 from django.views.decorators.cache import never_cache
@@ -55,6 +56,22 @@ def answer(request: HttpRequest, *, title: str, message: str, status: int) -> Ht
 def is_htmx(request: HttpRequest) -> bool:
     # A request that failed in an early middleware has no `htmx` yet.
     return bool(getattr(request, "htmx", False))
+
+
+class NeverStored:
+    """Lets no browser keep a page: going back would show how things stood then, also after signing out.
+
+    The answer to a form is kept, or going back to it would ask to send the form again.
+    """
+
+    def __init__(self, get_response: Handler) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: HttpRequest) -> HttpResponse:
+        response = self.get_response(request)
+        if request.method in {"GET", "HEAD"} and not response.has_header("Cache-Control"):
+            add_never_cache_headers(response)
+        return response
 
 
 class RefusalMiddleware:

@@ -20,7 +20,7 @@ class SchedulingConfig(AppConfig):
 def _set_up(*, using: str, **_kwargs: Any) -> None:
     """Bring the database's functions and the care of its tables up to the code's, after every migrate."""
     with connections[using].cursor() as cursor:
-        for name in ("transitions.sql", "storage.sql"):
+        for name in ("transitions.sql", "making.sql", "storage.sql"):
             cursor.execute((Path(__file__).parent / name).read_text())
 
 

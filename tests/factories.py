@@ -29,7 +29,7 @@ from scheduling.models import (
 from scheduling.models.teams import Role
 from scheduling.states import NodeState, Outcome
 from workflows import services as workflow_services
-from workflows.models import CycleInstance, Workflow
+from workflows.models import CycleInstance, NodeRun, Workflow
 
 _numbers = itertools.count(1)
 
@@ -122,6 +122,22 @@ def task(
 def batch(of: Task | None = None, **options: Any) -> Batch:
     """A batch of the task `of`, begun by hand; `options` are those of `services.trigger`."""
     return services.trigger(of or task(), **({"by": "tests"} | options))
+
+
+def passed_over_batch(of: Task | None = None) -> Batch:
+    """A batch of a workflow's branch that was not taken: it has no instances."""
+    given = of or task()
+    assert given.revision is not None
+    request = services.BatchRequest(
+        task=given,
+        revision=given.revision,
+        trigger="workflow",
+        scheduled_for=timezone.now(),
+        slots=[],
+        passed_over="the branch was not taken",
+        by="tests",
+    )
+    return services.create_batches([request])[0]
 
 
 def start(instance: Instance, on: Node | None = None) -> Execution:
@@ -255,6 +271,11 @@ def end_node(instance: CycleInstance, key: str, outcome: str = Outcome.SUCCESS) 
 def fresh(instance: CycleInstance) -> CycleInstance:
     """A cycle instance as it is in the database now."""
     return CycleInstance.objects.select_related("workflow", "revision", "cycle").get(pk=instance.pk)
+
+
+def runs(instance: CycleInstance) -> list[NodeRun]:
+    """The node runs of a cycle instance in the order of the definition."""
+    return list(instance.node_runs.order_by("node__number"))
 
 
 def states(instance: CycleInstance) -> dict[str, str]:

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
+from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import connection
-from django.db.models import Count, F, Func, Q
+from django.db.models import Count, F, Func, OuterRef, Q, Subquery
 
 from scheduling.models import Batch, Execution, Instance, JournalEntry
+from scheduling.reasons import recognise
 from scheduling.states import BatchState
+from workflows import reasons
 from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, RunType, WorkflowNode
 from workflows.states import CycleState, NodeRunState
 
@@ -64,6 +67,28 @@ def nodes_by_state(instance: CycleInstance) -> dict[str, int]:
     return dict(instance.node_runs.order_by().values_list("state").annotate(Count("pk")))
 
 
+def troubles_of(instances: Iterable[CycleInstance]) -> dict[int, list[NodeRun]]:
+    """The nodes that decided that each of these did not succeed, with the `error` of their last execution.
+
+    Which they are stands in the reason that an instance was given at its end.
+    """
+    named = {each.pk: recognise(each.reason) for each in instances}
+    keys = {
+        pk: set(found.parameters["nodes"].split(", "))
+        for pk, found in named.items()
+        if found is not None and found.template == reasons.CORE_FAILED
+    }
+    failed = Execution.objects.filter(instance__batch=OuterRef("batch")).exclude(error="")
+    last = Subquery(failed.order_by("-ended_at", "-pk").values("error")[:1])
+    found_runs: dict[int, list[NodeRun]] = {}
+    if keys:
+        runs = NodeRun.objects.filter(instance__in=keys).select_related("node").annotate(error=last)
+        for run in runs.order_by("node__number"):
+            if run.node.key in keys[run.instance_id]:
+                found_runs.setdefault(run.instance_id, []).append(run)
+    return found_runs
+
+
 def newest_number(instance: CycleInstance) -> int:
     """The number of the newest run of the cycle."""
     newest = CycleInstance.objects.filter(cycle=instance.cycle_id).order_by("-number")
@@ -75,10 +100,14 @@ def newest_number(instance: CycleInstance) -> int:
 
 @dataclass(frozen=True)
 class Around:
-    """How many upstream cycles there are and have succeeded; how many wait downstream, of how many teams."""
+    """How many upstream cycles there are and have succeeded; how many wait downstream, of how many teams.
+
+    `from_workflows` are the workflows of those upstream.
+    """
 
     upstream: int
     succeeded: int
+    from_workflows: Sequence[int]
     downstream: int
     workflows: int
     teams: int
@@ -87,14 +116,16 @@ class Around:
 def around(instance: CycleInstance) -> Around:
     """What lies next to the cycle of an instance."""
     up = CycleDependency.objects.filter(cycle=instance.cycle_id).aggregate(
-        all=Count("pk"), met=Count("pk", filter=Q(upstream__succeeded=True))
+        all=Count("pk"),
+        met=Count("pk", filter=Q(upstream__succeeded=True)),
+        workflows=ArrayAgg("upstream__workflow", distinct=True, default=[]),
     )
     down = CycleDependency.objects.filter(upstream=instance.cycle_id).aggregate(
         all=Count("pk"),
         workflows=Count("cycle__workflow", distinct=True),
         teams=Count("cycle__workflow__team", distinct=True),
     )
-    return Around(up["all"], up["met"], down["all"], down["workflows"], down["teams"])
+    return Around(up["all"], up["met"], up["workflows"], down["all"], down["workflows"], down["teams"])
 
 
 def waiting_dependants(instance: CycleInstance) -> int:

@@ -22,10 +22,12 @@ from django.utils.translation import ngettext
 from workflows.folding import LIMIT, Group, fold
 from workflows.layout import Layout, Node, Place, lay_out
 
-BOX_HEIGHT, GROUP_HEIGHT = 48, 60
+BOX_HEIGHT, GROUP_HEIGHT, PICK_HEIGHT = 48, 60, 70
 NARROWEST, WIDEST = 196, 256
 # What is beside the text of a box: the stripe and the glyph, and the margin at its right.
 _BESIDE = 36 + 12
+_TICK = 26
+_PICKABLE = 284
 _TITLE, _SMALL = 14.6, 12.2  # sizes of text; that of a title is wider than its 13 pixels because it is bold
 _NAMED = 12  # so many members of a group are named in its tip
 # What a group that holds several states is shown as: the first of these that is in it.
@@ -38,8 +40,33 @@ _FOREMOST = (
     "running",
     "ready",
     "waiting",
+    "waiting_to_rerun",
+    "waiting_to_unfreeze",
     "not_ready",
 )
+
+
+@dataclass(frozen=True)
+class Pick:
+    """That a box can be ticked, and what comes of that: such boxes have a third line, and a box for the tick.
+
+    `ticked` is `true`, `false`, of a group also `mixed`, and empty for what cannot be ticked. `value` is what a
+    tick sends, of a group the values of its members with commas between them. `deed` is what is done to it, or
+    why nothing can be, in few words; `count` a text beside it that leads to `href`, as a dialog.
+    """
+
+    ticked: str
+    value: str
+    deed: str = ""
+    why: str = ""
+    count: str = ""
+    href: str = ""
+    fixed: bool = False
+    """The tick cannot be changed."""
+
+    @property
+    def can_change(self) -> bool:
+        return self.ticked != "" and not self.fixed
 
 
 @dataclass(frozen=True)
@@ -60,6 +87,7 @@ class Box:
     selected: bool = False
     carried: bool = False
     """Taken over from an earlier run, not run by this one."""
+    pick: Pick | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +123,7 @@ class DrawnBox:
     shares: Sequence[Share] = ()
     names: str = ""
     """Of a group: what its members are called, for the search."""
+    pick: Pick | None = None
 
     @property
     def mark(self) -> str:
@@ -232,9 +261,13 @@ def draw(
 
 
 def _laid_out(shown: Mapping[str, Box], groups: Mapping[str, Group], arrows: Sequence[Arrow]) -> Layout:
-    needed = max((text_width(box.title, _TITLE) for box in shown.values()), default=0.0)
-    width = min(WIDEST, max(NARROWEST, int(needed) + _BESIDE))
-    nodes = tuple(sorted((key, width, GROUP_HEIGHT if key in groups else BOX_HEIGHT) for key in shown))
+    needed = max((text_width(box.title, _TITLE) + _beside(box) for box in shown.values()), default=0.0)
+    width = min(WIDEST, max(NARROWEST, int(needed)))
+    if any(box.pick for box in shown.values()):
+        height, group_height, width = PICK_HEIGHT, PICK_HEIGHT, _PICKABLE
+    else:
+        height, group_height = BOX_HEIGHT, GROUP_HEIGHT
+    nodes = tuple(sorted((key, width, group_height if key in groups else height) for key in shown))
     labels = tuple(sorted(((arrow.source, arrow.target), text_width(arrow.label, _SMALL)) for arrow in arrows))
     return _layout(nodes, labels)
 
@@ -265,17 +298,29 @@ def _merged(arrows: Iterable[Arrow], shown: Mapping[str, str]) -> list[Arrow]:
 # --- boxes, groups, arrows -------------------------------------------------------------------------
 
 
+def _beside(box: Box) -> int:
+    return _BESIDE + (_TICK if box.pick else 0)
+
+
 def _drawn_box(box: Box, place: Place) -> DrawnBox:
-    room = place.width - _BESIDE
+    room, room_of_title = place.width - _BESIDE, place.width - _beside(box)
     said = [box.word, _("carried over")] if box.carried else [box.word]
     spoken = " · ".join(filter(None, [*said, box.sub]))
+    sub, tip, pick = spoken, f"{box.title}\n{spoken}", box.pick
+    if pick is not None:
+        spoken = " · ".join(filter(None, [spoken, pick.count, pick.deed]))
+        tip = "\n".join(filter(None, [tip, pick.why or pick.deed]))
+        # The two stand at the ends of one line.
+        left = room - text_width(pick.count, _SMALL) - 8 if pick.count else room
+        pick = replace(pick, deed=cut(pick.deed, left, _SMALL))
     return DrawnBox(
         box,
         place,
-        title=cut(box.title, room, _TITLE, middle=True),
-        sub=cut(spoken, room, _SMALL),
-        tip=f"{box.title}\n{spoken}",
+        title=cut(box.title, room_of_title, _TITLE, middle=True),
+        sub=cut(sub, room, _SMALL),
+        tip=tip,
         spoken=f"{box.title}: {spoken}",
+        pick=pick,
     )
 
 
@@ -301,6 +346,8 @@ def _common_name(titles: Sequence[str]) -> str:
 
 def _drawn_group(box: Box, place: Place, group: Group, known: Mapping[str, Box]) -> DrawnBox:
     room, titles = place.width - _BESIDE, [known[key].title for key in group.members]
+    pick = _group_pick([each for key in group.members if (each := known[key].pick) is not None])
+    states = " · ".join(filter(None, [box.sub, pick.deed if pick else ""]))
     named = "\n".join(titles[:_NAMED]) + ("\n…" if len(titles) > _NAMED else "")
     shares, at, length = list[Share](), 0.0, place.width - 26
     for state, number in group.states.items():
@@ -310,13 +357,31 @@ def _drawn_group(box: Box, place: Place, group: Group, known: Mapping[str, Box])
     return DrawnBox(
         box,
         place,
-        title=box.title,
+        title=cut(box.title, room - (_TICK if pick else 0), _TITLE, middle=True),
         sub=cut(box.sub, room, _SMALL),
-        tip=f"{box.title}: {box.sub}\n{named}",
+        tip=f"{box.title}: {states}\n{named}",
         spoken=_("%(nodes)s, folded: %(states)s")
-        % {"nodes": ngettext("%d node", "%d nodes", len(titles)) % len(titles), "states": box.sub},
+        % {"nodes": ngettext("%d node", "%d nodes", len(titles)) % len(titles), "states": states},
         shares=shares,
         names="\n".join(titles),
+        pick=pick,
+    )
+
+
+def _group_pick(picks: Sequence[Pick]) -> Pick | None:
+    """The tick of a group: that of its members when they agree. It changes those that can be changed."""
+    if not picks:
+        return None
+    changing = [each for each in picks if each.can_change]
+    ticked = sum(each.ticked == "true" for each in picks)
+    said = "" if not changing else "false" if not ticked else "mixed"
+    if changing and all(each.ticked == "true" for each in changing):
+        said = "true"
+    return Pick(
+        said,
+        ",".join(each.value for each in changing),
+        deed=_("%(ticked)d of %(all)d ticked") % {"ticked": ticked, "all": len(picks)},
+        fixed=not changing,
     )
 
 

@@ -1,14 +1,24 @@
-"""What an operator is asked before something is rerun."""
+"""What an operator is asked before something is run again."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from django import forms
+from django.core.exceptions import ValidationError
 from django.utils.translation import gettext_lazy as _
 
 AS_IT_RAN, AS_IT_IS_NOW = "ran", "now"
 GO_ON, STOP = "go_on", "stop"
+# Beyond these a calendar soon ends, in one zone or another.
+EARLIEST, LATEST = 1970, 2200
+
+
+def refuse_far_off(year: int) -> None:
+    """Raise ValidationError for a year of which no workflow has cycles."""
+    if not EARLIEST <= year <= LATEST:
+        text = _("There are no cycles in %(year)s; give a year from %(first)s to %(last)s.")
+        raise ValidationError(text % {"year": year, "first": EARLIEST, "last": LATEST})
 
 
 class RerunSettings(forms.Form):

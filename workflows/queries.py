@@ -88,7 +88,7 @@ class CycleInstanceQuerySet(models.QuerySet[Any]):
     def for_rows(self) -> Self:
         """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
         return (
-            self.select_related("workflow", "team", "revision")
+            self.select_related("workflow", "team", "revision", "cycle")
             .defer("parameters")
             .fetch_mode(models.FETCH_RAISE)
         )
@@ -100,7 +100,7 @@ class CycleInstanceQuerySet(models.QuerySet[Any]):
 
     def for_bulk(self) -> Self:
         """With what the question about many says of each, newest first."""
-        return self.select_related("workflow", "revision").order_by("-cycle_time", "-pk")
+        return self.select_related("workflow", "revision", "cycle").order_by("-cycle_time", "-pk")
 
     def count_by_state(self) -> dict[str, int]:
         return dict(self.order_by().values_list("state").annotate(Count("pk")))

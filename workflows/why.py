@@ -35,7 +35,7 @@ from workflows.links import (
     page_link,
     sees,
 )
-from workflows.models import Cycle, CycleInstance, Mode, NodeRun, RunType, Stopping
+from workflows.models import Cycle, CycleInstance, Mode, NodeRun, RunType, Stopping, Workflow
 from workflows.states import BackfillState, CycleState, NodeRunState
 from workflows.words import of_holder
 
@@ -71,8 +71,18 @@ def of_cycle(instance: CycleInstance, user: User) -> list[Cause]:
         case CycleState.RUNNING:
             return _nodes_that_wait(instance)
         case _:
-            reason = in_words(instance.reason)
-            return [_cause("reason", "%(reason)s", reason=reason)] if reason else []
+            return ([_held(instance)] if instance.is_held else []) + _ended(instance)
+
+
+def failure_in_words(instance: CycleInstance, troubles: Sequence[NodeRun]) -> str:
+    """Why `instance` did not succeed, as plain text: what its nodes say of themselves, else its own reason."""
+    said = [f"{run.node.key}: {error}" for run in troubles if (error := _error_of(run))]
+    return " ".join(said) or in_words(instance.reason)
+
+
+def _error_of(run: NodeRun) -> str:
+    """What a node of `detail_queries.troubles_of` was heard to fail of last."""
+    return in_words(str(getattr(run, "error", None) or run.reason))
 
 
 # --- a cycle instance that has not begun -------------------------------------------------------------
@@ -80,25 +90,36 @@ def of_cycle(instance: CycleInstance, user: User) -> list[Cause]:
 
 def _frozen(instance: CycleInstance) -> Cause:
     words: dict[str, Any] = {
+        # What was done to it stands further down on its page.
+        "frozen": anchor("#journal", _("Frozen")),
         "who": actor_in_words(instance.frozen_by),
         "when": when(instance.frozen_at),
         "why": instance.frozen_reason,
         "holder": _holder(instance.holder),
     }
     if instance.holder:
-        text = _("Frozen by %(who)s at %(when)s for %(holder)s, which alone can unfreeze it: %(why)s")
+        text = _("%(frozen)s by %(who)s at %(when)s for %(holder)s, which alone can unfreeze it: %(why)s")
     elif instance.frozen_reason:
-        text = _("Frozen by %(who)s at %(when)s: %(why)s")
+        text = _("%(frozen)s by %(who)s at %(when)s: %(why)s")
     else:
-        text = _("Frozen by %(who)s at %(when)s.")
+        text = _("%(frozen)s by %(who)s at %(when)s.")
     return _cause("frozen", text, state="frozen", **words)
 
 
-def _holder(holder: str) -> SafeString | str:
+def _held(instance: CycleInstance) -> Cause:
+    text = _(
+        "%(holder)s is about to rerun it. Until that succeeded, what waits for this cycle goes on waiting."
+    )
+    holder = instance.cycle.holder
+    return _cause("held", text, state="waiting", holder=_holder(holder, capital=True))
+
+
+def _holder(holder: str, *, capital: bool = False) -> SafeString | str:
     """`rerun:12` as a link, where there is a page for it."""
     kind, _colon, pk = holder.partition(":")
     if kind == "rerun" and pk.isdigit():
-        return page_link("rerun-detail", int(pk), of_holder(holder))
+        name = of_holder(holder)
+        return page_link("rerun-detail", int(pk), name.capitalize() if capital else name)
     return holder
 
 
@@ -118,9 +139,15 @@ def _not_due(instance: CycleInstance) -> list[Cause]:
         return [_turn(instance)]
     if instance.due_at is None or instance.due_at <= timezone.now():
         return [_cause("scheduler", _("Its time has come; the scheduler is about to look at it."))]
-    text = _("Its time comes at %(when)s, %(away)s.")
+    text = _("Its time comes at %(when)s, %(away)s, by the schedule of %(workflow)s.")
     away = words_of_time.relative(instance.due_at, timezone.now())
-    return [_cause("time", text, when=when(instance.due_at), away=away)]
+    words: dict[str, Any] = {"when": when(instance.due_at), "away": away}
+    return [_cause("time", text, state="waiting", workflow=_schedule(instance.workflow), **words)]
+
+
+def _schedule(workflow: Workflow) -> SafeString:
+    """A workflow, as a link to when its cycles are."""
+    return anchor(f"{reverse('workflow-detail', args=[workflow.pk])}#next", workflow.name)
 
 
 def _turn(instance: CycleInstance) -> Cause:
@@ -166,7 +193,7 @@ def _of_upstream(cycle: Cycle, user: User) -> Cause:
     if not sees(user, workflow.team_id):
         name = f"{workflow.team.name}/{name}"
     if effective is None:
-        return _never_generated(cycle, name)
+        return _never_generated(cycle, name, user)
     words: dict[str, Any] = {"cycle": cycle_link(effective, name, user), "why": in_words(effective.reason)}
     if cycle.holder:
         text = _("Waits for %(cycle)s, which %(holder)s is about to rerun.")
@@ -197,8 +224,11 @@ def _of_upstream(cycle: Cycle, user: User) -> Cause:
     return _cause("upstream", text, state=state, said=(effective.pk,), **words)
 
 
-def _never_generated(cycle: Cycle, name: str) -> Cause:
+def _never_generated(cycle: Cycle, name: str, user: User) -> Cause:
     workflow = cycle.workflow
+    named = SafeString(f"<b>{escape(name)}</b>")
+    if sees(user, workflow.team_id):
+        named = page_link("workflow-detail", workflow.pk, name)
     if not workflow.enabled:
         text = _("Waits for %(cycle)s, which is not generated: its workflow is switched off.")
     elif workflow.mode != Mode.ONLINE:
@@ -207,7 +237,7 @@ def _never_generated(cycle: Cycle, name: str) -> Cause:
         text = _("Waits for %(cycle)s, which never ran; a backfill of its workflow can run it.")
     else:
         text = _("Waits for %(cycle)s, which is not generated yet.")
-    return _cause("upstream", text, state="not_ready", cycle=SafeString(f"<b>{escape(name)}</b>"))
+    return _cause("upstream", text, state="not_ready", cycle=named)
 
 
 def _no_room(instance: CycleInstance) -> list[Cause]:
@@ -234,6 +264,21 @@ def _no_room(instance: CycleInstance) -> list[Cause]:
 
 
 # --- one that has ------------------------------------------------------------------------------------
+
+
+def _ended(instance: CycleInstance) -> list[Cause]:
+    troubles = ask.troubles_of([instance]).get(instance.pk, [])
+    if not troubles:
+        reason = in_words(instance.reason)
+        return [_cause("reason", "%(reason)s", reason=reason)] if reason else []
+    return [_trouble(instance, run) for run in troubles]
+
+
+def _trouble(instance: CycleInstance, run: NodeRun) -> Cause:
+    node = anchor(node_address(instance, run.node.key), run.node.key)
+    error = _error_of(run)
+    text = _("%(node)s did not succeed: %(why)s") if error else _("%(node)s did not succeed.")
+    return _cause("node", text, state=run.state, node=node, why=error)
 
 
 def _stopping(instance: CycleInstance) -> Cause:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
+from typing import Any
 
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
@@ -10,7 +12,7 @@ from django.utils.translation import ngettext, pgettext
 from scheduling import words
 from scheduling.models.tasks import Misfire
 from workflows.models import WorkflowDependency, WorkflowRevision
-from workflows.models.definitions import Offset
+from workflows.models.definitions import Condition, Offset
 
 
 class _Schedule:
@@ -44,6 +46,19 @@ def of_offset(dependency: WorkflowDependency) -> str:
             )
         case _:
             return _("all its cycles within the period of the data")
+
+
+def of_condition(condition: str, expected: Any) -> str:
+    """When an edge lets its target run, as a drawing says it: nothing on success."""
+    match condition:
+        case Condition.SUCCESS:
+            return ""
+        case Condition.RESULT if isinstance(expected, dict):
+            return ", ".join(f"{name} = {json.dumps(value)}" for name, value in expected.items())
+        case Condition.RESULT:
+            return f"= {json.dumps(expected)}"
+        case _:
+            return str(Condition(condition).label)
 
 
 def of_misfire(revision: WorkflowRevision) -> str:

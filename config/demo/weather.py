@@ -103,7 +103,8 @@ def check_stations(context: JobContext) -> dict[str, Any]:
             raise JobFailed(
                 f"{origin} reported a wind of {wind:.2f} mph at {hour.astimezone(NEW_YORK):%H:%M} on "
                 f"{context.data_date}; the strongest ever measured is {STRONGEST_WIND}. Its sensor is broken, "
-                "and whatever used the hour is wrong: run accept-correction, then rerun it and its downstream"
+                f"and whatever used the hour is wrong: run accept-correction, then rerun weather_hourly "
+                f"{hour.astimezone(NEW_YORK) + dt.timedelta(hours=1):%Y-%m-%d %H:%M} and its downstream"
             )
         filled = sum(row[3] for row in reports)
         connection.execute(

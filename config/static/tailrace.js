@@ -14,6 +14,8 @@ const place = document.getElementById("dialog");
 
 let opener = null;
 
+const openerOf = (menu) => document.querySelector(`[popovertarget="${menu.id}"]`);
+
 document.body.addEventListener("htmx:afterSwap", (event) => {
   const dialog = event.target === place && place.querySelector("dialog");
   if (!dialog || dialog.open) return;
@@ -25,22 +27,24 @@ document.body.addEventListener("htmx:afterSwap", (event) => {
 
 // The browser gives the focus back to what opened a dialog. What the deed took away cannot have it: then it goes
 // to what `data-then` names, so that whoever uses the keyboard does not begin at the top of the page again.
-place?.addEventListener(
-  "close",
-  (event) => {
-    // At this moment the focus may still be on what is hidden by now.
-    const has = document.activeElement;
-    if (has !== document.body && !event.target.contains(has)) return;
-    const then = document.getElementById(opener?.closest("[data-then]")?.dataset.then);
-    (then ?? document.getElementById("main")).focus();
-  },
-  true, // it does not bubble
-);
+function refocus(dialog) {
+  // At this moment the focus may still be on what is hidden by now.
+  const has = document.activeElement;
+  if (has !== document.body && !dialog.contains(has)) return;
+  const menu = opener?.closest(".row-menu");
+  const then = menu ? openerOf(menu) : document.getElementById(opener?.closest("[data-then]")?.dataset.then);
+  (then ?? document.getElementById("main")).focus();
+}
+
+place?.addEventListener("close", (event) => refocus(event.target), true); // it does not bubble
 
 // Closing it first gives the focus back to what opened it; htmx then keeps it there through the swap.
 document.body.addEventListener("htmx:beforeSwap", (event) => {
   if (event.target !== place) return;
-  place.querySelector("dialog")?.close();
+  const dialog = place.querySelector("dialog");
+  dialog?.close();
+  // It is gone before it can tell that it was closed.
+  if (dialog) refocus(dialog);
   // What an earlier attempt was refused for has been read.
   for (const row of document.querySelectorAll("tr.refused")) row.remove();
 });
@@ -94,6 +98,74 @@ document.body.addEventListener("keydown", (event) => {
     open.open = false;
     open.querySelector("summary").focus();
   }
+});
+
+// --- nothing is sent twice ---
+
+// Who clicks or presses Enter once more before the answer is there would ask for the same again.
+document.addEventListener(
+  "submit",
+  (event) => {
+    const form = event.target;
+    if (form.getAttribute("method") !== "post") return;
+    if ("sent" in form.dataset) {
+      event.preventDefault();
+      event.stopImmediatePropagation();
+    }
+    form.dataset.sent = "";
+  },
+  true,
+);
+
+document.body.addEventListener("htmx:afterRequest", (event) => {
+  const leaves = event.detail.xhr.getResponseHeader("HX-Redirect");
+  if (!leaves) delete event.detail.elt.dataset?.sent;
+});
+
+// One may come back to the page as it was left.
+window.addEventListener("pageshow", () => {
+  for (const form of document.querySelectorAll("form[data-sent]")) delete form.dataset.sent;
+});
+
+// --- menus of rows ---
+
+const anchored = CSS.supports("position-area", "bottom");
+let openMenu = null;
+
+// Beside its button, above it where there is no room below, for browsers whose CSS cannot say so.
+function placeMenu(menu) {
+  const by = openerOf(menu).getBoundingClientRect();
+  const [width, height] = [menu.offsetWidth, menu.offsetHeight];
+  const below = by.bottom + height <= innerHeight || by.top < height;
+  menu.style.top = `${below ? by.bottom : by.top - height}px`;
+  menu.style.left = `${Math.max(0, by.right - width)}px`;
+}
+
+document.addEventListener(
+  "toggle",
+  (event) => {
+    const menu = event.target;
+    if (!menu.matches?.(".row-menu")) return;
+    if (event.newState === "open") openMenu = menu.id;
+    else if (openMenu === menu.id) openMenu = null;
+    if (event.newState === "open" && !anchored) placeMenu(menu);
+  },
+  true, // it does not bubble
+);
+
+document.addEventListener(
+  "scroll",
+  () => {
+    const menu = !anchored && openMenu && document.getElementById(openMenu);
+    if (menu) placeMenu(menu);
+  },
+  { capture: true, passive: true },
+);
+
+// A row that the live view put in anew has its menu closed; whoever was about to choose from it goes on.
+document.body.addEventListener("htmx:oobAfterSwap", () => {
+  const menu = openMenu && document.getElementById(openMenu);
+  if (menu && !menu.matches(":popover-open")) menu.showPopover({ source: openerOf(menu) });
 });
 
 // --- what still runs counts on ---

@@ -24,7 +24,7 @@ from django_q.signing import SignedPackage
 from psycopg.rows import namedtuple_row
 
 from scheduling.engine.channels import Counter, Flag
-from scheduling.transitions import WORK_CHANNEL
+from scheduling.transitions import WORK_CHANNEL, Claim
 
 logger = logging.getLogger(__name__)
 
@@ -103,16 +103,6 @@ SELECT claimed.*, room.n AS room,
         OR EXISTS (SELECT FROM ranked WHERE shard_concurrency > 0) AS limited
 FROM room LEFT JOIN claimed ON true
 """
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """The right to start one instance, until its lease ends or the token grows."""
-
-    instance: int
-    batch: int
-    token: int
-    timeout: int | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,7 +48,7 @@ class MessageQueue:
         self._put_back.append(message)
 
     def empty(self) -> bool:
-        return not select.select([self._reader], [], [], 0)[0]
+        return not self._put_back and not select.select([self._reader], [], [], 0)[0]
 
     def qsize(self) -> int:
         """1 when there is a message: a socket can be looked at, not counted."""

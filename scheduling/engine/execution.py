@@ -24,6 +24,7 @@ from django_q.exceptions import TimeoutException
 
 from scheduling import calendars, kinds, parameters, reasons, transitions
 from scheduling.engine import logs
+from scheduling.engine.broker import as_task
 from scheduling.engine.watcher import Watcher
 from scheduling.jobs import JobContext, JobFailed, JobStopped
 from scheduling.kinds.process import no_descendant_left
@@ -34,8 +35,9 @@ from scheduling.services import settle_overlap
 from scheduling.states import Outcome
 
 if TYPE_CHECKING:
-    from scheduling.engine.broker import Claim
-    from scheduling.engine.channels import Counter, MessageQueue
+    from scheduling.engine.broker import Identity
+    from scheduling.engine.channels import Counter, Flag, MessageQueue
+    from scheduling.transitions import Claim
 
 logger = logging.getLogger(__name__)
 
@@ -56,9 +58,11 @@ class Ending:
 class Worker:
     """The state of this worker process; made once after the fork, by `prepare`."""
 
-    def __init__(self, tasks: MessageQueue, finished: Counter) -> None:
+    def __init__(self, identity: Identity, tasks: MessageQueue, finished: Counter, stopping: Flag) -> None:
+        self.identity = identity
         self.tasks = tasks
         self.finished = finished
+        self.stopping = stopping
         self.watcher = Watcher()
         self.watcher.start()
 
@@ -75,14 +79,24 @@ class Worker:
             self.tasks.put_back(message)
         return None
 
+    def offer(self) -> transitions.Offer | None:
+        """What may follow from the end of the present instance is this worker's, if nothing waits for it."""
+        if not self.tasks.empty() or self.stopping.is_set():
+            return None
+        own = self.identity
+        return transitions.Offer(own.node_id, own.boot_id, own.group_id, worker=os.getpid())
+
 
 _worker: Worker | None = None
 
 
-def prepare(tasks: MessageQueue, finished: Counter) -> None:
-    """Make this process a worker that takes its messages from `tasks` and counts what it `finished`."""
+def prepare(identity: Identity, tasks: MessageQueue, finished: Counter, stopping: Flag) -> None:
+    """Make this process a worker of a node, with messages from `tasks`; it counts what it `finished`.
+
+    When `stopping` is set, it begins nothing that it was not given.
+    """
     global _worker  # one per process, and django-q2 hands its function nothing of ours
-    _worker = Worker(tasks, finished)
+    _worker = Worker(identity, tasks, finished, stopping)
 
 
 def run(claim: Claim) -> None:
@@ -141,13 +155,19 @@ def _execute(
     _leave_no_transaction()
     _with_patience(lambda: sink.flush(final=True))
     following = None if timed_out else worker.next_claim()
+    # One that timed out is the last thing that this worker does.
+    offer = None if timed_out or following else worker.offer()
     try:
-        begun = _report(claim, started, revision, ending, following)
+        begun = _report(claim, started, revision, ending, following, offer)
     finally:
         worker.finished.add()
     if timed_out is not None:
         raise timed_out
-    return following or claim, begun
+    taken = offer.claim if offer else None
+    if taken is not None and taken.timeout is not None:
+        # It goes through django-q2, whose alarm has to be set.
+        worker.tasks.put_back(as_task(taken))
+    return following or taken or claim, begun
 
 
 def _run_job(
@@ -272,8 +292,12 @@ def _report(
     revision: Revision,
     ending: Ending,
     following: Claim | None,
+    offer: transitions.Offer | None,
 ) -> transitions.Started | None:
-    """Record how an execution ended, however long the database is away; and start the following claim."""
+    """Record how an execution ended, however long the database is away; and start what comes next.
+
+    That is the claim that is there already, or what follows from this end and `offer` lets this worker take.
+    """
     told: transitions.Ending = {
         "batch": claim.batch,
         "instance": claim.instance,
@@ -288,10 +312,21 @@ def _report(
         "reason": error[:500],
     }
 
+    taken: Claim | None = None
+
     def tell() -> tuple[transitions.Ended | None, transitions.Started | None]:
-        if following is None:
+        if following is not None:
+            return transitions.hand_over(told, _starting(following))
+        if offer is None:
             return transitions.end(**told), None
-        return transitions.hand_over(told, _starting(following))
+        nonlocal taken
+        taken = offer.claim or taken
+        ended, begun = transitions.end_and_take(told, offer)
+        if ended is None and taken is not None:
+            # An earlier try went through, and only the answer to its commit was lost: what it took is there.
+            offer.claim = taken
+            begun = transitions.start(**_starting(taken)) if taken.timeout is None else None
+        return ended, begun
 
     try:
         ended, begun = _with_patience(tell)

@@ -13,6 +13,7 @@ node and the sentinel adopt orphans (subreapers), so that no process of a job ou
 from __future__ import annotations
 
 import ctypes
+import gc
 import logging
 import os
 import signal
@@ -28,7 +29,6 @@ import psutil
 from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
-from django.db.backends.signals import connection_created
 from django_q.cluster import Cluster, Sentinel, get_mp_context
 from django_q.conf import Conf
 from django_q.monitor import monitor
@@ -40,6 +40,7 @@ from scheduling import journal, kinds, reasons, transitions
 from scheduling.engine import execution, recovery
 from scheduling.engine.broker import Identity, InstanceBroker
 from scheduling.engine.channels import Counter, Flag, MessageQueue, ResultQueue, Timer
+from scheduling.engine.sessions import never_idle_in_transaction
 from scheduling.errors import NotAvailable
 from scheduling.kinds.process import become_subreaper, end_descendants
 from scheduling.models import DeploymentGroup, Node
@@ -107,7 +108,7 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         become_child(self.pid, "worker")
         become_subreaper()
-        execution.prepare(self.task_queue, self.finished)
+        execution.prepare(self.identity, self.task_queue, self.finished, self.event_out)
 
     def spawn_worker(self) -> None:
         self.spawn_process(worker, self.task_queue, self.result_queue, Timer(), self.timeout)
@@ -357,22 +358,16 @@ def _mark(name: str) -> str:
     return f"{name}@{settings.DATABASES['default']['HOST']}/{settings.DATABASES['default']['NAME']}"
 
 
-def _never_idle_in_transaction(*, connection: Any, **_kwargs: object) -> None:
-    """Let PostgreSQL end a session of ours that stands still inside a transaction.
-
-    A process that is frozen, or cut off, at that moment would keep its batch locked for all others.
-    """
-    with connection.cursor() as cursor:
-        cursor.execute("SET idle_in_transaction_session_timeout = '5s'")
-
-
 def main(*, name: str, group: DeploymentGroup, workers: int, grace: float) -> None:
     """Run a node until it is told to end; see `manage.py node --help`."""
     with journal.acting_via(Via.ENGINE):
         node = register(name=name, group=group, workers=workers)
         os.environ[_MARK] = _mark(name)
-        connection_created.connect(_never_idle_in_transaction)
+        never_idle_in_transaction()
         # Imported once: workers, also those that replace others, are forks and begin with them.
         kinds.kinds()
+        # It stays: the collectors of the forks need not walk over it, and do not make it their own by that.
+        gc.collect()
+        gc.freeze()
         connections.close_all()
         NodeCluster(node, grace=grace).run()

@@ -1,8 +1,9 @@
 """The scheduler process: one leads, any number stand by and take over the moment it is gone.
 
 Who leads is decided by a session-level advisory lock of PostgreSQL, so leading ends with the connection,
-however the process ended, and needs no clock. It spares needless work and nothing more: that a trigger
-fires once rests on the row locks of `triggers.fire_due`, which hold also while two believe that they lead.
+however the process ended, and needs no clock but PostgreSQL's, which ends the session of a leader that stands
+still. It spares needless work and nothing more: that a trigger fires once rests on the row locks of
+`triggers.fire_due`, which hold also while two believe that they lead.
 """
 
 from __future__ import annotations
@@ -41,6 +42,12 @@ ROUND = 500
 # Due tasks that somebody else holds locked for the moment are tried again after this.
 LOCKED_SECONDS = 0.05
 BACKOFF_SECONDS = (0.1, 2.0)
+
+# A leader that stands still – frozen, swapped out, its machine cut off – says nothing for so long and has lost
+# its lead: PostgreSQL ends the session that holds it. A step that takes longer than that costs the lead, too,
+# and nothing else: what is done by two at once is done once.
+FROZEN_SECONDS = 15.0
+SIGN_OF_LIFE_SECONDS = 3.0
 
 # A leader's machine that lost its power closes no connection. These let the server find out in about ten
 # seconds, where the system's own default is two hours; on a unix socket they mean nothing.
@@ -82,6 +89,7 @@ class Scheduler:
         self._sources = (*SOURCES, *added.SOURCES) if sources is None else sources
         self._beside = beside
         self._stopping = False
+        self._alive_at = 0.0
         self._wake, self._waker = socket.socketpair()
         self._waker.setblocking(False)
         self.leads = False
@@ -126,7 +134,8 @@ class Scheduler:
         given = parameters.pop("options", "")
         for djangos in ("cursor_factory", "context", "prepare_threshold"):
             parameters.pop(djangos, None)
-        return psycopg.connect(**parameters, options=f"{given} {_KEEPALIVES}".strip(), autocommit=True)
+        options = f"{given} {_KEEPALIVES} -c idle_session_timeout={FROZEN_SECONDS * 1000:.0f}".strip()
+        return psycopg.connect(**parameters, options=options, autocommit=True)
 
     def _stand_by(self, session: psycopg.Connection[Any]) -> None:
         """Return when this scheduler leads or is to stop."""
@@ -200,6 +209,9 @@ class Scheduler:
         if session is not None:
             for _notification in session.notifies(timeout=0):
                 pass
+            if time.monotonic() - self._alive_at > SIGN_OF_LIFE_SECONDS:
+                session.execute("SELECT")
+                self._alive_at = time.monotonic()
 
 
 def is_led() -> bool:

@@ -15,11 +15,12 @@ from itertools import islice
 from typing import Any, cast
 
 from django.conf import settings
-from django.db import DatabaseError, DataError, IntegrityError, connection, transaction
+from django.db import DatabaseError, DataError, IntegrityError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
-from scheduling import calendars, journal, reasons, services
+from scheduling import calendars, journal, reasons, services, transitions
+from scheduling.engine.revisions import Revisions
 from scheduling.models import Batch, JournalEntry, Node, Task, TaskRevision
 from scheduling.models.tasks import Misfire, Mode, Overlap
 from scheduling.notifications import batches as notifications
@@ -34,6 +35,7 @@ RUN_ALL_STEP = 20
 # Missed due times of a cron schedule are counted one by one; nobody needs to know more exactly than this.
 COUNT_UP_TO = 1000
 _MOMENT = timedelta(microseconds=1)
+_revisions = Revisions()
 
 
 def fire_due(now: datetime | None = None, limit: int = 100) -> int:
@@ -46,13 +48,13 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
     with transaction.atomic():
         tasks = list(
             Task.objects.filter(enabled=True, next_due_at__lte=now)
-            # Not joined: that would show no revision where somebody edits the task at this moment.
-            .prefetch_related("revision")
+            .only("team", "group", "name", "revision", "next_due_at", "notify")
             .order_by("next_due_at", "id")
             .select_for_update(no_key=True, skip_locked=True)[:limit]
         )
         if not tasks:
             return 0
+        _revisions.give(tasks)
         firing = _Firing(now, unfinished=_unfinished_batches(tasks), nodes=_nodes_of_broadcasts(tasks))
         for task in tasks:
             firing.add(task)
@@ -67,9 +69,14 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
 
 
 def next_due_at() -> datetime | None:
-    """When the next enabled task is due; None when none ever is."""
+    """When the next enabled task is due; None when none ever is.
+
+    Whoever asks waits for it: what firing needs to know of the tasks that are due then is read meanwhile.
+    """
     due = Task.objects.filter(enabled=True, next_due_at__isnull=False).order_by("next_due_at")
-    return due.values_list("next_due_at", flat=True).first()
+    first = due.values_list("next_due_at", flat=True).first()
+    _revisions.read_ahead(first, due)
+    return first
 
 
 def settle_held() -> int:
@@ -225,7 +232,8 @@ def _create(firing: _Firing) -> None:
     if not firing.requests:
         return
     try:
-        services.create_batches(firing.requests)
+        with transaction.atomic():
+            services.make_batches(firing.requests)
     except (IntegrityError, DataError):
         for request in firing.requests:
             _create_alone(request, firing)
@@ -234,7 +242,8 @@ def _create(firing: _Firing) -> None:
 def _create_alone(request: BatchRequest, firing: _Firing) -> None:
     due = request.scheduled_for.isoformat()
     try:
-        services.create_batches([request])
+        with transaction.atomic():
+            services.make_batches([request])
     except (IntegrityError, DataError) as error:
         if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == "trigger_fires_once":
             logger.warning("Task %s has fired for %s already; not again", request.task.name, due)
@@ -253,13 +262,14 @@ def _create_alone(request: BatchRequest, firing: _Firing) -> None:
         )
 
 
+_MOVE_ON = """
+UPDATE scheduling_task task SET next_due_at = moved.due
+FROM unnest(%(tasks)s::bigint[], %(following)s::timestamptz[]) AS moved (id, due) WHERE task.id = moved.id
+"""
+
+
 def _move_on(following: dict[int, datetime | None]) -> None:
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "UPDATE scheduling_task task SET next_due_at = moved.due"
-            " FROM unnest(%s::bigint[], %s::timestamptz[]) AS moved (id, due) WHERE task.id = moved.id",
-            [list(following), list(following.values())],
-        )
+    transitions.execute(_MOVE_ON, {"tasks": list(following), "following": list(following.values())})
 
 
 def _settle(task_id: int) -> None:

@@ -25,9 +25,8 @@ from scheduling.jobs import JobStopped
 from scheduling.states import InstanceState
 
 if TYPE_CHECKING:
-    from scheduling.engine.broker import Claim
     from scheduling.engine.logs import LogSink
-    from scheduling.transitions import Started
+    from scheduling.transitions import Claim, Started
 
 logger = logging.getLogger(__name__)
 

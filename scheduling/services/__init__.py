@@ -6,7 +6,15 @@ the journal, and is usable as it stands from `manage.py shell`:
     >>> services.stop(Batch.objects.get(pk=4711), reason="wrong input file")
 """
 
-from scheduling.services.batches import BatchRequest, Slot, create_batches, settle_overlap, slots_of, trigger
+from scheduling.services.batches import (
+    BatchRequest,
+    Slot,
+    create_batches,
+    make_batches,
+    settle_overlap,
+    slots_of,
+    trigger,
+)
 from scheduling.services.bulk import rerun_all, stop_all
 from scheduling.services.incidents import disable_group, enable_group
 from scheduling.services.judgement import mark, rejudge
@@ -51,6 +59,7 @@ __all__ = [
     "give_up_waiting",
     "grant",
     "granted_on",
+    "make_batches",
     "make_default",
     "mark",
     "notify_again",

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
-from django.db import transaction
+from django.db import DEFAULT_DB_ALIAS, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from scheduling import bulk, journal, reasons, transitions, validation
+from scheduling import journal, reasons, transitions, validation
 from scheduling.errors import TransitionRefused
-from scheduling.models import Batch, Instance, Node, Task, TaskRevision
+from scheduling.models import Batch, Node, Task, TaskRevision
 from scheduling.models.batches import Cause
 from scheduling.models.tasks import Mode, Overlap, Trigger
 from scheduling.notifications import batches as notifications
@@ -71,88 +71,140 @@ def slots_of(revision: TaskRevision, online_nodes: Iterable[Node]) -> list[Slot]
             return [Slot(0)]
 
 
-@transaction.atomic
 def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
-    """Make batches with their instances, in few statements however many there are.
+    """Make batches with their instances, in one statement however many there are.
 
     A request without slots (a broadcast, and no node is online) becomes a failed batch that says so.
     """
-    made_at = timezone.now()
-    batches = bulk.insert([_new_batch(request, made_at) for request in requests])
-    # Claims compare it with the database's clock, which need not be this machine's.
-    now = transitions.database_now()
-    instances: list[Instance] = []
-    for request, batch in zip(requests, batches, strict=True):
-        batch.task = request.task
-        if not batch.is_finished:
-            instances.extend(_new_instance(request, batch, slot, now) for slot in request.slots)
-    bulk.insert(instances)
-    journal.record_all(
-        journal.entry(
-            "condition_not_met" if request.passed_over else "rerun" if request.rerun_of else "triggered",
-            batch,
-            request.by,
-            reason=request.reason,
-            details={"trigger": batch.trigger, "instances": batch.total}
-            | ({"rerun_of": request.rerun_of.pk} if request.rerun_of else {}),
+    return [each.batch for each in make_batches(requests)]
+
+
+@transaction.atomic(savepoint=False)
+def make_batches(requests: Sequence[BatchRequest]) -> list[Made]:
+    """`create_batches` for who makes many and needs to know little of them."""
+    at = timezone.now()
+    making = transitions.Making()
+    for position, request in enumerate(requests):
+        making.batches.append(_batch_row(request, position, at))
+        if not request.passed_over:
+            making.slots.extend(_slot_row(slot, position) for slot in request.slots)
+    ids = transitions.make(
+        making,
+        prefer_seconds=PREFER_NODE_FOR,
+        timeouts=[request.revision.timeout for request in requests],
+    )
+    made = [Made(request, pk, at) for request, pk in zip(requests, ids, strict=True)]
+    for each in made:
+        if each.is_finished:
+            transitions.tell_ended(each.batch)
+    notifications.watch_batches(each.batch for each in made if each.request.task.notify)
+    return made
+
+
+@dataclass(slots=True)
+class Made:
+    """A batch as it was made; the record, which costs more than the making, is there when asked for."""
+
+    request: BatchRequest
+    pk: int
+    at: datetime
+
+    @property
+    def is_finished(self) -> bool:
+        return _first_state(self.request)[0] != BatchState.WAITING
+
+    @property
+    def batch(self) -> Batch:
+        """The record, as it is in the database."""
+        request = self.request
+        state, reason = _first_state(request)
+        who = journal.actor(request.by)
+        batch = Batch(
+            pk=self.pk,
+            team_id=request.task.team_id,
+            task=request.task,
+            revision=request.revision,
+            group_id=request.task.group_id,
+            trigger=request.trigger,
+            scheduled_for=request.scheduled_for,
+            state=state,
+            reason=reason,
+            parameters=dict(request.parameters),
+            data_date=request.data_date,
+            timezone=request.timezone,
+            success_ratio=request.revision.success_ratio,
+            held=request.held,
+            rerun_of=request.rerun_of,
+            requested_by_id=who.user_id,
+            actor=who.name,
+            created_at=self.at,
+            ended_at=self.at if self.is_finished else None,
+            total=len(request.slots),
         )
-        for request, batch in zip(requests, batches, strict=True)
-    )
-    for batch in batches:
-        if batch.is_finished:
-            transitions.tell_ended(batch)
-    notifications.watch_batches(batches)
-    for group_id in sorted({batch.group_id for batch in batches}):
-        transitions.notify(transitions.WORK_CHANNEL, group_id)
-    return batches
+        batch._state.adding, batch._state.db = False, DEFAULT_DB_ALIAS
+        return batch
 
 
-def _new_batch(request: BatchRequest, now: datetime) -> Batch:
-    state, reason = BatchState.WAITING, ""
+def _first_state(request: BatchRequest) -> tuple[BatchState, str]:
+    """In which state a batch begins, and why."""
     if request.passed_over:
-        state, reason = BatchState.CONDITION_NOT_MET, request.passed_over
-    elif not request.slots:
-        state, reason = BatchState.FAILED, said(reasons.NO_NODE_ONLINE)
+        return BatchState.CONDITION_NOT_MET, request.passed_over
+    if not request.slots:
+        return BatchState.FAILED, said(reasons.NO_NODE_ONLINE)
+    return BatchState.WAITING, ""
+
+
+def _batch_row(request: BatchRequest, position: int, at: datetime) -> dict[str, Any]:
+    task, revision = request.task, request.revision
+    state, why = _first_state(request)
     who = journal.actor(request.by)
-    return Batch(
-        team_id=request.task.team_id,
-        task=request.task,
-        revision=request.revision,
-        group_id=request.task.group_id,
-        trigger=request.trigger,
-        scheduled_for=request.scheduled_for,
-        state=state,
-        reason=reason,
-        parameters=dict(request.parameters),
-        data_date=request.data_date,
-        timezone=request.timezone,
-        success_ratio=request.revision.success_ratio,
-        held=request.held,
-        rerun_of=request.rerun_of,
-        requested_by_id=who.user_id,
-        actor=who.name,
-        created_at=now,
-        ended_at=None if state == BatchState.WAITING else now,
-        total=len(request.slots),
-    )
+    action, details = "triggered", {"trigger": request.trigger, "instances": len(request.slots)}
+    if request.rerun_of is not None:
+        action, details["rerun_of"] = "rerun", request.rerun_of.pk
+    if request.passed_over:
+        action = "condition_not_met"
+    return {
+        "position": position,
+        "team": task.team_id,
+        "task": task.pk,
+        "task_name": task.name,
+        "revision": revision.pk,
+        "group": task.group_id,
+        "trigger": request.trigger,
+        "scheduled_for": request.scheduled_for.isoformat(),
+        "state": state,
+        "why": why,
+        "parameters": dict(request.parameters),
+        "data_date": request.data_date and request.data_date.isoformat(),
+        "timezone": request.timezone,
+        "success_ratio": revision.success_ratio,
+        "held": request.held,
+        "rerun_of": request.rerun_of and request.rerun_of.pk,
+        "user": who.user_id,
+        "actor": who.name,
+        "via": who.via,
+        "at": at.isoformat(),
+        "ended": state != BatchState.WAITING,
+        "total": len(request.slots),
+        "cause": Cause.TRIGGER if request.rerun_of is None else Cause.RERUN,
+        "priority": revision.priority,
+        "shard_concurrency": revision.shard_concurrency if revision.mode == Mode.SHARDED else 0,
+        "retries": revision.retry_count,
+        "action": action,
+        "reason": request.reason,
+        "details": details,
+    }
 
 
-def _new_instance(request: BatchRequest, batch: Batch, slot: Slot, now: datetime) -> Instance:
-    revision = request.revision
-    return Instance(
-        batch=batch,
-        group_id=batch.group_id,
-        number=slot.number,
-        shard_parameter=slot.shard_parameter,
-        cause=Cause.RERUN if request.rerun_of else Cause.TRIGGER,
-        node_id=slot.node_id,
-        pinned=slot.pinned,
-        prefers_node_until=now + timedelta(seconds=PREFER_NODE_FOR) if slot.prefer else None,
-        priority=revision.priority,
-        shard_concurrency=revision.shard_concurrency if revision.mode == Mode.SHARDED else 0,
-        run_after=None if batch.held else now,
-        retries_left=revision.retry_count,
-    )
+def _slot_row(slot: Slot, position: int) -> dict[str, Any]:
+    return {
+        "of": position,
+        "number": slot.number,
+        "shard_parameter": slot.shard_parameter,
+        "node": slot.node_id,
+        "pinned": slot.pinned,
+        "prefer": slot.prefer,
+    }
 
 
 def trigger(

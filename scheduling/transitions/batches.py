@@ -16,7 +16,7 @@ from scheduling.models import Batch, Instance, Node
 from scheduling.models.batches import Cause
 from scheduling.notifications import batches as notifications
 from scheduling.reasons import said
-from scheduling.states import BATCH, BatchState, InstanceState
+from scheduling.states import BatchState, InstanceState
 from scheduling.transitions.statements import STOP_CHANNEL, WORK_CHANNEL, database_now, execute, notify
 
 
@@ -264,26 +264,6 @@ def _decide(
 
 
 # --- never run -------------------------------------------------------------------------------------
-
-
-@transaction.atomic
-def mark_condition_not_met(batch_id: int, *, reason: str) -> Batch:
-    """End a waiting batch of a workflow whose branch was not taken; its instances never run."""
-    batch = _lock(batch_id)
-    if not BATCH.allows(batch.state, BatchState.CONDITION_NOT_MET):
-        raise TransitionRefused(
-            _("Batch %(id)s has state %(state)s; only a waiting batch can be passed over.")
-            % {"id": batch.pk, "state": batch.get_state_display()}
-        )
-    now = timezone.now()
-    batch.terminated += Instance.objects.filter(batch=batch, state=InstanceState.WAITING).update(
-        state=InstanceState.TERMINATED, ended_at=now, reason=reason
-    )
-    batch.state, batch.ended_at, batch.reason = BatchState.CONDITION_NOT_MET, now, reason
-    batch.save()
-    journal.record("condition_not_met", batch, journal.ENGINE, reason=reason)
-    tell_ended(batch)
-    return batch
 
 
 def give_up_waiting(node: Node, *, reason: str) -> list[Batch]:

@@ -15,6 +15,7 @@ from scheduling.models import Batch
 from scheduling.models.batches import Cause
 from scheduling.notifications import batches as notifications
 from scheduling.states import InstanceState, Outcome
+from scheduling.transitions.making import Offer, offering
 from scheduling.transitions.statements import execute
 
 _START = "SELECT * FROM tailrace_start(%(batch)s, %(instance)s, %(token)s, %(worker)s, %(timeout)s)"
@@ -123,12 +124,23 @@ def end(**ending: Unpack[Ending]) -> Ended | None:
     return _ended(_END, ending, {})[0]
 
 
+def end_and_take(ending: Ending, offer: Offer) -> tuple[Ended | None, Started | None]:
+    """`end` one execution, and let the worker behind `offer` take what the end of its batch has made ready.
+
+    What it took is `offer.claim`, and stands with the transaction. It is started in the same one, unless it
+    has a time-out: whoever sees to that starts it.
+    """
+    return _ended(_END, ending, {}, offer)
+
+
 def hand_over(ending: Ending, starting: Starting) -> tuple[Ended | None, Started | None]:
     """`end` one execution and `start` the worker's next in one transaction: half the commits of both alone."""
     return _ended(_HAND_OVER, ending, {f"next_{name}": value for name, value in starting.items()})
 
 
-def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended | None, Started | None]:
+def _ended(
+    statement: str, ending: Ending, more: dict[str, Any], offer: Offer | None = None
+) -> tuple[Ended | None, Started | None]:
     """Run `statement`; the end of a batch is told to `batch_ended` in the transaction that made it."""
     outcome = Outcome(ending["outcome"])
     state, state_if_terminating = _STATE_OF[outcome]
@@ -151,13 +163,15 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
         "retry_cause": (Cause.LOST if outcome == Outcome.LOST else Cause.RETRY).value,
         "retry_after": float(ending.get("retry_after", 0)),
     }
-    row = None
+    row, taken = None, None
+    if offer is not None:
+        offer.claim = None
     alone = ending.get("siblings", True) and not connection.in_atomic_block
     if alone:
         row = execute(statement, told | {"alone": True})
     if row is None or (row.known and row.state is None):
         # It may be the batch's last instance.
-        with transaction.atomic(savepoint=False):
+        with transaction.atomic(savepoint=False), offering(offer):
             row = execute(statement, told | {"alone": False})
             if row.batch_ended:
                 signals.batch_ended.send(
@@ -165,6 +179,14 @@ def _ended(statement: str, ending: Ending, more: dict[str, Any]) -> tuple[Ended 
                 )
                 if row.tells:
                     notifications.tell_ended(ending["batch"])
-    if not row.known:
-        return None, _started(row) if more else None
-    return Ended(row.state, row.retry, row.batch_ended), _started(row) if more else None
+                if offer is not None and offer.claim is not None and offer.claim.timeout is None:
+                    claim = offer.claim
+                    taken = start(
+                        batch=claim.batch,
+                        instance=claim.instance,
+                        token=claim.token,
+                        worker=offer.worker,
+                        timeout=None,
+                    )
+    begun = _started(row) if more else taken
+    return (Ended(row.state, row.retry, row.batch_ended) if row.known else None), begun

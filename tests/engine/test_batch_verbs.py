@@ -37,23 +37,6 @@ def test_stop_batch_takes_only_what_is_unfinished_and_was_not_stopped(in_every_s
 
 
 @pytest.mark.parametrize("state", BatchState.values)
-def test_only_a_waiting_batch_is_passed_over(in_every_state: InEveryState, state: str):
-    batch = in_every_state.batch(state)
-    before = row(batch)
-
-    def pass_over() -> Batch:
-        return transitions.mark_condition_not_met(batch.pk, reason="not on Mondays")
-
-    if state == "waiting":
-        pass_over()
-        assert changed(before, batch) == {"state", "ended_at", "reason", "terminated"}
-        assert (row(batch)["state"], row(batch)["reason"]) == ("condition_not_met", "not on Mondays")
-        assert set(batch.instances.values_list("state", flat=True)) == {"terminated"}
-    else:
-        refused_without_a_trace(batch, pass_over, "only a waiting batch can be passed over")
-
-
-@pytest.mark.parametrize("state", BatchState.values)
 @pytest.mark.parametrize("ratio", [0, 100])
 def test_only_what_ended_by_its_instances_is_judged_anew(in_every_state: InEveryState, state: str, ratio: int):
     batch = in_every_state.batch(state)
@@ -104,15 +87,11 @@ def test_only_what_ended_otherwise_is_marked(in_every_state: InEveryState, state
     )
 
 
-@pytest.mark.parametrize("state", ["terminating", "condition_not_met"])
-def test_no_instance_is_rerun_in_a_batch_that_is_being_stopped_or_was_passed_over(
-    in_every_state: InEveryState, state: str
-):
-    batch = in_every_state.batch(state)
+def test_no_instance_is_rerun_in_a_batch_that_is_being_stopped(in_every_state: InEveryState):
+    batch = in_every_state.batch("terminating")
     instance = batch.instances.first()
     assert instance is not None
-    if state == "terminating":
-        factories.end(instance, "failed")
+    factories.end(instance, "failed")
 
     def rerun() -> Instance:
         return transitions.rerun_instance(instance.pk, by="ann", reason="", prefer_node_for=None, retries=0)

@@ -168,11 +168,10 @@ def test_each_end_of_a_batch_is_told_once():
         assert heard == [(batch.pk, "success", "manual")]
         services.rerun_instance(batch.instances.get(number=0), by="ann")
         services.stop_instance(batch.instances.get(number=0), by="ann")
-        passed_over = batch_of(1)
-        transitions.mark_condition_not_met(passed_over.pk, reason="no")
+        passed_over = factories.passed_over_batch()
     finally:
         batch_ended.disconnect(hear)
-    assert heard[1:] == [(batch.pk, "failed", "manual"), (passed_over.pk, "condition_not_met", "manual")]
+    assert heard[1:] == [(batch.pk, "failed", "manual"), (passed_over.pk, "condition_not_met", "workflow")]
 
 
 def test_the_end_of_a_broadcast_that_found_no_node_is_told_as_it_is_made():

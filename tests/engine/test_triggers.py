@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from scheduling import services
 from scheduling.engine import triggers
+from scheduling.engine.revisions import READ_AHEAD, Revisions
 from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
 from tests import factories
 
@@ -111,6 +112,19 @@ def test_the_longest_due_are_fired_first_and_no_round_exceeds_its_limit():
     assert fire_all(limit=2) == [2, 2, 1]
     fired = list(Batch.objects.order_by("id").values_list("task_id", flat=True))
     assert fired == [task.pk for task in reversed(tasks)]
+
+
+@pytest.mark.parametrize("ahead", [timedelta(seconds=20), timedelta(hours=1)], ids=["soon", "later"])
+def test_what_is_due_soon_is_known_before_it_is_due(monkeypatch: pytest.MonkeyPatch, ahead: timedelta):
+    monkeypatch.setattr(triggers, "_revisions", Revisions())
+    at = timezone.now() + ahead
+    task = due(factories.task(interval=60), at)
+    assert triggers.next_due_at() == at
+    with CaptureQueriesContext(connection) as queries:
+        assert triggers.fire_due(at) == 1
+    read_then = [each for each in queries if 'FROM "scheduling_taskrevision"' in each["sql"]]
+    assert len(read_then) == (ahead > READ_AHEAD)
+    assert runs(task) == [at]
 
 
 def test_a_disabled_task_never_fires():

@@ -290,6 +290,28 @@ def edit(workflow: Workflow, **content: Any) -> Workflow:
     return make.workflow(workflow.name, group=DeploymentGroup.objects.get(team=workflow.team), **content)
 
 
+def test_what_succeeds_on_the_spot_waits_for_nobody_while_its_own_workflow_is_locked() -> None:
+    group = make.group()
+    make.task("all", group=group, mode="broadcast")
+    # Locks are taken by id: that of what waits comes before that of what it waits for.
+    down = make.workflow("down", group=group, **HOURLY)
+    nodes = [{"key": "all", "core": False}, {"key": "then", "after": ["all"]}]
+    up = make.workflow("up", group=group, nodes=nodes, starts_at=NOON - timedelta(days=1), **HOURLY)
+    edit(down, depends_on=[{"workflow": "up"}], starts_at=NOON - timedelta(days=1), **HOURLY)
+    [waiting] = services.backfill(down, since=NOON, until=NOON, by="ann").instances.all()
+    assert waiting.state == "not_ready"
+
+    with before_commit(
+        lambda: Workflow.objects.locked([down.pk]),
+        lambda: services.backfill(up, since=NOON, until=NOON, by="ann"),
+    ) as other:
+        Workflow.objects.locked([up.pk])
+
+    assert other.result().instances.get().state == "success"
+    assert make.fresh(waiting).state == "running"
+    everything_agrees()
+
+
 def test_an_edit_that_meets_the_time_of_its_cycles_makes_them_run_what_it_says(noon: Any) -> None:
     workflow = make.workflow(parallelism=0, **HOURLY)
     with before_commit(

@@ -16,7 +16,14 @@ from django.db.models import Count
 from django.utils import timezone
 
 from scheduling.engine import triggers
-from scheduling.engine.scheduler import LEAD_KEY, STEPS, Scheduler, Step
+from scheduling.engine.scheduler import (
+    FROZEN_SECONDS,
+    LEAD_KEY,
+    SIGN_OF_LIFE_SECONDS,
+    STEPS,
+    Scheduler,
+    Step,
+)
 from scheduling.models import Batch, DeploymentGroup, Instance, Task, TaskRevision
 from tests import factories
 from tests.processes import database_url, eventually, manage
@@ -154,6 +161,59 @@ def test_a_standby_takes_over_within_a_second_of_a_kill(tmp_path):
             with connection.cursor() as cursor:
                 cursor.execute("NOTIFY tailrace_schedule")
             eventually(lambda: Batch.objects.count() == 10, log=log)
+
+
+def test_a_standby_takes_over_from_a_leader_that_is_frozen_and_leads_no_more_when_it_goes_on(tmp_path):
+    first_log, log = tmp_path / "first", tmp_path / "log"
+    with manage("scheduler", log=first_log) as first:
+        eventually(leader, within=20, log=first_log)
+        with manage("scheduler", log=log):
+            eventually(lambda: "standing by" in log.read_text(), within=20, log=log)
+            led = leader()
+            first.send_signal(signal.SIGSTOP)
+            try:
+                taken_over = seconds_until(
+                    lambda: leader() not in {None, led}, within=FROZEN_SECONDS + 5, log=log
+                )
+                assert taken_over > FROZEN_SECONDS - SIGN_OF_LIFE_SECONDS - 2
+                due_tasks(10)
+                with connection.cursor() as cursor:
+                    cursor.execute("NOTIFY tailrace_schedule")
+                eventually(lambda: Batch.objects.count() == 10, log=log)
+            finally:
+                first.send_signal(signal.SIGCONT)
+            eventually(lambda: "leads no more" in first_log.read_text(), within=10, log=first_log)
+            eventually(lambda: "standing by" in first_log.read_text(), within=10, log=first_log)
+            fired_exactly_once(10)
+
+
+def test_a_leader_that_is_alive_keeps_its_lead_however_little_there_is_to_do(monkeypatch):
+    monkeypatch.setattr("scheduling.engine.scheduler.FROZEN_SECONDS", 1.0)
+    monkeypatch.setattr("scheduling.engine.scheduler.SIGN_OF_LIFE_SECONDS", 0.2)
+    with in_thread(Scheduler(steps=(Step("rest", lambda: 0, 0.1),), sources=())) as scheduler:
+        eventually(lambda: scheduler.leads)
+        led, began = leader(), time.monotonic()
+        eventually(lambda: time.monotonic() - began > 2.5)
+        assert leader() == led
+
+
+def test_a_leader_frozen_in_the_middle_of_firing_keeps_nothing_from_its_standby(tmp_path):
+    due_tasks(50)
+    log = tmp_path / "log"
+    with ExitStack() as running:
+        blocker = running.enter_context(psycopg.connect(database_url()))
+        blocker.execute("LOCK TABLE scheduling_journalentry IN EXCLUSIVE MODE")
+        first = running.enter_context(manage("scheduler", log=log))
+        eventually(waits_for_a_lock, within=20, log=log)
+        first.send_signal(signal.SIGSTOP)
+        try:
+            # It stands still with the due rows locked and their batches made.
+            blocker.rollback()
+            running.enter_context(manage("scheduler", log=log))
+            eventually(lambda: Batch.objects.count() == 50, within=FROZEN_SECONDS + 15, log=log)
+        finally:
+            first.send_signal(signal.SIGCONT)
+        fired_exactly_once(50)
 
 
 # --- waking ----------------------------------------------------------------------------------------

@@ -13,13 +13,17 @@ from typing import Any
 import html5lib
 import pytest
 from axe_playwright_python.sync_playwright import Axe
+from django.contrib.auth import get_user_model
 from django.urls import URLPattern, URLResolver, get_resolver
 from django.utils import timezone
 from playwright.sync_api import Page
 
+from reruns import services as rerun_services
+from reruns.models import Rerun, RerunItem
 from scheduling import notifications, services
 from scheduling.models import Batch, JournalEntry, Node, Notification, Task
 from tests import factories as make
+from tests.engine.rerun_support import cycle
 from tests.flows.pages import sign_in
 from workflows import services as workflow_services
 from workflows.models import Backfill, CycleInstance, Workflow
@@ -62,7 +66,19 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "backfill-pause": lambda ended, running: f"/backfills/{_backfill('running')}/pause/",
     "backfill-resume": lambda ended, running: f"/backfills/{_backfill('paused')}/resume/",
     "backfill-terminate": lambda ended, running: f"/backfills/{_backfill('running')}/terminate/",
-    "rerun-list": lambda ended, running: "/reruns/",
+    "rerun-list": lambda ended, running: "/reruns/?state=running&state=failed&window=30d",
+    "rerun-detail": lambda ended, running: f"/reruns/{_rerun('failed')}/",
+    "rerun-discard": lambda ended, running: f"/reruns/{_rerun('draft')}/discard/",
+    "rerun-pause": lambda ended, running: f"/reruns/{_rerun('running')}/pause/",
+    "rerun-resume": lambda ended, running: f"/reruns/{_rerun('failed')}/resume/",
+    "rerun-take-out": lambda ended, running: f"/reruns/{_rerun('failed')}/take-out/?item={_waiting_item()}",
+    "rerun-terminate": lambda ended, running: f"/reruns/{_rerun('failed')}/terminate/",
+    "rerun-new": lambda ended, running: f"/reruns/new/?cycle={_source_of('draft')}",
+    "draft-source": lambda ended, running: f"/reruns/{_rerun('draft')}/source/",
+    "draft-downstream": lambda ended, running: f"/reruns/{_rerun('draft')}/downstream/",
+    "draft-nodes": lambda ended, running: f"/reruns/{_rerun('draft')}/nodes/{_downstream_of('draft')}/",
+    "draft-settings": lambda ended, running: f"/reruns/{_rerun('draft')}/settings/",
+    "draft-plan": lambda ended, running: f"/reruns/{_rerun('draft')}/plan/",
     "cycle-list": lambda ended, running: "/cycles/?state=failed&state=running&state=not_ready&window=30d",
     "cycles-stop": lambda ended, running: f"/cycles/stop/?cycle={_cycle('running')}",
     "cycles-freeze": lambda ended, running: f"/cycles/freeze/?cycle={_cycle('not_ready')}",
@@ -81,6 +97,15 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "cycle-stop": lambda ended, running: f"/cycles/{_cycle('running')}/stop/",
     "cycle-freeze": lambda ended, running: f"/cycles/{_cycle('not_ready')}/freeze/",
     "cycle-unfreeze": lambda ended, running: f"/cycles/{_frozen()}/unfreeze/",
+}
+# Other views of these.
+PAGES_TOO = {
+    "draft-downstream in a list": lambda ended, running: (
+        f"/reruns/{_rerun('draft')}/downstream/?view=list&offline=1"
+    ),
+    "draft-downstream narrowed": lambda ended, running: (
+        f"/reruns/{_rerun('draft')}/downstream/?state=not_ready&q=dr"
+    ),
 }
 # The administration's, whose frame is Django's: there only what is serious counts.
 ADMINISTRATION = [
@@ -115,6 +140,8 @@ NO_PAGES = {
     "notifications-again",
     "overview-changes",
     "overview-timeline",
+    "rerun-changes",
+    "rerun-list-changes",
     "saved-filter-add",
     "saved-filter-default",
     "saved-filter-delete",
@@ -147,7 +174,23 @@ def _workflow(enabled: bool = True) -> int:
 
 
 def _frozen() -> int:
-    return CycleInstance.objects.get(frozen_at__isnull=False).pk
+    return CycleInstance.objects.get(frozen_at__isnull=False, holder="").pk
+
+
+def _rerun(state: str) -> int:
+    return Rerun.objects.get(state=state).pk
+
+
+def _source_of(state: str) -> int:
+    return Rerun.objects.get(state=state).source_id
+
+
+def _downstream_of(state: str) -> int:
+    return RerunItem.objects.filter(rerun__state=state, is_source=False).earliest("pk").cycle_id
+
+
+def _waiting_item() -> int:
+    return RerunItem.objects.get(rerun__state="failed", state="waiting").pk
 
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
@@ -181,7 +224,7 @@ def test_no_page_has_a_barrier_bad_html_or_slides_sideways(page: Page, scheme: A
     # Whoever runs the installation sees every page there is.
     problems = [
         f"{name} ({scheme}): {problem}"
-        for name, build in PAGES.items()
+        for name, build in (PAGES | PAGES_TOO).items()
         for problem in look_at(page, build(ended, running))
     ]
     problems += [
@@ -265,7 +308,27 @@ def records() -> tuple[Batch, Batch]:
     notified(ended)
     assert node.pk
     cycles(group)
+    reruns(group)
     return ended, running
+
+
+def reruns(group: Any) -> None:
+    """A draft, a rerun that runs, and one of which an instance failed, one waits and one is frozen."""
+    for name in ("draft", "running", "failed"):
+        before: list[CycleInstance] = []
+        for number, state in enumerate(("success", "success", "not_ready")):
+            workflow = make.workflow(f"{name}_{number}", group=group)
+            before = [*before, cycle(workflow, state=state, after=before[-1:])]
+        mei = get_user_model().objects.get(username="mei")
+        found = rerun_services.plan(before[0], downstream="all", freeze_mode=True, by=mei)
+        if name == "draft":
+            continue
+        rerun_services.submit(found, by=mei, reason="the sensor was wrong")
+        rerun_services.advance(found.pk)
+        if name == "failed":
+            source = found.items.select_related("instance").get(is_source=True)
+            make.end_node(source.instance, "a", "failed")  # type: ignore[arg-type]
+            rerun_services.advance(found.pk)
 
 
 def cycles(group: Any) -> None:

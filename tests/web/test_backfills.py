@@ -59,6 +59,27 @@ def test_the_form_proposes_the_week_whose_data_is_there(desk: Desk, operator: Cl
     assert f'name="since" value="{newest - timedelta(days=6)}"' in said
 
 
+def test_the_dates_are_written_as_the_browser_reads_them_in_every_language(
+    desk: Desk, operator: Client
+) -> None:
+    workflow = daily(desk)
+    operator.cookies["django_language"] = "zh-hans"
+    said = text_of(operator.get(f"/workflows/{workflow.pk}/backfill/"))
+    assert 'lang="zh-hans"' in said
+    assert re.search(r'name="since" value="\d{4}-\d\d-\d\d"', said)
+
+
+def test_cycles_that_wait_each_for_the_one_before_run_newest_first_only_without_waiting(
+    desk: Desk, operator: Client
+) -> None:
+    make.workflow("flights", group=desk.group)
+    workflow = daily(desk, "flights", depends_on=[{"workflow": "flights", "cycles": "previous"}])
+    refused = asked(operator, workflow, 3, order="newest_first")
+    assert (refused.status_code, "without waiting for upstream cycles" in text_of(refused)) == (409, True)
+    planned = asked(operator, workflow, 3, order="newest_first", waits_for_upstream="")
+    assert (planned.status_code, digest(planned) != "") == (200, True)
+
+
 def test_a_dry_run_lists_what_would_run_in_its_order_and_begins_nothing(desk: Desk, operator: Client) -> None:
     workflow = daily(desk)
     said = text_of(asked(operator, workflow, 14, order="newest_first"))
@@ -104,6 +125,8 @@ def test_a_range_that_is_backward_or_whose_data_is_still_to_come_is_refused(
     address = f"/workflows/{workflow.pk}/backfill/"
     answer = operator.post(address, form(YESTERDAY, YESTERDAY - timedelta(days=3)))
     assert (answer.status_code, "The end is before the beginning." in text_of(answer)) == (422, True)
+    answer = operator.post(address, form(date(1, 1, 1), YESTERDAY - timedelta(days=3)))
+    assert (answer.status_code, "There are no cycles in 1;" in text_of(answer)) == (422, True)
     answer = operator.post(address, form(YESTERDAY, YESTERDAY + timedelta(days=3)))
     assert (answer.status_code, "the range must end there" in text_of(answer)) == (422, True)
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,8 +13,10 @@ from tests import factories as make
 from tests.web.conftest import Desk
 from tests.web.pages import HTMX, element, live_address, shown, state_of, text_of
 from workflows import services
-from workflows.models import CycleInstance
+from workflows.models import CycleInstance, Workflow
+from workflows.services import generation
 
+TWO_DAYS_AGO = timezone.now() - timedelta(days=2)
 NODES = "a > b, b > c, b > d!"
 
 
@@ -31,6 +34,8 @@ def box(page: Any, title: str) -> str:
 def test_it_shows_the_facts_and_every_node_with_its_state(desk: Desk, operator: Client) -> None:
     instance = make.end_node(instance_of(desk), "a")
     page = operator.get(f"/cycles/{instance.pk}/")
+    # Who goes back to it sees it as it is then.
+    assert "no-store" in page["Cache-Control"]
     assert state_of(page, f"cycle-{instance.pk}") == "running"
     assert [box(page, key) for key in "abcd"] == ["success", "running", "waiting", "waiting"]
     assert "run 1" in element(page, f"cycle-{instance.pk}")
@@ -56,7 +61,9 @@ def test_the_chosen_node_is_part_of_the_address(desk: Desk, operator: Client) ->
     assert "0 of 1 succeeded" in page
     assert 'aria-current="true"><title>a' in page
     assert operator.get(f"/cycles/{instance.pk}/node/?node=a")["Location"] == f"/cycles/{instance.pk}/?node=a"
-    assert "<h2>" not in text_of(operator.get(f"/cycles/{instance.pk}/node/?node=gone", headers=HTMX))
+    for none in ("gone", "%00", "%00a"):
+        page = text_of(operator.get(f"/cycles/{instance.pk}/node/?node={none}", headers=HTMX))
+        assert ("<h2>" in page) == (none == "%00a")
 
 
 def test_the_panel_has_the_end_of_the_log_the_parameters_and_earlier_runs(desk: Desk, operator: Client) -> None:
@@ -85,6 +92,35 @@ def test_buttons_follow_the_state_and_a_viewer_has_none(desk: Desk, operator: Cl
     make.end_node(instance, "a", "failed")
     assert actions(operator) == {"rerun", "mark-success"}
     assert actions(viewer) == set()
+
+
+def test_the_upstream_cycles_are_shown_one_by_one(desk: Desk, operator: Client) -> None:
+    hourly = make.workflow(
+        "weather", group=desk.group, cron="0 * * * *", timezone="UTC", starts_at=TWO_DAYS_AGO
+    )
+    depends_on = [{"workflow": "weather", "cycles": "within_period"}]
+    daily = make.workflow(
+        "flights",
+        group=desk.group,
+        cron="0 1 * * *",
+        timezone="UTC",
+        starts_at=TWO_DAYS_AGO,
+        depends_on=depends_on,
+    )
+    # Made before the others, it is the last of them all the same.
+    midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0) + timedelta(days=1)
+    generation.make_cycles(hourly, [midnight])
+    for workflow in (hourly, daily):
+        Workflow.objects.filter(pk=workflow.pk).update(generated_until=TWO_DAYS_AGO)
+        services.generate(workflow.pk)
+    instance = CycleInstance.objects.filter(workflow=daily).latest("cycle_time")
+    [address] = re.findall(
+        r'<a href="([^"]*)">0 of 24 succeeded', text_of(operator.get(f"/cycles/{instance.pk}/"))
+    )
+    assert address == f"?view=related&amp;open={hourly.pk}&amp;levels=1"
+    page = text_of(operator.get(f"/cycles/{instance.pk}/?view=related&open={hourly.pk}&levels=1"))
+    hours = re.findall(r'data-title="weather".*?(\d\d-\d\d \d\d:00)', page, re.DOTALL)
+    assert hours == [f"{midnight - timedelta(hours=23 - number):%m-%d %H:00}" for number in range(24)]
 
 
 # --- live --------------------------------------------------------------------------------------------

@@ -102,8 +102,8 @@ def test_the_menu_offers_what_the_state_and_the_role_allow(
     page = operator.get("/cycles/")
 
     assert actions(page, waiting) == {"freeze", "stop"}
-    assert actions(page, running) == {"stop"}
-    assert actions(page, ended) == {"rerun", "mark-success"}
+    assert actions(page, running) == {"stop", "rerun-downstream"}
+    assert actions(page, ended) == {"rerun", "mark-success", "rerun-downstream"}
     services.freeze(waiting, by="mei")
     assert actions(operator.get("/cycles/"), waiting) == {"unfreeze", "stop"}
     assert actions(viewer.get("/cycles/"), ended) == set()

@@ -33,10 +33,13 @@ from django.urls import URLPattern, URLResolver, get_resolver, reverse
 from django.utils import timezone
 
 from config import http
+from reruns import services as rerun_services
+from reruns.models import Rerun
 from scheduling import notifications, services
 from scheduling.models import JournalEntry, Membership, Notification, Team
 from scheduling.standing import standing_of
 from tests import factories as make
+from tests.engine.rerun_support import cycle as finished_cycle
 from workflows import services as workflow_services
 from workflows.models import Backfill, CycleInstance, Workflow
 
@@ -45,7 +48,7 @@ from workflows.models import Backfill, CycleInstance, Workflow
 ADMINISTER = "administer"
 ROLES: dict[str, set[str]] = {"viewer": {"view"}}
 ROLES["operator"] = ROLES["viewer"] | {"run_task", "stop_task", "rerun_task", "drain_node"}
-ROLES["operator"] |= {"run_workflow", "stop_workflow", "rerun_workflow"}
+ROLES["operator"] |= {"run_workflow", "stop_workflow", "rerun_workflow", "operate_rerun"}
 ROLES["developer"] = ROLES["operator"] | {"edit_task", "edit_workflow"}
 ROLES["owner"] = ROLES["developer"] | {"edit_team"}
 EVERYTHING = ROLES["owner"] | {ADMINISTER}
@@ -118,6 +121,11 @@ def action(thing: str | None, needs: str, *, done: int = 302, ok: int | None = 2
 def public(*, get: int | None = 200, post: int | None = None, stranger: int | None = None, **data: Any) -> Row:
     """For everybody; `stranger` is what they are answered where that is something else."""
     return Row(get=get, post=post, public=True, stranger=stranger, data=data)
+
+
+def draft(*, done: int = 409, **data: Any) -> Row:
+    """A step of a draft; a POST that does not say what its page showed is told to look again."""
+    return Row("draft", ADMINISTER, post=done, hidden=True, data={"reason": "to see who may"} | data)
 
 
 YESTERDAY = (timezone.now() - timedelta(days=1)).date().isoformat()
@@ -194,7 +202,18 @@ ROWS: dict[str, Row] = {
     "backfill-pause": action("backfill", "stop_workflow"),
     "backfill-resume": action("paused_backfill", "stop_workflow"),
     "backfill-terminate": action("backfill", "stop_workflow"),
+    # Reruns.
     "rerun-list": page(),
+    "rerun-list-changes": SOME,
+    "rerun-detail": page("rerun"),
+    "rerun-changes": page("rerun"),
+    "rerun-pause": action("rerun", "operate_rerun"),
+    "rerun-resume": action("paused_rerun", "operate_rerun"),
+    "rerun-terminate": action("rerun", "operate_rerun"),
+    # Nothing is ticked here, which is refused to those who might.
+    "rerun-take-out": action("rerun", "operate_rerun", ok=409, done=409),
+    # Whose draft it is says who may, whatever their role: here it is nobody's.
+    "rerun-discard": Row(get=404, post=404, address=lambda _things: "/reruns/999999/discard/"),
     "cycle-list": page(),
     "cycle-list-changes": page(ok=286, query="?cycle=999999999"),
     "cycle-list-count": page(),
@@ -235,6 +254,19 @@ ROWS: dict[str, Row] = {
     "cycle-mark-success": action("failed_cycle", "rerun_workflow"),
     "cycle-freeze": action("waiting_cycle", "rerun_workflow"),
     "cycle-unfreeze": action("frozen_cycle", "rerun_workflow"),
+    # Drafts are their author's alone; those here are the shell's, so that nobody but administrators sees them.
+    "rerun-new": replace(
+        action("source_cycle", "rerun_task", node="a"),
+        address=lambda things: f"/reruns/new/?cycle={things['source_cycle'].pk}",
+    ),
+    "draft-source": draft(node="a"),
+    "draft-nodes": replace(
+        draft(node="a"),
+        address=lambda things: f"/reruns/{things['draft'].pk}/nodes/{things['source_cycle'].cycle_id}/",
+    ),
+    "draft-downstream": draft(done=302, on=""),
+    "draft-settings": draft(content="ran", parallelism="0", node_parallelism="0", on_failure="go_on"),
+    "draft-plan": draft(),
 }
 
 
@@ -321,6 +353,7 @@ def things_of(team: Team) -> dict[str, Any]:
     assert first is not None
     waiting, frozen = cycles_to_come(group)
     backfill, paused = (backfill_of(make.workflow(group=group, cron="0 * * * *", timezone="UTC")) for _ in "ab")
+    source = finished_cycle(make.workflow(group=group))
     disabled_workflow = workflow_services.set_enabled(make.workflow(group=group), False, by="tests")
     return {
         "cycle": make.cycle(make.workflow(group=group)),
@@ -329,8 +362,12 @@ def things_of(team: Team) -> dict[str, Any]:
         "workflow": waiting.workflow,
         "workflowrevision": waiting.workflow.current,
         "disabled_workflow": disabled_workflow,
+        "source_cycle": source,
+        "draft": rerun_services.plan(source, by="tests"),
         "backfill": backfill,
         "paused_backfill": workflow_services.pause_backfill(paused, by="tests"),
+        "rerun": rerun_in(group),
+        "paused_rerun": rerun_services.pause(rerun_in(group), by="tests"),
         "frozen_cycle": workflow_services.freeze(frozen, by="tests", reason="to see who may"),
         "team": team,
         "group": group,
@@ -360,6 +397,12 @@ def backfill_of(workflow: Workflow) -> Backfill:
     now = timezone.now()
     since, until = now - timedelta(hours=4), now - timedelta(hours=1)
     return workflow_services.backfill(workflow, since=since, until=until, by="tests")
+
+
+def rerun_in(group: Any) -> Rerun:
+    """A rerun of one instance, which runs."""
+    draft = rerun_services.plan(finished_cycle(make.workflow(group=group)), by="tests")
+    return rerun_services.submit(draft, by="tests", reason="to see who may")
 
 
 def cycles_to_come(group: Any) -> list[CycleInstance]:

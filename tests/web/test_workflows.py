@@ -202,6 +202,10 @@ def test_a_test_without_a_reason_or_a_time_is_not_run(desk: Desk, operator: Clie
     answer = operator.post(f"/workflows/{workflow.pk}/run/", {"cycle_time": "", "reason": ""}, headers=HTMX)
     assert answer.status_code == 422
     assert "Say for which cycle it runs." in text_of(answer)
+    for far_off in ("0001-01-01T00:00:00", "9999-12-31T23:59:59"):
+        given = {"cycle_time": far_off, "reason": "to try it"}
+        answer = operator.post(f"/workflows/{workflow.pk}/run/", given, headers=HTMX)
+        assert (answer.status_code, "There are no cycles in" in text_of(answer)) == (422, True)
     assert not CycleInstance.objects.filter(run_type="test").exists()
 
 
@@ -222,6 +226,18 @@ def test_the_schedule_is_switched_off_and_on_with_what_that_means_said_first(des
     assert developer.get(f"/workflows/{workflow.pk}/enable/").status_code == 409
 
 
+def test_conditions_on_results_are_written_as_definitions_write_them(desk: Desk, operator: Client) -> None:
+    book = {"key": "book", "after": [{"node": "costs", "on": "result", "expected": {"over_budget": True}}]}
+    workflow = make.workflow(group=desk.group, nodes=[{"key": "costs"}, book])
+    page, cycle = (
+        operator.get(f"/workflows/{workflow.pk}/"),
+        operator.get(f"/cycles/{make.cycle(workflow).pk}/"),
+    )
+    assert "costs (over_budget = true)" in text_of(page)
+    assert ">over_budget = true</text>" in text_of(page)
+    assert ">over_budget = true</text>" in text_of(cycle)
+
+
 # --- where else workflows show ---------------------------------------------------------------------
 
 
@@ -237,6 +253,22 @@ def test_the_overview_leads_to_the_cycle_that_failed_and_says_why_others_are_lat
     assert f'href="/cycles/?workflow={upstream.pk}&amp;state=failed"' in page
     assert f'id="late-cycle-{come(waiting)[0].pk}"' in page
     assert "It waits for weather" in page
+
+
+def test_the_overview_says_what_the_node_failed_of(desk: Desk, operator: Client) -> None:
+    instance = failed_of(daily(desk), "no file for <Monday>")
+    assert "a: no file for &lt;Monday&gt;" in element(operator.get("/"), "attention")
+    said = element(operator.get(f"/cycles/{instance.pk}/"), "why")
+    assert f'<a href="/cycles/{instance.pk}/?node=a">a</a> did not succeed: no file for &lt;Monday&gt;' in said
+
+
+def failed_of(workflow: Workflow, error: str) -> CycleInstance:
+    """A cycle of `workflow` whose first node failed of `error`."""
+    clock.make_due()
+    instance = come(workflow)[0]
+    [ran] = make.start_batch(instance.node_runs.get(node__key="a").batch)
+    make.end(ran, "failed", error=error, may_retry=False)
+    return make.fresh(instance)
 
 
 def test_a_cycle_that_was_repaired_needs_no_attention(desk: Desk, operator: Client) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -18,6 +19,7 @@ from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
 from scheduling.models import Batch
 from scheduling.reasons import said
+from scheduling.transitions import execute
 from workflows import notifications, reasons
 from workflows.errors import CycleRefused
 from workflows.graph import Ended
@@ -127,7 +129,18 @@ def _read(instance_id: int) -> CycleInstance:
     return CycleInstance.objects.select_related("workflow", "revision").get(pk=instance_id)
 
 
-_INSTANCE = "SELECT * FROM workflows_cycleinstance WHERE id = %s"
+_FIELDS = [field.attname for field in CycleInstance._meta.concrete_fields]
+_INSTANCE = f"SELECT {', '.join(_FIELDS)} FROM workflows_cycleinstance WHERE id = %(id)s"
+
+
+def _read_locked(instance_id: int) -> CycleInstance:
+    """An instance, on the path of every node: without what a QuerySet costs, and with what never changes."""
+    row = execute(_INSTANCE, {"id": instance_id})
+    # Django's connections hand JSON over as text.
+    values = row._asdict() | {"parameters": json.loads(row.parameters)}
+    instance = CycleInstance.from_db(connection.alias, _FIELDS, list(values.values()))
+    instance.revision = revision_of(instance.revision_id)
+    return instance
 
 
 def batch_ended(batch_id: int) -> None:
@@ -135,9 +148,8 @@ def batch_ended(batch_id: int) -> None:
     with transaction.atomic(savepoint=False):
         node = nodes.end(batch_id)
         if node is not None and nodes.has_consequences(node):
-            # The function has locked it; what never changes of it is known.
-            [instance] = CycleInstance.objects.raw(_INSTANCE, [node.instance_id])
-            instance.revision = revision_of(instance.revision_id)
+            # The function has locked it.
+            instance = _read_locked(node.instance_id)
             nodes.follow(instance, node)
             finish_if_ended(instance)
 
@@ -174,6 +186,10 @@ def tell_ended(instance: CycleInstance) -> None:
     waiting: Mapping[int, int] = {}
     if may_release(instance):
         waiting = dependants(instance.cycle_id)
+    if waiting and _beginning.get():
+        # It ended on the spot. Its workflow is locked already, and others before that one are not locked now.
+        _release_soon(instance.cycle_id)
+        waiting = {}
     workflows = Workflow.objects.locked({instance.workflow_id, *waiting.values()})
     # With the lock held: who makes another instance the effective one holds it too.
     # What holds the cycle is about to run it anew: until then this end says nothing.
@@ -224,6 +240,24 @@ def dependants(cycle_id: int) -> dict[int, int]:
     """The cycles that wait for this one, each with its workflow."""
     found = CycleDependency.objects.filter(upstream=cycle_id)
     return dict(found.values_list("cycle", "cycle__workflow"))
+
+
+def _release_soon(cycle_id: int) -> None:
+    """Let go on what waits for a cycle that succeeded, once this transaction is through.
+
+    Should the process be killed before that, the scheduler finds it among what was overlooked.
+    """
+    transaction.on_commit(lambda: release_dependants(cycle_id))
+
+
+@transaction.atomic
+def release_dependants(cycle_id: int) -> None:
+    """Make ready, and begin, what waits for a cycle and for nothing else."""
+    waiting = dependants(cycle_id)
+    workflows = Workflow.objects.locked(waiting.values())
+    ready = make_ready(CycleInstance.objects.not_ready_of(waiting))
+    for workflow_id in sorted({each.workflow_id for each in ready}):
+        begin_ready(workflows[workflow_id])
 
 
 def _release(workflows: Mapping[int, Workflow], workflow_id: int, waiting: Mapping[int, int]) -> None:

@@ -13,11 +13,13 @@ from django.urls import reverse
 from django.utils.translation import gettext as _
 
 from scheduling.permissions import User
-from scheduling.reasons import actor_in_words, in_words
+from scheduling.reasons import actor_in_words
 from scheduling.views.sections import Section
+from workflows import detail_queries as ask
 from workflows.links import cycle_name
 from workflows.models import Cycle, CycleInstance, Workflow
 from workflows.states import CycleState
+from workflows.why import failure_in_words
 
 DAY = timedelta(days=1)
 SHOWN = 8
@@ -74,16 +76,17 @@ def _failed(instances: Any, now: datetime) -> tuple[list[Failed], int]:
     shown = workflows[:SHOWN]
     newest = instances.failed_at(each["at"] for each in shown).for_rows()
     last = {(each.workflow_id, each.ended_at): each for each in newest}
+    troubles = ask.troubles_of(last.values())
     # One may be rerun, and so stand as failed no more, between the two queries.
     rows = [
         Failed(
-            instance=last[each["workflow"], each["at"]],
+            instance=instance,
             count=each["count"],
-            why=in_words(last[each["workflow"], each["at"]].reason),
+            why=failure_in_words(instance, troubles.get(instance.pk, [])),
             address=_list(workflow=each["workflow"], state=CycleState.FAILED.value),
         )
         for each in shown
-        if (each["workflow"], each["at"]) in last
+        if (instance := last.get((each["workflow"], each["at"]))) is not None
     ]
     return rows, len(workflows)
 

@@ -23,6 +23,7 @@ from scheduling.permissions import authorised
 from scheduling.views.parameter_lines import ParameterLines
 from scheduling.views.rows import digest_of
 from workflows import periods, services
+from workflows.forms import refuse_far_off
 from workflows.models import Order, Workflow
 from workflows.permissions import RUN
 from workflows.services import Candidate
@@ -33,11 +34,16 @@ PROPOSED_DAYS = 7
 MOST_SHOWN = 200
 
 
+def _date_box() -> forms.DateInput:
+    # A browser takes no other way of writing a date, whatever the reader's language.
+    return forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
+
+
 class BackfillForm(forms.Form):
     """Which cycles, by the dates of their data, and in what manner they have their turn."""
 
-    since = forms.DateField(label=gettext_lazy("Data from"), widget=forms.DateInput(attrs={"type": "date"}))
-    until = forms.DateField(label=gettext_lazy("Data until"), widget=forms.DateInput(attrs={"type": "date"}))
+    since = forms.DateField(label=gettext_lazy("Data from"), widget=_date_box())
+    until = forms.DateField(label=gettext_lazy("Data until"), widget=_date_box())
     order = forms.ChoiceField(label=gettext_lazy("Order"), choices=Order.choices, initial=Order.OLDEST_FIRST)
     parallelism = forms.IntegerField(
         label=gettext_lazy("Cycles at once"), min_value=1, max_value=100, initial=1
@@ -67,6 +73,12 @@ class BackfillForm(forms.Form):
         if starting:
             self.fields["reason"].required = True
             self.fields["reason"].error_messages["required"] = _("Say why; it is kept in the journal.")
+
+    def clean_since(self) -> date:
+        """A date of which there may be cycles."""
+        since: date = self.cleaned_data["since"]
+        refuse_far_off(since.year)
+        return since
 
     def clean(self) -> dict[str, Any]:
         """The range has an order, and holds cycles that have come."""
@@ -188,7 +200,15 @@ def _planned(
     since, until = slots
     given = form.cleaned_data
     try:
-        plan = Plan(services.plan_backfill(workflow, since=since, until=until, order=given.get("order", "")))
+        plan = Plan(
+            services.plan_backfill(
+                workflow,
+                since=since,
+                until=until,
+                order=given.get("order", Order.OLDEST_FIRST),
+                waits_for_upstream=given["waits_for_upstream"],
+            )
+        )
     except SchedulingError as refusal:
         return render(request, TEMPLATE, context | {"refusal": str(refusal)}, status=status_of(refusal) or 409)
     context["plan"] = plan

@@ -30,6 +30,8 @@ PAGE = "workflows/cycle_detail.html"
 VIEWS = ("flow", "timeline", "related")
 # More than anybody unfolds one by one.
 MOST_OPENED = 50
+# A month of days, or the hours of a day.
+MOST_ONE_BY_ONE = 31
 
 
 @require_safe
@@ -79,14 +81,19 @@ def _shown_of(request: HtmxRequest, mark: str) -> str:
 def choice_of(request: HtmxRequest) -> Choice:
     """What the address of the page chooses; what makes no sense is left out."""
     view = request.GET.get("view", "")
-    opened = [word[:120] for word in request.GET.getlist("open")[:MOST_OPENED]]
+    opened = [_word(given, 120) for given in request.GET.getlist("open")[:MOST_OPENED]]
     return Choice(
         view=view if view in VIEWS else VIEWS[0],
-        node=request.GET.get("node", "")[:100],
+        node=_word(request.GET.get("node", ""), 100),
         opened=tuple(dict.fromkeys(opened)),
         whole="whole" in request.GET,
         levels=min(max(whole_number(request.GET.get("levels"), none=2), 1), ask.MOST_LEVELS),
     )
+
+
+def _word(given: str, most: int) -> str:
+    # The database takes no NUL, not even to find nothing by it.
+    return given.replace("\0", "")[:most]
 
 
 class CyclePage:
@@ -121,6 +128,13 @@ class CyclePage:
             self.flow = flow_section(self.instance, self.runs, self.choice, self.typical)
         return [self.flow]
 
+    def _upstream(self) -> str:
+        """Where the upstream cycles are to be seen: one by one, as long as they can be told apart."""
+        around = self.head.around
+        if around.upstream > MOST_ONE_BY_ONE:
+            return self.choice.changed(view="related", open=[], whole=False)
+        return self.choice.changed(view="related", open=around.from_workflows, whole=False, levels=1)
+
     @property
     def at_rest(self) -> bool:
         """Whether nothing on the page changes by itself any more."""
@@ -131,6 +145,7 @@ class CyclePage:
         context: dict[str, Any] = {
             "choice": self.choice,
             "views": {view: self.choice.changed(view=view, open=[], whole=False) for view in VIEWS},
+            "upstream": self._upstream(),
             "no_node": self.choice.changed(node=""),
             "shown": shown_by(self.sections),
             "at_rest": self.at_rest,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import zlib
 from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,12 +17,11 @@ from django.utils.translation import gettext as _
 from scheduling.templatetags.tailrace import duration
 from scheduling.views.sections import Section
 from workflows import timeline as timelines
+from workflows import words
 from workflows.drawing import Arrow, Box, DrawnArrow, DrawnBox, Flow, Folds, draw
-from workflows.graph import Condition as EdgeCondition
 from workflows.graph import Edge, Ended
 from workflows.graphs import graph_of
 from workflows.models import CycleInstance, NodeRun
-from workflows.models.definitions import Condition
 from workflows.states import NodeRunState
 
 
@@ -172,19 +170,8 @@ def _arrow(edge: Edge, runs: Mapping[str, NodeRun]) -> Arrow:
         state = "live"
     elif source.is_finished and not edge.holds(Ended(source.state, source.result)):
         state = "untaken"
-    return Arrow(str(source.node.number), str(target.node.number), state, _label(edge))
-
-
-def _label(edge: Edge) -> str:
-    match edge.condition:
-        case EdgeCondition.SUCCESS:
-            return ""
-        case EdgeCondition.RESULT if isinstance(edge.expected, dict):
-            return ", ".join(f"{name} = {json.dumps(value)}" for name, value in edge.expected.items())
-        case EdgeCondition.RESULT:
-            return f"= {json.dumps(edge.expected)}"
-        case _:
-            return str(Condition(edge.condition.value).label)
+    label = words.of_condition(edge.condition.value, edge.expected)
+    return Arrow(str(source.node.number), str(target.node.number), state, label)
 
 
 # --- the timeline ------------------------------------------------------------------------------------

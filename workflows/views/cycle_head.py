@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from scheduling.permissions import User
+from scheduling.views.batch import Fact
 from scheduling.views.rows import digest_of
 from scheduling.views.sections import Section
 from workflows import detail_queries as ask
@@ -12,6 +14,10 @@ from workflows import why
 from workflows.links import time_of
 from workflows.models import CycleInstance
 from workflows.permissions import RERUN, STOP
+from workflows.views.rows import Entry, entries_of
+
+# What apps above know of a cycle instance.
+FACTS: list[Callable[[CycleInstance, User], Iterable[Fact]]] = []
 
 
 @dataclass(frozen=True)
@@ -21,25 +27,30 @@ class CycleHead:
     instance: CycleInstance
     around: ask.Around
     runs: list[CycleInstance]
+    facts: list[Fact]
     may_stop: bool
     may_rerun: bool
     may_mark: bool
     may_freeze: bool
     may_unfreeze: bool
+    entries: tuple[Entry, ...]
 
     @classmethod
     def of(cls, instance: CycleInstance, user: User) -> CycleHead:
         """The head of `instance`, which comes from `detail_queries.instances`."""
-        rerun = user.has_perm(RERUN, instance)
+        rerun, stop = user.has_perm(RERUN, instance), user.has_perm(STOP, instance)
+        may = frozenset(name for name, is_so in ((RERUN, rerun), (STOP, stop)) if is_so)
         return cls(
             instance,
             ask.around(instance),
             ask.other_runs(instance),
-            may_stop=instance.can_stop and user.has_perm(STOP, instance),
-            may_rerun=rerun and instance.can_rerun,
+            [fact for each in FACTS for fact in each(instance, user)],
+            may_stop=instance.can_stop and stop,
+            may_rerun=rerun and instance.can_rerun and not instance.cycle.holder,
             may_mark=rerun and instance.can_mark_success,
             may_freeze=rerun and instance.can_freeze,
             may_unfreeze=rerun and instance.is_frozen and not instance.holder,
+            entries=entries_of(instance, may),
         )
 
     @property
@@ -64,9 +75,12 @@ class CycleHead:
     def section(self) -> Section:
         it = self.instance
         times = (it.due_at, it.ready_at, it.started_at, it.ended_at, it.frozen_at)
-        may = (self.may_stop, self.may_rerun, self.may_mark, self.may_freeze, self.may_unfreeze)
+        may = (self.may_stop, self.may_rerun, self.may_mark, self.may_freeze, self.may_unfreeze, self.entries)
         runs = [(run.pk, run.state) for run in self.runs]
-        said = digest_of(it.state, it.stopping, times, may, runs, self.around, it.cycle.effective_id, it.reason)
+        said = digest_of(
+            (it.state, it.stopping, it.reason, it.cycle.effective_id, it.holder, it.cycle.holder),
+            (times, may, runs, self.around, self.facts),
+        )
         return Section(self.mark, said, {"head": self, "instance": it})
 
 

@@ -42,7 +42,7 @@ def related_section(instance: CycleInstance, choice: Choice, user: User) -> tupl
         for source, target in sorted(pairs)
         if source != target
     ]
-    flow = draw(boxes, arrows, mark="related", folds=Folds(limit=len(boxes)))
+    flow = draw(boxes, arrows, mark="related", folds=Folds(whole=True))
     context = {
         "flow": flow,
         "cut": near.cut,
@@ -83,11 +83,17 @@ def _grouped(
     together: dict[str, list[int]] = defaultdict(list)
     for pk, cycle in sorted(near.cycles.items(), key=lambda item: item[1].cycle_time):
         alone = pk == centre or str(cycle.workflow_id) in open_workflows
-        together[f"c{pk}" if alone else f"w{cycle.workflow_id}{side(pk)}"].append(pk)
+        together[_key(cycle) if alone else f"w{cycle.workflow_id}{side(pk)}"].append(pk)
     found: dict[str, list[int]] = {}
     for key, members in together.items():
-        found |= {key: members} if len(members) > WIDE else {f"c{pk}": [pk] for pk in members}
+        one_by_one = {_key(near.cycles[pk]): [pk] for pk in members}
+        found |= {key: members} if len(members) > WIDE else one_by_one
     return found
+
+
+def _key(cycle: Cycle) -> str:
+    """The key of a cycle that is drawn by itself; a drawing has its boxes in the order of their keys."""
+    return f"c{cycle.cycle_time:%Y%m%d%H%M}-{cycle.pk}"
 
 
 def _longest(distance: Iterable[int], edges: Sequence[tuple[int, int]]) -> dict[int, int]:

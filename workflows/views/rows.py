@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -30,12 +30,34 @@ RECENT = 20
 
 
 @dataclass(frozen=True)
+class Entry:
+    """What an app above offers on an instance, in its menu and on its page; a `refusal` says why not now."""
+
+    verb: str
+    label: str
+    drawing: str
+    address: str
+    refusal: str = ""
+
+
+# Asked of an instance (as `for_rows` loads it) and of what its reader may do to it.
+ENTRIES: list[Callable[[CycleInstance, frozenset[str]], Entry | None]] = []
+
+
+def entries_of(instance: CycleInstance, may: frozenset[str]) -> tuple[Entry, ...]:
+    """What the apps above offer on an instance."""
+    offered = (offer(instance, may) for offer in ENTRIES)
+    return tuple(entry for entry in offered if entry is not None)
+
+
+@dataclass(frozen=True)
 class CycleRow:
     """A cycle instance with how many of its nodes run; `may` are the permissions of this user on it."""
 
     instance: CycleInstance
     running: int
     may: frozenset[str]
+    entries: tuple[Entry, ...] = ()
 
     @classmethod
     def of(cls, instances: Sequence[CycleInstance], user: User) -> list[CycleRow]:
@@ -48,7 +70,11 @@ class CycleRow:
                 allowed[each.team_id] = frozenset(
                     permission for permission in (STOP, RERUN) if user.has_perm(permission, each)
                 )
-        return [cls(each, running.get(each.pk, 0), allowed[each.team_id]) for each in instances]
+        return [
+            cls(each, running.get(each.pk, 0), may, entries_of(each, may))
+            for each in instances
+            for may in [allowed[each.team_id]]
+        ]
 
     def allows(self, verb: str) -> bool:
         """Whether this user may do `verb` to it as it stands."""
@@ -63,9 +89,10 @@ class CycleRow:
         it = self.instance
         counters = (it.total, it.succeeded, it.failed, it.passed_over, self.running)
         times = (it.ready_at, it.started_at, it.ended_at)
+        held = (it.frozen_at, it.holder, it.is_held)
         # A set tells its members in another order in every process that answers.
         may = sorted(self.may)
-        return digest_of(it.state, counters, times, it.frozen_at, it.stopping, it.reason, may)
+        return digest_of(it.state, counters, times, held, it.stopping, it.reason, may, self.entries)
 
 
 PERMISSIONS = {"stop": STOP, "freeze": RERUN, "unfreeze": RERUN, "mark-success": RERUN, "rerun": RERUN}
@@ -75,7 +102,7 @@ POSSIBLE: Mapping[str, Any] = {
     # What holds it alone lets it go.
     "unfreeze": lambda it: it.is_frozen and not it.holder,
     "mark-success": lambda it: it.can_mark_success,
-    "rerun": lambda it: it.can_rerun,
+    "rerun": lambda it: it.can_rerun and not it.cycle.holder,
 }
 
 

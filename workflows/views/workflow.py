@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -27,7 +29,7 @@ from scheduling.views.tasks import compared
 from scheduling.words import length, relative
 from workflows import definitions, drawing, periods, words
 from workflows.models import Backfill, Cycle, CycleInstance, Workflow, WorkflowEdge, WorkflowNode
-from workflows.models.definitions import Condition, Join
+from workflows.models.definitions import Join
 from workflows.queries import cycles_by_day
 from workflows.ranges import CycleRanges
 from workflows.states import CycleState
@@ -211,10 +213,13 @@ def _content(request: HtmxRequest, workflow: Workflow) -> dict[str, Any]:
         .filter(pk__in=[node.task_id for node in nodes])
         .values_list("pk", flat=True)
     )
+    incoming: dict[int, list[WorkflowEdge]] = defaultdict(list)
+    for edge in edges:
+        incoming[edge.target_id].append(edge)
     upstreams = upstreams_of([workflow], request.user).get(revision.pk, [])
     own = revision.dependencies.filter(upstream=workflow).first()
     return {
-        "nodes": [_node(node, edges, seen) for node in nodes],
+        "nodes": [_node(node, incoming[node.pk], seen) for node in nodes],
         "flow": _flow(request, nodes, edges, seen),
         "upstreams": upstreams,
         "own": words.of_offset(own) if own else "",
@@ -243,26 +248,15 @@ def _revisions(request: HtmxRequest, workflow: Workflow) -> dict[str, Any]:
     }
 
 
-def _node(node: WorkflowNode, edges: list[WorkflowEdge], seen: set[int]) -> Node:
-    after = [f"{edge.source.key}{_suffix(edge)}" for edge in edges if edge.target_id == node.pk]
+def _node(node: WorkflowNode, incoming: Sequence[WorkflowEdge], seen: set[int]) -> Node:
+    after = [f"{edge.source.key}{_suffix(edge)}" for edge in incoming]
     timeout = length(timedelta(seconds=node.timeout)) if node.timeout else ""
     return Node(node, after, node.task_id in seen, timeout)
 
 
 def _suffix(edge: WorkflowEdge) -> str:
-    label = _condition(edge)
+    label = words.of_condition(edge.condition, edge.expected)
     return f" ({label})" if label else ""
-
-
-def _condition(edge: WorkflowEdge) -> str:
-    """When an edge lets its target run, as a drawing says it: nothing on success."""
-    match edge.condition:
-        case Condition.SUCCESS:
-            return ""
-        case Condition.RESULT:
-            return _("result = %s") % edge.expected
-        case _:
-            return str(edge.get_condition_display())
 
 
 def _flow(
@@ -287,7 +281,10 @@ def _flow(
         )
     keys = {node.pk: node.key for node in nodes}
     arrows = [
-        drawing.Arrow(keys[edge.source_id], keys[edge.target_id], label=_condition(edge)) for edge in edges
+        drawing.Arrow(
+            keys[edge.source_id], keys[edge.target_id], label=words.of_condition(edge.condition, edge.expected)
+        )
+        for edge in edges
     ]
     opened = request.GET.getlist("open")
     folds = drawing.Folds(

@@ -27,6 +27,7 @@ from scheduling.views.parameter_lines import ParameterLines
 from scheduling.views.task_rows import Switch
 from scheduling.words import relative
 from workflows import periods, services, words
+from workflows.forms import refuse_far_off
 from workflows.models import CycleInstance, RunType, Workflow
 from workflows.permissions import EDIT, RUN
 from workflows.states import CycleState
@@ -50,6 +51,12 @@ class TestForm(forms.Form):
         widget=forms.TextInput(attrs={"autocomplete": "off"}),
         error_messages={"required": gettext_lazy("Say why; it is kept in the journal.")},
     )
+
+    def clean_cycle_time(self) -> datetime:
+        """A time at which there may be a cycle."""
+        cycle_time: datetime = self.cleaned_data["cycle_time"]
+        refuse_far_off(cycle_time.year)
+        return cycle_time
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

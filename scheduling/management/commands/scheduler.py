@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import signal
 from threading import Timer
@@ -12,6 +13,7 @@ from django.db import connection
 
 from scheduling.engine.scheduler import Scheduler
 from scheduling.engine.sender import sending
+from scheduling.engine.sessions import never_idle_in_transaction
 
 logger = logging.getLogger("scheduling.engine.scheduler")
 
@@ -36,5 +38,9 @@ class Command(BaseCommand):
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
+        never_idle_in_transaction()
+        # All that was imported stays: the collector need not walk over it in the middle of a round.
+        gc.collect()
+        gc.freeze()
         scheduler.run()
         logger.info("The scheduler has ended")

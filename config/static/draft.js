@@ -1,0 +1,134 @@
+// Step 2 of a rerun downstream: ticks in the flow and in the list. Each is shown at once and sent; those that come
+// while one is under way are sent together with the next.
+
+const pending = new Map(); // cycle → whether it is to be ticked
+let sending = false;
+
+const form = () => document.getElementById("ticks");
+const field = (name) => document.querySelector(`input[type="hidden"][name="${name}"][form="ticks"]`)?.value ?? "";
+
+function show(pick, on) {
+  pick.setAttribute("aria-checked", on);
+  pick.closest(".node").dataset.ticked = on;
+}
+
+async function send(values) {
+  const { ajax } = window.htmx;
+  const csrf = form().elements.csrfmiddlewaretoken.value;
+  await ajax("POST", form().getAttribute("action"), {
+    target: "#outcome",
+    swap: "outerHTML",
+    values: { csrfmiddlewaretoken: csrf, seen: field("seen"), shown: field("shown"), ...values },
+  });
+}
+
+// Who does not see the panel hears what a change comes to.
+document.body.addEventListener("htmx:afterSettle", (event) => {
+  const [sum, said] = [document.querySelector("#sums dd"), document.getElementById("draft-said")];
+  if (event.target.id === "outcome" && sum && said) said.textContent = sum.textContent;
+});
+
+async function flush() {
+  if (sending || !pending.size) return;
+  sending = true;
+  const wanted = [...pending];
+  pending.clear();
+  const of = (on) => wanted.filter(([, each]) => each === on).map(([cycle]) => cycle).join();
+  try {
+    await send({ on: of(true), off: of(false) });
+  } catch {
+    // What could not be sent is said by the notice; what is shown must not say otherwise.
+    revert(wanted);
+  }
+  sending = false;
+  flush();
+}
+
+function revert(wanted) {
+  for (const [cycle, on] of wanted) {
+    const box = document.getElementById(`tick-${cycle}`);
+    if (box) box.checked = !on;
+    const pick = document.getElementById(`pick-${cycle}`);
+    if (pick) show(pick, !on);
+  }
+}
+
+function tick(cycles, on) {
+  for (const cycle of cycles.split(",").filter(Boolean)) pending.set(cycle, on);
+  flush();
+}
+
+// --- in the flow ---
+
+function pick(node, below) {
+  if (node.getAttribute("aria-disabled")) {
+    say(node.dataset.why);
+    return;
+  }
+  const on = node.getAttribute("aria-checked") !== "true";
+  show(node, on);
+  if (below && !node.dataset.pick.includes(",")) send({ [on ? "after" : "not_after"]: node.dataset.pick });
+  else tick(node.dataset.pick, on);
+}
+
+// What cannot be ticked says why, also to a finger that cannot hover.
+function say(why) {
+  if (!why) return;
+  const notice = document.createElement("p");
+  Object.assign(notice, { className: "note", textContent: why });
+  document.getElementById("draft-notice").replaceChildren(notice);
+}
+
+document.addEventListener("click", (event) => {
+  const count = event.target.closest?.(".dag .count-of");
+  // htmx fetches the dialog; it does not know links of SVG.
+  if (count && !(event.ctrlKey || event.metaKey || event.shiftKey)) event.preventDefault();
+  const node = event.target.closest?.(".dag .pick");
+  if (node) pick(node, event.shiftKey);
+});
+
+// A click with Shift selects text otherwise.
+document.addEventListener("mousedown", (event) => {
+  if (event.shiftKey && event.target.closest?.(".dag .pick")) event.preventDefault();
+});
+
+document.addEventListener("keydown", (event) => {
+  const node = event.target.closest?.(".dag .pick");
+  if (!node || event.ctrlKey || event.metaKey || event.altKey) return;
+  if (event.key === "Enter" || event.key === " ") {
+    event.preventDefault();
+    pick(node, event.shiftKey);
+  }
+});
+
+// --- in the list ---
+
+let last = null;
+
+document.addEventListener("click", (event) => {
+  const box = event.target.closest?.("[data-ticks] .tick");
+  if (!box) return;
+  const boxes = [...document.querySelectorAll("[data-ticks] .tick")];
+  const before = last ? boxes.findIndex((each) => each.id === last) : -1;
+  const here = boxes.indexOf(box);
+  // With Shift, everything between this box and the one before it.
+  const [from, to] = event.shiftKey && before >= 0 ? [Math.min(before, here), Math.max(before, here)] : [here, here];
+  for (const each of boxes.slice(from, to + 1)) {
+    each.checked = box.checked;
+    each.closest("tr").toggleAttribute("data-ticked", box.checked);
+    pending.set(each.value, box.checked);
+  }
+  last = box.id;
+  flush();
+});
+
+// Without this script the boxes are kept by a button.
+for (const button of document.querySelectorAll("[name=keep]")) button.hidden = true;
+
+// A dialog of the page changed the draft: the hidden field makes the form ask what that changed.
+const look = form()?.elements.look;
+document.body.addEventListener("htmx:configRequest", (event) => {
+  if (event.detail.elt === form() && event.detail.triggeringEvent?.type === "picked") {
+    event.detail.parameters.look = look.value;
+  }
+});

@@ -1,0 +1,106 @@
+"""The flow view of step 2: everything downstream, wave by wave, with a tick in each box."""
+
+from __future__ import annotations
+
+import zlib
+from base64 import b64encode
+from dataclasses import dataclass, replace
+from typing import Any
+from urllib.parse import urlencode
+
+from django.urls import reverse
+
+from reruns import planning
+from reruns.candidates import Candidate
+from reruns.views.draft_filter import DraftFilter
+from reruns.views.draft_words import nodes_of, short_deed_of
+from workflows.drawing import Arrow, Box, DrawnBox, Flow, Folds, Pick, draw
+
+# More than anybody unfolds one by one.
+MOST_OPENED = 50
+
+
+@dataclass(frozen=True)
+class FlowView:
+    """The drawing, with four letters a box, by which a page that shows it tells which boxes are old."""
+
+    flow: Flow
+
+    @property
+    def shown(self) -> str:
+        return f"{self.flow.shape}.{''.join(map(_letters, self.flow.boxes))}"
+
+    def since(self, shown: str) -> Flow | None:
+        """The boxes that differ from a page that shows `shown`; None when all is to be drawn anew."""
+        shape, _dot, letters = shown.partition(".")
+        if shape != self.flow.shape or len(letters) != 4 * len(self.flow.boxes):
+            return None
+        old = {
+            drawn.box.key
+            for number, drawn in enumerate(self.flow.boxes)
+            if letters[4 * number : 4 * number + 4] != _letters(drawn)
+        }
+        return replace(self.flow.only(old), arrows=[])
+
+
+def _letters(drawn: DrawnBox) -> str:
+    looks = repr((drawn.box.state, drawn.spoken, drawn.tip, drawn.pick, drawn.shares))
+    return b64encode(zlib.crc32(looks.encode()).to_bytes(4)[:3], b"-_").decode()
+
+
+def flow_view(filters: DraftFilter, request: Any) -> FlowView:
+    """The flow of what matches, with the source; arrows pass through what the filter leaves out."""
+    plan = filters.plan
+    shown = [plan.source, *filters.matching]
+    nodes_page = reverse("draft-nodes", args=[plan.rerun.pk, 0]).removesuffix("0/")
+    boxes = [_box(each, nodes_page) for each in shown]
+    opened = [key[:20] for key in request.GET.getlist("open")[:MOST_OPENED]]
+    query = filters.query
+    folds = Folds(
+        opened=opened,
+        whole="whole" in request.GET,
+        open_href=lambda key: _with(query, [("open", each) for each in [*opened, key]]),
+        fold_href=_with(query, []),
+        whole_href=_with(query, [("whole", "1")]),
+    )
+    return FlowView(draw(boxes, _arrows(filters, shown), folds=folds))
+
+
+def _with(query: str, pairs: list[tuple[str, str]]) -> str:
+    return f"?{'&'.join(filter(None, [query, urlencode(pairs)]))}#flow-view"
+
+
+def _box(candidate: Candidate, nodes_page: str) -> Box:
+    local = candidate.cycle_time
+    refusal = candidate.refusal
+    ticked = "" if refusal else "true" if candidate.chosen else "false"
+    if candidate.is_source:
+        ticked = "true"
+    return Box(
+        key=str(candidate.cycle_id),
+        title=candidate.workflow,
+        state=candidate.state,
+        word=candidate.state_label,
+        sub=f"{local:%m-%d %H:%M} · {candidate.team}",
+        # The source is where one begins to look.
+        selected=candidate.is_source,
+        pick=Pick(
+            ticked,
+            str(candidate.cycle_id),
+            deed=short_deed_of(candidate),
+            why=refusal.text if refusal else "",
+            count=nodes_of(candidate) if refusal is None else "",
+            href=f"{nodes_page}{candidate.cycle_id}/",
+            fixed=candidate.is_source,
+        ),
+    )
+
+
+def _arrows(filters: DraftFilter, shown: list[Candidate]) -> list[Arrow]:
+    affected = filters.plan.situation.affected
+    places = {affected.position[each.cycle_id]: str(each.cycle_id) for each in shown}
+    try:
+        waits = planning.contract(affected.graph, places)
+    except planning.TooManyDependencies:
+        waits = {at: set(affected.graph.upstreams[at]) & places.keys() for at in places}
+    return [Arrow(places[up], places[at]) for at, ups in waits.items() for up in ups]

@@ -1,0 +1,121 @@
+"""How batches come to be with their instances, and how a worker that is about to be free takes one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from django.conf import settings
+from psycopg.types.json import Jsonb
+
+from scheduling.transitions.statements import execute_all
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The right to start one instance, until its lease ends or the token grows."""
+
+    instance: int
+    batch: int
+    token: int
+    timeout: int | None
+
+
+@dataclass(slots=True)
+class Offer:
+    """A worker of a node that is free as soon as the transaction is through.
+
+    It may take one of the instances that are made in the transaction: that is `claim` then. What follows from
+    the end of its last one need not go through the queue.
+    """
+
+    node_id: int
+    boot_id: UUID
+    group_id: int
+    worker: int
+    claim: Claim | None = None
+
+
+_offer: ContextVar[Offer | None] = ContextVar("offer", default=None)
+
+
+@contextmanager
+def offering(offer: Offer | None) -> Iterator[None]:
+    """In the block, `make` may let the worker behind `offer` take an instance. One transaction lies inside."""
+    before = _offer.set(offer)
+    try:
+        yield
+    finally:
+        _offer.reset(before)
+
+
+@dataclass(slots=True)
+class Making:
+    """Batches to be made, as rows of `tailrace_make`; `batches[position]["group"]` is where its slots run."""
+
+    batches: list[dict[str, Any]] = field(default_factory=list)
+    slots: list[dict[str, Any]] = field(default_factory=list)
+
+
+_MAKE = """
+SELECT batch_id, taken FROM tailrace_make(
+    %(batches)s, %(slots)s, %(wake)s::bigint[], %(prefer)s,
+    %(node)s, %(boot)s, %(group)s, %(lease)s, %(wake_unless_taken)s
+)
+"""
+
+
+def make(making: Making, *, prefer_seconds: float, timeouts: Sequence[int | None]) -> list[int]:
+    """Make batches, their instances and their journal entries; the ids of the batches, in their order.
+
+    `prefer_seconds`: how long instances that prefer a node wait for it. `timeouts`, by position, are the
+    instances' own, for a worker that takes one. Raises Django's IntegrityError or DataError, and then nothing
+    was made; call it in a transaction.
+    """
+    if not making.batches:
+        return []
+    offer = _offer.get()
+    taken = _takeable(making, offer) if offer is not None and offer.claim is None else None
+    slots_of_group: dict[int, int] = {}
+    for slot in making.slots:
+        group = making.batches[slot["of"]]["group"]
+        slots_of_group[group] = slots_of_group.get(group, 0) + 1
+    spared = None
+    if offer is not None and taken is not None:
+        taken["take"] = True
+        spared = offer.group_id if slots_of_group[offer.group_id] == 1 else None
+    rows = execute_all(
+        _MAKE,
+        {
+            "batches": Jsonb(making.batches),
+            "slots": Jsonb(making.slots),
+            "wake": sorted(group for group in slots_of_group if group != spared),
+            "prefer": prefer_seconds,
+            "node": offer.node_id if offer and taken else None,
+            "boot": offer.boot_id if offer and taken else None,
+            "group": offer.group_id if offer and taken else None,
+            "lease": float(settings.TAILRACE["CLAIM_SECONDS"]),
+            "wake_unless_taken": spared is not None,
+        },
+    )
+    if offer is not None:
+        for row, timeout in zip(rows, timeouts, strict=True):
+            if row.taken is not None:
+                offer.claim = Claim(row.taken, row.batch_id, token=1, timeout=timeout)
+    return [row.batch_id for row in rows]
+
+
+def _takeable(making: Making, offer: Offer) -> dict[str, Any] | None:
+    """The slot that the queue would give a worker of the offer's node first, if it has no limits of its own."""
+
+    def may(slot: Mapping[str, Any]) -> bool:
+        batch = making.batches[slot["of"]]
+        free = not (batch["held"] or batch["shard_concurrency"] or slot["pinned"] or slot["prefer"])
+        return free and batch["group"] == offer.group_id
+
+    free = (slot for slot in making.slots if may(slot))
+    return max(free, key=lambda slot: making.batches[slot["of"]]["priority"], default=None)
