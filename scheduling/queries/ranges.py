@@ -70,11 +70,14 @@ class Ranges:
 
     def of(self, place: str, span: str, order: str) -> tuple[str, str]:
         """The values that the ranges of a place are made of, and the rows of one of them."""
-        also = " ".join(f"AND {self.COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also)
         return (
             f"unnest(%({place})s::bigint[]) place, unnest(%(states)s::text[]) now",
-            f"{self.rows} {self.COLUMNS[place]} = place AND state = now {span} {also}",
+            f"{self.rows} {self.COLUMNS[place]} = place AND state = now {span} {self._also()}",
         )
+
+    def _also(self, *, but: str = "") -> str:
+        """What rows are looked at for, one by one."""
+        return " ".join(f"AND {self.COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also if each != but)
 
     def facts(self) -> dict[str, Any]:
         """The parameters of the statements."""
@@ -184,10 +187,9 @@ class BatchRanges(Ranges):
         return values, found
 
     def _of_people(self, span: str) -> tuple[str, str]:
-        also = " ".join(f"AND {self.COLUMNS[each]} = ANY(%(also_{each})s)" for each in self.also)
         return "unnest(%(actor)s::text[]) place", (
             f"{self.rows} actor = place {_PERSON} AND trigger = ANY(%(triggers)s) AND state = ANY(%(states)s)"
-            f" {span} {also}"
+            f" {span} {self._also()}"
         )
 
     def facts(self) -> dict[str, Any]:

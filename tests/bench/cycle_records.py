@@ -46,8 +46,8 @@ PACES = (
 _NODES = {"extract": [], "clean": ["extract"], "check": ["extract"], "publish": ["clean", "check"]}
 
 _CYCLES = """
-    INSERT INTO workflows_cycle (workflow_id, cycle_time, succeeded)
-    SELECT workflow, at, false FROM unnest(%(workflows)s::bigint[]) workflow, generate_series(
+    INSERT INTO workflows_cycle (workflow_id, cycle_time, succeeded, holder)
+    SELECT workflow, at, false, '' FROM unnest(%(workflows)s::bigint[]) workflow, generate_series(
         date_trunc('day', now()) - %(back)s, date_trunc('day', now()) + interval '47 hours', %(step)s
     ) at ORDER BY at, workflow
 """

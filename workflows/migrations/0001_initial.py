@@ -390,6 +390,18 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='cycleinstance',
+            index=models.Index(condition=models.Q(('online', True), models.Q(models.Q(('due', True), ('state', 'not_ready')), ('state', 'ready'), _connector='OR')), fields=['team', 'due_at'], name='cycle_late'),
+        ),
+        migrations.AddIndex(
+            model_name='cycleinstance',
+            index=models.Index(condition=models.Q(('run_type', 'online'), _negated=True), fields=['team', 'run_type', '-cycle_time', '-id'], name='cycle_by_hand_of_team'),
+        ),
+        migrations.AddIndex(
+            model_name='cycleinstance',
+            index=models.Index(condition=models.Q(('run_type', 'online'), _negated=True), fields=['workflow', 'run_type', '-cycle_time', '-id'], name='cycle_by_hand_of_workflow'),
+        ),
+        migrations.AddIndex(
+            model_name='cycleinstance',
             index=models.Index(condition=models.Q(('due', False), ('due_at__isnull', False), ('state', 'not_ready')), fields=['due_at'], name='cycle_due'),
         ),
         migrations.AddIndex(

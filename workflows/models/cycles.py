@@ -169,6 +169,15 @@ class CycleInstance(models.Model):
         indexes = [
             models.Index(fields=["team", "state", "-cycle_time", "-id"], name="cycle_of_team"),
             models.Index(fields=["workflow", "state", "-cycle_time", "-id"], name="cycle_of_workflow"),
+            # Nearly all are the schedule's; whoever asks for others is not to look through those.
+            *(
+                models.Index(
+                    fields=[place, "run_type", "-cycle_time", "-id"],
+                    name=f"cycle_by_hand_of_{place}",
+                    condition=~models.Q(run_type=RunType.ONLINE),
+                )
+                for place in ("team", "workflow")
+            ),
             models.Index(
                 fields=["due_at"],
                 name="cycle_due",
@@ -197,6 +206,13 @@ class CycleInstance(models.Model):
                 fields=["id"],
                 name="cycle_stopping",
                 condition=models.Q(state=CycleState.RUNNING) & ~models.Q(stopping=""),
+            ),
+            # What the overview calls late is among these, and all that is still to come is not.
+            models.Index(
+                fields=["team", "due_at"],
+                name="cycle_late",
+                condition=models.Q(online=True)
+                & (models.Q(state=CycleState.NOT_READY, due=True) | models.Q(state=CycleState.READY)),
             ),
             models.Index(fields=["holder"], name="cycle_held", condition=models.Q(frozen_at__isnull=False)),
             models.Index(
