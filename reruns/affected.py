@@ -9,6 +9,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from functools import cached_property
+from operator import attrgetter
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -143,7 +144,8 @@ def load(cycle_id: int, *, alone: bool = False) -> Affected | None:
     with connection.cursor() as cursor:
         cursor.execute((_ALONE if alone else _DOWNSTREAM) + _ROWS, {"cycle": cycle_id})
         rows = list(map(Row._make, cursor.fetchall()))
-        rows.sort(key=lambda row: (row.cycle_time, row.workflow_id))
+        rows.sort(key=attrgetter("workflow_id"))
+        rows.sort(key=attrgetter("cycle_time"))
         position = {row.cycle_id: number for number, row in enumerate(rows)}
         if cycle_id not in position:
             return None

@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from reruns import situation
+from reruns.candidates import Candidate
 from reruns.eligibility import Refusal
 from reruns.models import Rerun
-from reruns.plans import Candidate
 from workflows.models import CycleInstance
 from workflows.services import choice_for_rerun
 

@@ -114,8 +114,8 @@ class Rerun(models.Model):
             ),
         ]
         indexes = [
-            models.Index(fields=["team", "-created_at", "-id"], name="rerun_of_team"),
-            models.Index(fields=["-created_at", "-id"], name="rerun_newest"),
+            models.Index(fields=["team", "-submitted_at", "-id"], name="rerun_of_team"),
+            models.Index(fields=["-submitted_at", "-id"], name="rerun_newest"),
             models.Index(fields=["id"], name="rerun_due", condition=models.Q(due=True)),
             models.Index(
                 fields=["id"],
@@ -136,6 +136,9 @@ class Rerun(models.Model):
 
     def __str__(self) -> str:
         return f"R-{self.pk}"
+
+    def __repr__(self) -> str:
+        return f"<R-{self.pk}: {self.state}, rerun downstream of {self.name}>"
 
     @property
     def holder(self) -> str:
@@ -236,6 +239,7 @@ class RerunItem(models.Model):
                 fields=["instance"], name="rerun_item_of_instance", condition=models.Q(instance__isnull=False)
             ),
             models.Index(fields=["team", "rerun"], name="rerun_item_of_team"),
+            models.Index(fields=["workflow", "rerun"], name="rerun_item_of_workflow"),
         ]
         triggers = [
             only_allowed_moves(ITEM, name="rerun_item_moves"),

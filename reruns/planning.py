@@ -156,18 +156,19 @@ def contract(
     found: dict[int, set[int]] = {}
     reached: dict[int, set[int]] = {}
     weights: dict[int, int] = {}
-    copied = 0
+    total = 0
     for each in graph.order:
         if not wanted[each]:
             continue
         mine, more = _union(graph.upstreams[each], chosen, reached, readers)
-        copied += more
+        # What was looked at counts too, as it takes as long.
+        total += max(more, len(mine)) if each in chosen else more
         if each in chosen:
             found[each] = mine
         else:
             reached[each] = mine
             weights[each] = len(mine) * readers[each]
-        if copied > most:
+        if total > most:
             raise TooManyDependencies(heapq.nlargest(NAMED, weights, key=weights.__getitem__))
     return found
 
@@ -234,6 +235,8 @@ def simulate(
 
 
 class _Simulation:
+    """Events in the order of time, kept in heaps: what ends, what may be generated, what waits in each lane."""
+
     def __init__(
         self,
         graph: CycleGraph,
@@ -242,8 +245,9 @@ class _Simulation:
         lanes: Mapping[int, int],
         room: Mapping[int, int],
     ) -> None:
-        self.graph, self.seconds, self.limit, self.lanes, self.room = graph, seconds, limit, lanes, room
-        self.waves = waves(graph, seconds)
+        self.downstreams, self.seconds, self.limit = graph.downstreams, seconds, limit
+        self.waves = waves(graph, seconds) if limit else {}
+        self.lanes, self.room = lanes, room
         self.unmet = [len(each) for each in graph.upstreams]
         self.ready: list[tuple[int, int]] = []
         self.queues: dict[int, list[int]] = defaultdict(list)
@@ -255,45 +259,52 @@ class _Simulation:
 
     def run(self) -> Schedule:
         now = 0.0
-        for each, unmet in enumerate(list(self.unmet)):
-            if not unmet:
-                self.met(each)
+        self.arrive([each for each, unmet in enumerate(self.unmet) if not unmet])
         self.generate(now)
-        while self.running:
-            now = self.running[0][0]
+        running = self.running
+        while running:
+            now = running[0][0]
             lanes = set()
             # All that end at one moment do so before anything has its turn.
-            while self.running and self.running[0][0] == now:
-                lanes.add(self.end())
-            for lane in sorted(lanes):
+            while running and running[0][0] == now:
+                each = heapq.heappop(running)[1]
+                lane = self.lanes.get(each, -1)
+                lanes.add(lane)
+                self.taken[lane] -= 1
+                self.unfinished -= 1
+                self.arrive(self.freed_by(each))
+            for lane in lanes:
                 self.begin(lane, now)
             self.generate(now)
         return Schedule(self.starts, self.ends, now)
 
-    def met(self, cycle: int) -> None:
-        """Nothing keeps `cycle` any more: it has its turn, or is passed through."""
-        heap = [cycle]
-        while heap:
-            each = heap.pop()
+    def arrive(self, cycles: list[int]) -> None:
+        """Nothing keeps `cycles` any more: they have their turn, or are passed through."""
+        while cycles:
+            each = cycles.pop()
             if each in self.seconds:
-                heapq.heappush(self.ready, (self.waves[each], each))
+                heapq.heappush(self.ready, (self.waves[each] if self.limit else 0, each))
             else:
-                heap += self.freed_by(each)
+                cycles += self.freed_by(each)
 
     def freed_by(self, cycle: int) -> list[int]:
-        freed = []
-        for each in self.graph.downstreams[cycle]:
-            self.unmet[each] -= 1
-            if not self.unmet[each]:
+        unmet, freed = self.unmet, []
+        for each in self.downstreams[cycle]:
+            unmet[each] -= 1
+            if not unmet[each]:
                 freed.append(each)
         return freed
 
     def generate(self, now: float) -> None:
-        while self.ready and (not self.limit or self.unfinished < self.limit):
-            _wave, each = heapq.heappop(self.ready)
+        """Let what is ready into its lane, as far as the limit goes, and begin what has room there."""
+        ready, lanes = self.ready, set()
+        while ready and (not self.limit or self.unfinished < self.limit):
+            each = heapq.heappop(ready)[1]
             self.unfinished += 1
             lane = self.lanes.get(each, -1)
             heapq.heappush(self.queues[lane], each)
+            lanes.add(lane)
+        for lane in lanes:
             self.begin(lane, now)
 
     def begin(self, lane: int, now: float) -> None:
@@ -301,14 +312,6 @@ class _Simulation:
         while queue and (not room or self.taken[lane] < room):
             each = heapq.heappop(queue)
             self.taken[lane] += 1
-            self.starts[each], self.ends[each] = now, now + self.seconds[each]
-            heapq.heappush(self.running, (self.ends[each], each))
-
-    def end(self) -> int:
-        _end, each = heapq.heappop(self.running)
-        lane = self.lanes.get(each, -1)
-        self.taken[lane] -= 1
-        self.unfinished -= 1
-        for freed in self.freed_by(each):
-            self.met(freed)
-        return lane
+            self.starts[each] = now
+            self.ends[each] = end = now + self.seconds[each]
+            heapq.heappush(self.running, (end, each))

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
+from django.db import connection
 from django.utils.translation import gettext as _
 
 from reruns import planning
-from reruns.affected import Row
-from reruns.eligibility import NOT_DOWNSTREAM, Content, Holder, Refusal, in_part
+from reruns.candidates import Candidate
+from reruns.eligibility import NOT_DOWNSTREAM, Holder, Refusal, in_part
 from reruns.errors import Drift, RerunRefused
 from reruns.estimates import seconds_of
 from reruns.models import Action, Rerun, RerunItem
+from reruns.planning import MOST_DEPENDENCIES
 from reruns.situation import Situation, situation_of
 from scheduling.models import Membership
 from scheduling.models.teams import Role
@@ -68,158 +70,6 @@ class Conflict(NamedTuple):
 
     rerun: Holder
     cycles: list[Candidate]
-
-
-class Candidate:
-    """One cycle downstream (or the source) with its effective instance, as the plan has it. Only to be read."""
-
-    __slots__ = ("_at", "_plan")
-
-    def __init__(self, plan: Plan, at: int) -> None:
-        self._plan, self._at = plan, at
-
-    def __repr__(self) -> str:
-        return f"<{self.name}: {self.action or (self.refusal and self.refusal.kind)}>"
-
-    @property
-    def plan(self) -> Plan:
-        return self._plan
-
-    @property
-    def content(self) -> Content:
-        """The nodes of what would run, and which of them the user may rerun."""
-        return self._plan.situation.content(self._at)
-
-    @property
-    def _row(self) -> Row:
-        return self._plan.situation.affected.rows[self._at]
-
-    @property
-    def _workflow(self) -> Any:
-        return self._plan.situation.affected.workflows[self._row.workflow_id]
-
-    @property
-    def cycle_id(self) -> int:
-        return self._row.cycle_id
-
-    @property
-    def instance_id(self) -> int:
-        return self._row.instance_id or 0
-
-    @property
-    def workflow_id(self) -> int:
-        return self._row.workflow_id
-
-    @property
-    def workflow(self) -> str:
-        return str(self._workflow.name)
-
-    @property
-    def team_id(self) -> int:
-        return int(self._workflow.team_id)
-
-    @property
-    def team(self) -> str:
-        return str(self._workflow.team)
-
-    @property
-    def name(self) -> str:
-        return self._plan.situation.affected.name(self._at)
-
-    @property
-    def cycle_time(self) -> datetime:
-        """On the clocks of the workflow's zone."""
-        affected = self._plan.situation.affected
-        return self._row.cycle_time.astimezone(affected.zones[self._row.revision_id])
-
-    @property
-    def data_date(self) -> date:
-        return self._row.data_date
-
-    @property
-    def state(self) -> str:
-        return self._row.state
-
-    @property
-    def state_label(self) -> str:
-        return str(CycleState(self._row.state).label)
-
-    @property
-    def is_source(self) -> bool:
-        return self._at == self._plan.situation.affected.source
-
-    @property
-    def action(self) -> str:
-        """What would be done to it; empty when it cannot be chosen."""
-        return self._plan.situation.actions[self._at]
-
-    @property
-    def action_label(self) -> str:
-        return str(Action(self.action).label) if self.action else ""
-
-    @property
-    def refusal(self) -> Refusal | None:
-        return self._plan.situation.refusals[self._at]
-
-    @property
-    def chosen(self) -> bool:
-        return self.cycle_id in self._plan.selection
-
-    @property
-    def nodes(self) -> tuple[str, ...]:
-        """The keys of the nodes that are chosen; none means all of them."""
-        selected = self._plan.selection.get(self.cycle_id)
-        return selected.nodes if selected else ()
-
-    @property
-    def node_total(self) -> int:
-        return len(self.content.nodes)
-
-    @property
-    def node_count(self) -> int:
-        """How many of its nodes are chosen."""
-        return (len(self.nodes) or self.node_total) if self.chosen else 0
-
-    @property
-    def permitted_nodes(self) -> int:
-        return len(self.content.permitted)
-
-    @property
-    def wave(self) -> int:
-        """From 1; what is frozen comes after the last, and 0 is what is not chosen."""
-        if self._at in self._plan.waves:
-            return self._plan.waves[self._at]
-        return self._plan.summary.waves + 1 if self._at in self._plan.frozen else 0
-
-    @property
-    def starts(self) -> float | None:
-        """Seconds from the beginning; of what is frozen, when it would be let go."""
-        if self._at in self._plan.frozen:
-            return self._plan.schedule.total
-        return self._plan.schedule.starts.get(self._at)
-
-    @property
-    def ends(self) -> float | None:
-        if self._at in self._plan.frozen:
-            return self._plan.schedule.total
-        return self._plan.schedule.ends.get(self._at)
-
-    @property
-    def upstream(self) -> list[int]:
-        """The ids of the cycles that it waits for directly and that are affected too."""
-        affected = self._plan.situation.affected
-        return [affected.rows[at].cycle_id for at in affected.graph.upstreams[self._at]]
-
-    @property
-    def outlook(self) -> str:
-        """When it is neither ready nor chosen: it `waits` for the rerun, or runs `as_planned`; else empty."""
-        return self._plan.outlooks.get(self._at, "")
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Candidate) and (self._plan, self._at) == (other._plan, other._at)
-
-    def __hash__(self) -> int:
-        return hash(self._at)
 
 
 class Plan:
@@ -325,7 +175,7 @@ class Plan:
         """The chosen cycles that each one to be rerun waits for, by ids; RerunRefused when far too many."""
         affected = self.situation.affected
         try:
-            found = planning.contract(affected.graph, self.rerun_at)
+            found = planning.contract(affected.graph, self.rerun_at, most=MOST_DEPENDENCIES)
         except planning.TooManyDependencies as exc:
             raise RerunRefused(
                 _(
@@ -381,24 +231,23 @@ class Plan:
     @cached_property
     def drift(self) -> list[Drift]:
         """What became of chosen cycles since they were chosen."""
+        rows, position = self.situation.affected.rows, self.situation.affected.position
         found = []
         for cycle_id, selected in self.selection.items():
-            refusal = self.lost.get(cycle_id)
-            candidate = self.candidate(cycle_id)
-            now = self._stands(candidate) if candidate else ""
-            was = _stood(selected.seen_state, selected.original_id)
-            if refusal is not None:
-                found.append(Drift(selected.name, was, refusal.in_short))
-            elif now != was:
-                found.append(Drift(selected.name, was, now))
+            was = (selected.seen_state, selected.original_id)
+            if refusal := self.lost.get(cycle_id):
+                found.append(Drift(selected.name, _stood(*was), refusal.in_short))
+                continue
+            row = rows[position[cycle_id]]
+            if was != (row.state, row.instance_id):
+                found.append(Drift(selected.name, _stood(*was), _stood(row.state, row.instance_id)))
         return found
-
-    def _stands(self, candidate: Candidate) -> str:
-        return _stood(candidate.state, candidate.instance_id)
 
     @cached_property
     def missing(self) -> list[Missing]:
         """Whose permission lacks for what, by team."""
+        if all(content.is_whole for content in self.situation.contents.values()):
+            return []
         lacking: dict[str, tuple[set[int], dict[int, None], int]] = {}
         counted: dict[tuple[int, int], int] = {}
         for row, refusal in zip(self.situation.affected.rows, self.situation.refusals, strict=True):
@@ -445,11 +294,22 @@ def _owners(teams: set[int]) -> dict[str, list[str]]:
     return found
 
 
+# No nodes are read as NULL: parsing [] for each of very many would take longer than all the rest.
+_SELECTED = """
+SELECT cycle_id, (SELECT array_agg(key) FROM jsonb_array_elements_text(nullif(nodes, '[]')) key),
+    original_id, seen_state, name
+FROM reruns_rerunitem WHERE rerun_id = %s ORDER BY is_source DESC, id
+"""
+
+
 def selection_of(rerun: Rerun) -> dict[int, Selected]:
     """What is stored as chosen, by cycle id, the source first."""
-    items = RerunItem.objects.filter(rerun=rerun.pk).order_by("-is_source", "pk")
-    rows = items.values_list("cycle_id", "nodes", "original_id", "seen_state", "name")
-    return {cycle: Selected(tuple(nodes), *rest) for cycle, nodes, *rest in rows}
+    with connection.cursor() as cursor:
+        cursor.execute(_SELECTED, [rerun.pk])
+        return {
+            cycle: Selected(tuple(nodes or ()), original, state, name)
+            for cycle, nodes, original, state, name in cursor.fetchall()
+        }
 
 
 def source_cycle(rerun: Rerun) -> int:

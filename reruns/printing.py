@@ -11,7 +11,8 @@ from django.utils import timezone
 from scheduling.words import length
 
 if TYPE_CHECKING:
-    from reruns.plans import Candidate, Plan
+    from reruns.candidates import Candidate
+    from reruns.plans import Plan
 
 SHOWN = 40
 
@@ -34,19 +35,19 @@ def _lines(plan: Plan) -> Iterator[str]:
         yield from (f"  {each.cycle_id:>8}  {each.name}: {each.refusal}" for each in refused[:SHOWN])
         yield from _more(len(refused))
     for missing in plan.missing:
-        yield f"permission of {missing.team} lacks; ask {', '.join(missing.people) or 'an administrator'}"
+        yield f"for what you may not rerun of {missing.team} ask {', '.join(missing.people) or 'its owner'}"
 
 
 def _sums(plan: Plan) -> Iterator[str]:
     sums = plan.summary
     yield (
-        f"reruns {sums.instances} instances ({sums.nodes} nodes), {sums.terminated} of them terminated first; "
-        f"freezes {sums.frozen} until it succeeded; leaves {sums.skipped} alone"
+        f"reruns {sums.instances} (nodes: {sums.nodes}), of these terminates first {sums.terminated}; "
+        f"freezes until it succeeded {sums.frozen}; leaves alone {sums.skipped}"
     )
     yield (
-        f"{sums.waves} waves; the longest path takes {_span(sums.longest_path_seconds)}, "
+        f"waves: {sums.waves}; longest path {_span(sums.longest_path_seconds)}, "
         f"all {_span(sums.total_seconds)}: would end {timezone.localtime(sums.ends_at):%Y-%m-%d %H:%M:%S}"
-        + (f"; not counting {sums.unknown} that never succeeded yet" if sums.unknown else "")
+        + (f", not counting {sums.unknown} that never succeeded yet" if sums.unknown else "")
     )
 
 

@@ -46,13 +46,22 @@ class Situation:
     holders: Mapping[int, Holder]
 
     def __post_init__(self) -> None:
+        rows, today = self.affected.rows, self.affected.workflows
         self.actions: list[str] = []
         self.refusals: list[Refusal | None] = []
-        self._known: dict[tuple[Any, ...], tuple[str, Refusal | None]] = {}
-        for at, row in enumerate(self.affected.rows):
-            action, refusal = self._verdict(at, row)
-            self.actions.append(action)
-            self.refusals.append(refusal)
+        known: dict[tuple[str, int], tuple[str, Refusal | None]] = {}
+        for row in rows:
+            if refusal := self._apart(row):
+                self.actions.append("")
+                self.refusals.append(refusal)
+                continue
+            content = row.revision_id if self.as_it_ran else today[row.workflow_id].revision_id
+            verdict = known.get((row.state, content))
+            if verdict is None:
+                verdict = known[row.state, content] = self._by_state(row.state, content)
+            self.actions.append(verdict[0])
+            self.refusals.append(verdict[1])
+        self._judge_source()
 
     def content_id(self, row: Row) -> int:
         """The content that a rerun of this instance runs."""
@@ -61,22 +70,17 @@ class Situation:
     def content(self, at: int) -> Content:
         return self.contents[self.content_id(self.affected.rows[at])]
 
-    def _verdict(self, at: int, row: Row) -> tuple[str, Refusal | None]:
-        """What may be done to the cycle at `at`, or why nothing."""
+    def _apart(self, row: Row) -> Refusal | None:
+        """What stands against a cycle whatever its state is and whoever asks."""
         if row.instance_id is None:
-            return "", eligibility.NOT_GENERATED
+            return eligibility.NOT_GENERATED
         if not row.online:
-            return "", eligibility.NOT_ONLINE
+            return eligibility.NOT_ONLINE
         if row.cycle_id in self.held:
-            return "", self._held_by[self.held[row.cycle_id]]
+            return self._held_by[self.held[row.cycle_id]]
         if row.frozen_at is not None:
-            return "", eligibility.frozen_refusal(row.frozen_by, row.frozen_at, row.frozen_reason)
-        if at == self.affected.source and (late := self._ready_time(row)):
-            return "", late
-        of = (row.state, self.content_id(row))
-        if of not in self._known:
-            self._known[of] = self._by_state(*of)
-        return self._known[of]
+            return eligibility.frozen_refusal(row.frozen_by, row.frozen_at, row.frozen_reason)
+        return None
 
     def _by_state(self, state: str, content: int) -> tuple[str, Refusal | None]:
         action = ACTIONS.get(state, "")
@@ -88,8 +92,14 @@ class Situation:
             return "", eligibility.freeze_mode_refusal(state)
         return action, None
 
-    def _ready_time(self, row: Row) -> Refusal | None:
-        return eligibility.ready_time_refusal(row.ready_at, self.now, self.affected.zones[row.revision_id])
+    def _judge_source(self) -> None:
+        """A rerun begins only at what got ready of late (B4)."""
+        at = self.affected.source
+        row = self.affected.rows[at]
+        if self._apart(row) is None:
+            zone = self.affected.zones[row.revision_id]
+            if refusal := eligibility.ready_time_refusal(row.ready_at, self.now, zone):
+                self.actions[at], self.refusals[at] = "", refusal
 
     @cached_property
     def _held_by(self) -> dict[int, Refusal]:

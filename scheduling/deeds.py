@@ -141,7 +141,7 @@ def extend(
 def state_of(object_type: str, told: Any) -> Any:
     """The state that an entry about such an object tells of; None when it is none."""
     states = _STATES.get(object_type, BatchState)
-    return states(told) if told in states.values else None
+    return states(told) if isinstance(told, str) and told in states else None
 
 
 def page_named_by(object_type: str, key: str) -> str:
@@ -170,7 +170,7 @@ def value_of_detail(key: str, value: Any) -> Any:
         moment: datetime | None = parse_datetime(value)
         return moment or value
     choices = _CHOICES.get(key)
-    if choices is not None and value in choices.values:
+    if choices is not None and isinstance(value, str) and value in choices:
         return choices(value).label
     if isinstance(value, bool):
         return _("yes") if value else _("no")

@@ -6,12 +6,12 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Self
 
-from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
 from django.db.models import Count, Exists, F, Max, OuterRef, Q, Subquery
 from django.db.models.functions import Extract, JSONObject, TruncDate
 
 from scheduling.queries.reach import within_reach
+from scheduling.queries.records import as_json
 from workflows.states import CycleState, NodeRunState
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class CycleInstanceQuerySet(models.QuerySet[Any]):
 
     def for_bulk(self) -> Self:
         """With what the question about many says of each, newest first."""
-        return self.select_related("workflow", "revision").order_by("-cycle_time", "-pk")
+        return self.select_related("workflow", "revision", "cycle").order_by("-cycle_time", "-pk")
 
     def count_by_state(self) -> dict[str, int]:
         return dict(self.order_by().values_list("state").annotate(Count("pk")))
@@ -186,7 +186,7 @@ def newest_cycles(
         took=Extract(F("effective__ended_at") - F("effective__started_at"), "epoch"),
     )
     found = workflows.order_by().annotate(
-        newest=ArraySubquery(come.order_by("-cycle_time").values_list(as_map)[:size])
+        newest=as_json(come.order_by("-cycle_time").values_list(as_map)[:size])
     )
     return dict(found.values_list("pk", "newest"))
 

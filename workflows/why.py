@@ -71,7 +71,7 @@ def of_cycle(instance: CycleInstance, user: User) -> list[Cause]:
         case CycleState.RUNNING:
             return _nodes_that_wait(instance)
         case _:
-            return _ended(instance)
+            return ([_held(instance)] if instance.is_held else []) + _ended(instance)
 
 
 def failure_in_words(instance: CycleInstance, troubles: Sequence[NodeRun]) -> str:
@@ -106,11 +106,20 @@ def _frozen(instance: CycleInstance) -> Cause:
     return _cause("frozen", text, state="frozen", **words)
 
 
-def _holder(holder: str) -> SafeString | str:
+def _held(instance: CycleInstance) -> Cause:
+    text = _(
+        "%(holder)s is about to rerun it. Until that succeeded, what waits for this cycle goes on waiting."
+    )
+    holder = instance.cycle.holder
+    return _cause("held", text, state="waiting", holder=_holder(holder, capital=True))
+
+
+def _holder(holder: str, *, capital: bool = False) -> SafeString | str:
     """`rerun:12` as a link, where there is a page for it."""
     kind, _colon, pk = holder.partition(":")
     if kind == "rerun" and pk.isdigit():
-        return page_link("rerun-detail", int(pk), of_holder(holder))
+        name = of_holder(holder)
+        return page_link("rerun-detail", int(pk), name.capitalize() if capital else name)
     return holder
 
 

@@ -9,7 +9,11 @@ const boxes = () => [...document.querySelectorAll("[data-records] .tick")];
 
 // --- ticks ---
 
+// A page has all of it, or nothing to tick.
+const bar = document.getElementById("bulk");
+
 function count() {
+  if (!bar) return;
   const shown = boxes();
   for (const box of shown) box.closest("tr").toggleAttribute("data-ticked", box.checked);
   const chosen = shown.filter((box) => box.checked).length;
@@ -26,7 +30,8 @@ function tick(box, checked) {
 }
 
 function untick() {
-  document.getElementById("tick-matching").checked = false;
+  const matching = document.getElementById("tick-matching");
+  if (matching) matching.checked = false;
   for (const box of boxes()) tick(box, false);
   ticked.clear();
   count();
@@ -44,12 +49,12 @@ document.body.addEventListener("click", (event) => {
   count();
 });
 
-document.getElementById("tick-page").addEventListener("change", (event) => {
+document.getElementById("tick-page")?.addEventListener("change", (event) => {
   for (const box of boxes()) tick(box, event.target.checked);
   count();
 });
 
-document.getElementById("untick").addEventListener("click", () => {
+document.getElementById("untick")?.addEventListener("click", () => {
   untick();
   document.getElementById("tick-page").focus();
 });
@@ -150,9 +155,9 @@ sessionStorage.removeItem(FOCUS);
 if (before) document.getElementById(before)?.focus();
 
 // An address says only what was asked.
-document.querySelector(".records-filter").addEventListener("submit", (event) => {
+document.querySelector(".records-filter")?.addEventListener("submit", (event) => {
   const form = event.target;
-  const ranged = form.elements.window.value === "range";
+  const ranged = form.elements.window?.value === "range";
   for (const field of form.elements) {
     const unused = !ranged && (field.name === "since" || field.name === "until");
     if (field.name && (field.value === "" || unused)) field.disabled = true;
@@ -160,7 +165,7 @@ document.querySelector(".records-filter").addEventListener("submit", (event) => 
 });
 
 window.addEventListener("pageshow", () => {
-  for (const field of document.querySelector(".records-filter").elements) field.disabled = false;
+  for (const field of document.querySelector(".records-filter")?.elements ?? []) field.disabled = false;
 });
 
 // --- IDs that are copied ---
@@ -181,7 +186,7 @@ document.body.addEventListener("keydown", (event) => {
   const writing = event.target.matches("input:not([type=checkbox]), select, textarea");
   if (event.key === "/" && !writing) {
     event.preventDefault();
-    document.querySelector('[aria-keyshortcuts="/"]').focus();
+    document.querySelector('[aria-keyshortcuts="/"]')?.focus();
   }
   // Within the table, j and k go from row to row; the space bar ticks.
   const row = !writing && (event.key === "j" || event.key === "k") && event.target.closest("[data-records] tr");

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Exists, OuterRef
 
 from reruns import notifications, reasons, transitions
@@ -117,7 +117,7 @@ def _generate(rerun: Rerun) -> int:
     for item, workflow in list(able.values_list("pk", "workflow_id")[:AT_ONCE]):
         if not _may_generate(rerun):
             break
-        if generating.generate(rerun.pk, item, workflow):
+        if _generated(rerun, item, workflow):
             touched.add(workflow)
             done += 1
         if time.monotonic() > until:
@@ -127,6 +127,18 @@ def _generate(rerun: Rerun) -> int:
         # There may be more, and what cannot be generated has made its end possible.
         transitions.call(rerun.pk)
     return done
+
+
+def _generated(rerun: Rerun, item_id: int, workflow_id: int) -> bool:
+    try:
+        return generating.generate(rerun.pk, item_id, workflow_id)
+    except (OperationalError, InterfaceError):
+        # Nobody else will fare better; it is looked at again soon.
+        raise
+    except Exception:
+        # Its siblings are not to stand still for it.
+        logger.exception("Could not generate item %s of rerun %s", item_id, rerun.pk)
+        return False
 
 
 def _may_generate(rerun: Rerun) -> bool:

@@ -14,10 +14,11 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from reruns import choices, permissions
+from reruns.candidates import Candidate
 from reruns.eligibility import NOT_DOWNSTREAM, Refusal, in_part, unknown_nodes
 from reruns.errors import RerunRefused
 from reruns.models import Action, OnFailure, Rerun, RerunItem
-from reruns.plans import Candidate, Plan, Selected, selection_of
+from reruns.plans import Plan, Selected, selection_of
 from reruns.situation import Situation, asker, situation_of, source_refusal
 from scheduling import bulk, journal, notifications, validation
 from workflows.models import CycleInstance
@@ -219,14 +220,24 @@ def _clean(settings: Mapping[str, Any]) -> dict[str, Any]:
         "parameters": lambda given: validation.clean_parameters(given or {}),
         "parallelism": _number,
         "node_parallelism": _number,
-        "on_failure": OnFailure,
+        "on_failure": _on_failure,
         "notify": lambda given: notifications.clean_rules(given, events=EVENTS),
     }
+    if unknown := settings.keys() - known.keys():
+        raise TypeError(f"a rerun has no setting {', '.join(sorted(unknown))}")
     return {name: known[name](given) for name, given in settings.items()}
 
 
+def _on_failure(given: Any) -> str:
+    if given not in OnFailure.values:
+        raise RerunRefused(
+            _("When an instance fails a rerun does one of: %(known)s.") % {"known": ", ".join(OnFailure.values)}
+        )
+    return str(given)
+
+
 def _number(given: Any) -> int:
-    number = int(given or 0)
+    number = int(given) if str(given).isdecimal() else -1
     if not 0 <= number <= MOST_AT_ONCE:
         raise RerunRefused(
             _("How many run at once is a number from 0 (no limit) to %(most)d.") % {"most": MOST_AT_ONCE}

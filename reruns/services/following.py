@@ -8,7 +8,7 @@ from django.db.models.functions import Coalesce
 
 from reruns import notifications, reasons, transitions
 from reruns.models import Rerun, RerunItem
-from reruns.states import ItemState
+from reruns.states import ItemState, RerunState
 from scheduling.reasons import said
 from workflows.models import CycleInstance, RunType, Workflow
 from workflows.states import CycleState
@@ -36,7 +36,8 @@ def _note(item: RerunItem, instance: CycleInstance) -> bool:
     match item.state:
         case ItemState.RUNNING if instance.pk == item.instance_id:
             transitions.ended(item, instance)
-            if item.state in _BAD:
+            # Who terminates the whole rerun knows.
+            if item.state in _BAD and item.rerun.state != RerunState.TERMINATING:
                 notifications.tell_failed(item)
             return True
         case ItemState.FROZEN if instance.pk == item.original_id:

@@ -69,11 +69,16 @@ def _generated(rerun: Rerun, item: RerunItem) -> CycleInstance:
             node_parallelism=rerun.node_parallelism,
             holder=rerun.holder,
             begin=False,
-            by=journal.Actor(rerun.actor, journal.ENGINE.via, rerun.responsible_id),
+            by=_actor(rerun),
             reason=rerun.reason,
         )
     except SchedulingError as error:
         raise _Refused(said(reasons.NOT_GENERATED, error=error)) from error
+
+
+def _actor(rerun: Rerun) -> journal.Actor:
+    name = rerun.actor if rerun.responsible is None else rerun.responsible.get_username()
+    return journal.Actor(name, journal.ENGINE.via, rerun.responsible_id)
 
 
 def _content_of(rerun: Rerun, source: CycleInstance) -> int:

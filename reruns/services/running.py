@@ -124,6 +124,8 @@ def _refuse_taking_out(rerun: Rerun, items: list[RerunItem], ids: set[int]) -> N
             _("%(rerun)s has state %(state)s; nothing can be taken out of it any more.")
             % {"rerun": rerun, "state": rerun.get_state_display()}
         )
+    if not ids:
+        raise RerunRefused(_("Nothing is chosen; choose what is to be taken out."))
     if len(items) < len(ids):
         raise RerunRefused(_("These are not all instances of %(rerun)s.") % {"rerun": rerun})
     for item in items:
@@ -139,6 +141,9 @@ def _lock_workflows(items: Any) -> None:
 
 
 def _locked(rerun: Rerun, by: journal.By) -> Rerun:
-    found: Rerun = Rerun.objects.locked(rerun.pk)
+    try:
+        found: Rerun = Rerun.objects.locked(rerun.pk)
+    except Rerun.DoesNotExist:
+        raise RerunRefused(_("%(rerun)s is gone; somebody discarded it.") % {"rerun": rerun}) from None
     permissions.refuse_operating(found, by)
     return found

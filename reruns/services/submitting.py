@@ -133,7 +133,7 @@ def _taken(plan: Plan) -> Iterator[Taken]:
             original_id=each.instance_id,
             seen_state=each.state,
             wave=each.wave,
-            starts_at=each.starts,
-            ends_at=each.ends,
+            starts_at=None if each.starts is None else float(each.starts),
+            ends_at=None if each.ends is None else float(each.ends),
             node_total=each.node_total,
         )

@@ -11,7 +11,8 @@ from urllib.parse import urlencode
 from django.http import QueryDict
 from django.utils.translation import gettext as _
 
-from reruns.plans import Candidate, Plan
+from reruns.candidates import Candidate
+from reruns.plans import Plan
 from workflows.states import CycleState
 
 FAILED = frozenset({CycleState.FAILED.value, CycleState.TERMINATED.value})

@@ -7,7 +7,7 @@ from typing import Any
 
 from django.core.paginator import Page, Paginator
 
-from reruns.plans import Candidate
+from reruns.candidates import Candidate
 from reruns.views.draft_filter import DraftFilter
 from reruns.views.draft_words import deed_of, nodes_of
 from scheduling.views.rows import digest_of

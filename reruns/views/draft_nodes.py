@@ -15,9 +15,10 @@ from django_htmx.http import trigger_client_event
 
 from config.http import HtmxRequest, NotFoundMessage, status_of
 from reruns import services
+from reruns.candidates import Candidate
 from reruns.choices import NodeChoice, nodes_of
 from reruns.models import Action, Rerun
-from reruns.plans import Candidate, plan_of
+from reruns.plans import plan_of
 from reruns.views.draft import for_draft, is_stale, stale_words, stamp_of
 from scheduling.errors import SchedulingError
 from scheduling.views.asking import confirm

@@ -19,9 +19,10 @@ from django.utils.translation import gettext_lazy
 
 from config.http import HtmxRequest, status_of
 from reruns import services
+from reruns.candidates import Candidate
 from reruns.errors import Drift, PlanDrifted
 from reruns.models import Rerun, Step
-from reruns.plans import Candidate, Plan, plan_of
+from reruns.plans import Plan, plan_of
 from reruns.views.draft import for_draft, head, is_stale, record_of, stale_words
 from reruns.views.draft_timeline import timeline_of
 from reruns.views.draft_words import notes_of

@@ -10,7 +10,8 @@ from itertools import groupby
 from django.core.paginator import Page, Paginator
 from django.utils import timezone
 
-from reruns.plans import Candidate, Plan
+from reruns.candidates import Candidate
+from reruns.plans import Plan
 from reruns.views.draft_words import deed_of, nodes_of
 from scheduling.charts import percent
 from workflows.timeline import SPAN, clock_moments

@@ -9,8 +9,9 @@ from typing import Any
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
 
+from reruns.candidates import Candidate
 from reruns.models import Action, Rerun
-from reruns.plans import Candidate, Plan
+from reruns.plans import Plan
 from reruns.views.draft import record_of
 
 

@@ -185,6 +185,4 @@ def _begun_by(actors: list[str]) -> set[Trigger]:
     """What some people, or some machines, begin; everything when none are named."""
     if not actors:
         return set(Trigger)
-    if SCHEDULE.name in actors:
-        return _BEGUN_BY_SCHEDULE
-    return {Trigger.WORKFLOW} if set(actors) <= set(MACHINES) else _BEGUN_BY_PERSON
+    return _BEGUN_BY_SCHEDULE if SCHEDULE.name in actors else _BEGUN_BY_PERSON

@@ -570,7 +570,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='batch',
-            index=models.Index(condition=models.Q(('actor__in', ('engine', 'schedule')), _negated=True), fields=['actor', '-created_at', '-id'], name='batch_of_person'),
+            index=models.Index(condition=models.Q(('actor__in', ('schedule',)), _negated=True), fields=['actor', '-created_at', '-id'], name='batch_of_person'),
         ),
         migrations.AddIndex(
             model_name='batch',

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from html import escape
 from zoneinfo import ZoneInfo
 
 from django import template
 from django.utils import timezone
-from django.utils.html import format_html
 from django.utils.safestring import SafeString
 
 from scheduling import words
@@ -35,13 +35,9 @@ def away(moment: datetime | None) -> SafeString | str:
     """A `<time>` that says how far off a moment is; its title is the moment itself."""
     if moment is None:
         return NOTHING
-    local = timezone.localtime(moment)
-    return format_html(
-        '<time class="away" datetime="{}" title="{}">{}</time>',
-        local.isoformat(),
-        f"{local:%Y-%m-%d %H:%M:%S} {local.tzname()}",
-        words.relative(moment, timezone.now()),
-    )
+    local, said = timezone.localtime(moment), escape(words.relative(moment, timezone.now()))
+    whole = f"{local.isoformat(' ', 'seconds')[:19]} {escape(local.tzname() or '')}"
+    return SafeString(f'<time class="away" datetime="{local.isoformat()}" title="{whole}">{said}</time>')
 
 
 @register.filter

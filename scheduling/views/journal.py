@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import cached_property
 from typing import Any
 
@@ -12,6 +13,7 @@ from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.translation import gettext as _
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
@@ -22,6 +24,7 @@ from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
 from scheduling.permissions import visible
 from scheduling.queries import Page
 from scheduling.standing import standing_of
+from scheduling.templatetags.tailrace import address
 from scheduling.views.paging import cursors_of
 from scheduling.views.rows import difference, shown_by
 
@@ -48,6 +51,10 @@ class Detail:
     address: str = ""
     is_data: bool = False
 
+    @property
+    def is_moment(self) -> bool:
+        return isinstance(self.value, datetime)
+
 
 @dataclass(frozen=True)
 class EntryRow:
@@ -67,9 +74,18 @@ class EntryRow:
     def action(self) -> str:
         return deeds.action_in_words(self.entry.action)
 
-    @property
+    @cached_property
     def object_type(self) -> str:
         return deeds.object_in_words(self.entry.object_type)
+
+    @cached_property
+    def object_id(self) -> str:
+        # As text, since a template writes a number as the reader's language does, three times a row.
+        return str(self.entry.object_id)
+
+    @property
+    def all_label(self) -> str:
+        return _("All entries about %(type)s %(id)s") % {"type": self.object_type, "id": self.object_id}
 
     @cached_property
     def state(self) -> Any:
@@ -106,7 +122,7 @@ def rows_of(entries: Iterable[JournalEntry]) -> list[EntryRow]:
 def _address(entry: JournalEntry, there: dict[str, set[int]]) -> str:
     if entry.object_id not in there.get(entry.object_type, ()):
         return ""
-    return reverse(PAGES[entry.object_type][1], args=[entry.object_id])
+    return address(PAGES[entry.object_type][1], entry.object_id)
 
 
 # --- the list --------------------------------------------------------------------------------------
@@ -146,6 +162,8 @@ def _list(request: HtmxRequest) -> dict[str, Any]:
         "page": page,
         "rows": rows,
         "shown": shown_by(rows),
+        # Said, since to find that a name is not there is what takes a template longest.
+        "oob": False,
         "grows": filters.is_valid() and page.newer is None and not filters.is_past,
         "query": query.urlencode(),
         "everybodys": everybodys.urlencode(),

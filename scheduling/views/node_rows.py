@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from scheduling.charts import percent
 from scheduling.models import Instance, Node
@@ -22,6 +25,12 @@ LONG_GONE = timedelta(days=7)
 def load_of(taken: int, slots: int) -> str:
     """The share of `slots` that is taken, as the width of a bar."""
     return percent(taken / slots if slots else 0.0)
+
+
+def is_long_gone(node: Node, now: datetime) -> bool:
+    """Whether nobody waits for `node` any more."""
+    silent = node.heartbeat_at is None or now - node.heartbeat_at > LONG_GONE
+    return node.state == NodeState.OFFLINE and silent
 
 
 @dataclass(frozen=True)
@@ -42,21 +51,22 @@ class NodeRow:
         nodes: Sequence[Node],
         user: User,
         now: datetime,
-        instances: dict[int, list[Any]] | None = None,
+        instances: Mapping[int, list[Any]] | None = None,
+        taken: Mapping[int, int] | None = None,
     ) -> list[NodeRow]:
         """One row a node, in two queries however many there are (one of them for the user's roles).
 
-        `instances` are those to list with each node.
+        `instances` are those to list with each node, `taken` how many each executes, if that is known.
         """
-        taken = Instance.objects.count_by_node(nodes)
+        if taken is None:
+            taken = Instance.objects.count_by_node(nodes)
         rights = Rights(user)
         return [
             cls(
                 node=node,
                 taken=taken.get(node.pk, 0),
                 fresh=node.heartbeat_at is not None and now - node.heartbeat_at < FRESH,
-                long_gone=node.state == NodeState.OFFLINE
-                and (node.heartbeat_at is None or now - node.heartbeat_at > LONG_GONE),
+                long_gone=is_long_gone(node, now),
                 may_drain=node.state == NodeState.ONLINE and rights.has(DRAIN, node),
                 may_undrain=node.drained and rights.has(DRAIN, node),
                 instances=(instances or {}).get(node.pk, []),
@@ -82,6 +92,23 @@ class NodeRow:
     @property
     def load(self) -> str:
         return load_of(self.taken, self.node.slots)
+
+    @property
+    def slots_in_words(self) -> str:
+        text = ngettext("%(taken)s of %(slots)s slot", "%(taken)s of %(slots)s slots", self.node.slots)
+        return text % {"taken": self.taken, "slots": self.node.slots}
+
+    @property
+    def load_label(self) -> str:
+        return _("%(taken)s of %(slots)s slots in use") % {"taken": self.taken, "slots": self.node.slots}
+
+    @property
+    def drain_label(self) -> str:
+        return _("Drain %(name)s") % {"name": self.node.name}
+
+    @property
+    def undrain_label(self) -> str:
+        return _("Take %(name)s back") % {"name": self.node.name}
 
     @property
     def more(self) -> int:

@@ -8,7 +8,7 @@ counts a whole day, asks for itself once a minute.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -31,7 +31,7 @@ from scheduling.queries import BatchRanges
 from scheduling.reasons import in_words
 from scheduling.states import BATCH, BatchState, NodeState
 from scheduling.views.links import records, tab_of
-from scheduling.views.node_rows import NodeRow, load_of
+from scheduling.views.node_rows import NodeRow, is_long_gone, load_of
 from scheduling.views.rows import BatchRow
 from scheduling.views.sections import Section, changes, context_of
 
@@ -98,7 +98,9 @@ def _sections(user: User, now: datetime) -> list[Section]:
     running = _running(user, batches)
     nodes = _nodes(user, now)
     sections = [failures, late, running, nodes]
-    return [_figures(sections), _steps(user, nodes), *sections]
+    # What failed or runs is a task's, so that the table of tasks need not be asked.
+    has_batch = bool(failures.context["failures"] or running.context["running"])
+    return [_figures(sections), _steps(user, nodes, has_batch=has_batch), *sections]
 
 
 def _figures(sections: Sequence[Section]) -> Section:
@@ -282,39 +284,48 @@ def _running(user: User, batches: Any) -> Section:
 
 
 def _nodes(user: User, now: datetime) -> Section:
-    nodes = list(Node.objects.visible_to(user).for_rows()[:MOST_NODES])
-    rows = NodeRow.of(nodes, user, now)
-    present = [row for row in rows if row.node.state != NodeState.OFFLINE]
-    online = [row for row in present if row.node.state == NodeState.ONLINE]
-    states = Counter(row.node.state for row in rows if not row.long_gone)
-    taken, slots = sum(row.taken for row in present), sum(row.node.slots for row in online)
+    visible = Node.objects.visible_to(user)
+    # What the figures need of each; whole rows, with group and team, of the few that are shown.
+    nodes = list(visible.in_order().only("state", "slots", "heartbeat_at")[:MOST_NODES])
+    taken = Instance.objects.count_by_node(nodes)
+    near = [node for node in nodes if not is_long_gone(node, now)]
+    states = Counter(node.state for node in near)
+    in_use = sum(taken.get(node.pk, 0) for node in nodes if node.state != NodeState.OFFLINE)
+    slots = sum(node.slots for node in nodes if node.state == NodeState.ONLINE)
     figures = {
-        "taken": taken,
+        "taken": in_use,
         "slots": slots,
-        "load": load_of(taken, slots),
+        "load": load_of(in_use, slots),
         "online": states[NodeState.ONLINE],
         "draining": states[NodeState.DRAINING],
         "offline": states[NodeState.OFFLINE],
     }
     # What needs a look stands first, then what is busiest.
     order = {NodeState.OFFLINE: 0, NodeState.DRAINING: 1, NodeState.ONLINE: 2}
-    near = [row for row in rows if not row.long_gone]
-    near.sort(key=lambda row: (order[NodeState(row.node.state)], -row.taken / row.node.slots))
-    shown = near[:NODES_SHOWN]
+    near.sort(key=lambda node: (order[NodeState(node.state)], -taken.get(node.pk, 0) / node.slots))
+    shown = _node_rows(visible, near[:NODES_SHOWN], user, now, taken)
     return Section(
         "nodes",
         [(row.mark, row.digest) for row in shown] + [len(near)],
-        {"nodes": shown, "more_nodes": len(near) - len(shown), "any_node": bool(rows), "figures": figures},
+        {"nodes": shown, "more_nodes": len(near) - len(shown), "any_node": bool(nodes), "figures": figures},
     )
+
+
+def _node_rows(
+    visible: Any, shown: Sequence[Node], user: User, now: datetime, taken: Mapping[int, int]
+) -> list[NodeRow]:
+    whole = visible.for_rows().in_bulk([node.pk for node in shown])
+    found = [whole[node.pk] for node in shown if node.pk in whole]
+    return NodeRow.of(found, user, now, taken=taken)
 
 
 # --- an installation that is new -------------------------------------------------------------------
 
 
-def _steps(user: User, nodes: Section) -> Section:
+def _steps(user: User, nodes: Section, *, has_batch: bool) -> Section:
     """What is left to do before anything can run; all done, and the part is gone from sight."""
-    tasks = Task.objects.visible_to(user)
-    has_task, has_node = tasks.exists(), nodes.context["any_node"]
+    has_task = has_batch or Task.objects.visible_to(user).exists()
+    has_node = nodes.context["any_node"]
     return Section(
         "steps",
         (has_task, has_node),
@@ -337,6 +348,20 @@ class Slot:
     counts: dict[str, int]
     column: charts.Column
     address: str
+
+    @property
+    def clock(self) -> str:
+        return f"{timezone.localtime(self.begins):%H:%M}"
+
+    @property
+    def said(self) -> dict[str, str]:
+        """The counts as text: a template writes a number as the language does, and is slow at that."""
+        return {layer: str(count) for layer, count in self.counts.items()}
+
+    @property
+    def in_words(self) -> str:
+        counts = {"good": self.counts["success"], "bad": self.counts["failed"], "other": self.counts[OTHER]}
+        return _("%(good)s succeeded, %(bad)s failed, %(other)s other") % counts
 
 
 def _timeline(user: User, now: datetime) -> dict[str, Any]:

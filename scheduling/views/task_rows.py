@@ -10,6 +10,7 @@ from typing import Any
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from scheduling import charts, words
 from scheduling.models import Batch, Task
@@ -17,6 +18,7 @@ from scheduling.permissions import EDIT_TASK, RUN, Rights, User
 from scheduling.queries import newest_runs
 from scheduling.states import BATCH, BatchState
 from scheduling.templatetags.tailrace import duration
+from scheduling.templatetags.words import seconds, whole_percent
 from scheduling.views.rows import digest_of
 
 # How many recent runs a row's sparkline and figures are over.
@@ -99,6 +101,23 @@ class Performance:
 
 
 @dataclass(frozen=True)
+class Recent:
+    """How recent runs went as a row shows it: bars by state, two figures, and both in words."""
+
+    bars: dict[str, str]
+    rate: str
+    median: str
+    label: str
+
+    @classmethod
+    def of(cls, runs: Sequence[charts.Run], performance: Performance, label: str) -> Recent:
+        """`label` takes `n`, the number of runs, `rate` and `median`."""
+        rate, median = whole_percent(performance.rate), seconds(performance.median)
+        said = label % {"n": performance.count, "rate": rate, "median": median}
+        return cls(charts.sparkline(runs, RECENT), rate, median, said)
+
+
+@dataclass(frozen=True)
 class TaskRow:
     """A task with its recent runs, and what this user may do to it now."""
 
@@ -152,9 +171,24 @@ class TaskRow:
         return words.of_trigger(self.task.revision) if self.task.revision else ""
 
     @property
-    def performance(self) -> Performance:
-        return Performance.of(self.runs)
+    def recent(self) -> Recent:
+        """How its recent runs went."""
+        performance = Performance.of(self.runs)
+        return Recent.of(
+            self.runs,
+            performance,
+            ngettext(
+                "The last run: %(rate)s succeeded, median %(median)s",
+                "The last %(n)s runs: %(rate)s succeeded, median %(median)s",
+                performance.count,
+            ),
+        )
 
     @property
-    def sparkline(self) -> dict[str, str]:
-        return charts.sparkline(self.runs, RECENT)
+    def run_label(self) -> str:
+        return _("Run %(name)s now") % {"name": self.task.name}
+
+    @property
+    def switch_label(self) -> str:
+        text = _("Disable %(name)s") if self.task.enabled else _("Enable %(name)s")
+        return text % {"name": self.task.name}

@@ -12,7 +12,11 @@ import sys
 
 from tests.bench.harness import machine, own_server
 
-ENGINE = ("throughput", "lateness", "stop", "killed_worker", "hop", "wide", "generation_of_cycles", "readiness")
+ENGINE = (
+    *("throughput", "lateness", "stop", "killed_worker"),
+    *("hop", "wide", "generation_of_cycles", "readiness"),
+    *("planning", "generating"),
+)
 # Millions of records are not what the engine's figures are about: this one has a server of its own.
 PAGES = "pages"
 
@@ -41,7 +45,7 @@ def run(names: list[str], *, keep: bool = False) -> int:
 
         django.setup()
         call_command("migrate", verbosity=0)
-        from tests.bench import cycles, engine, pages
+        from tests.bench import cycles, engine, pages, reruns
 
         print(machine(), flush=True)
         if names != [PAGES]:
@@ -50,7 +54,9 @@ def run(names: list[str], *, keep: bool = False) -> int:
                 f"median of {engine.RUNS} runs (all in brackets)"
             )
         missed = 0
-        for measure in (each for each in (*engine.ALL, *cycles.ALL, pages.pages) if each.__name__ in names):
+        for measure in (
+            each for each in (*engine.ALL, *cycles.ALL, *reruns.ALL, pages.pages) if each.__name__ in names
+        ):
             for figure in measure():
                 missed += not figure.holds
                 print(

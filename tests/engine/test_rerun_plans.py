@@ -1,27 +1,640 @@
+"""Rows B4, B5, B8, D1 and D2: what may be rerun, what would become of each, and why not otherwise."""
+
 from __future__ import annotations
 
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+import time_machine
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import translation
 
-from reruns import services
-from reruns.plans import plan_of
-from tests.engine.rerun_support import chain
+from reruns import choices, services
+from reruns.errors import Drift, RerunRefused
+from reruns.models import Rerun, RerunItem
+from reruns.plans import Plan, plan_of
+from tests import factories as make
+from tests.engine.rerun_support import at, chain, cycle
+from workflows import services as workflow_services
+from workflows.models import Cycle, CycleInstance
 
 pytestmark = pytest.mark.django_db
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def noon() -> Any:
+    with time_machine.travel(NOON, tick=False) as traveller:
+        yield traveller
 
 
 def names(candidates: Any) -> list[str]:
     return [each.workflow for each in candidates]
 
 
-def test_everything_downstream_is_a_candidate() -> None:
+def draft(source: CycleInstance, **options: Any) -> Rerun:
+    return services.plan(source, **({"downstream": "all"} | options))
+
+
+def of(plan: Plan, instance: CycleInstance) -> Any:
+    found = plan.candidate(instance.cycle_id)
+    assert found is not None
+    return found
+
+
+def refused(instance: CycleInstance, **options: Any) -> tuple[str, str]:
+    """Why a rerun cannot begin at `instance`, as the service and the page are told."""
+    with pytest.raises(RerunRefused) as caught:
+        services.plan(instance, **options)
+    assert not Rerun.objects.exists()
+    refusal = choices.source_refusal(
+        instance, user=options.get("by"), freeze_mode=options.get("freeze_mode", False)
+    )
+    assert refusal is not None
+    assert str(caught.value) == f"{instance.name}: {refusal}"
+    return refusal.kind, str(refusal)
+
+
+# --- what lies downstream ------------------------------------------------------------------------------
+
+
+def test_everything_downstream_is_a_candidate_whatever_lies_between() -> None:
     a, b, c = chain("a", "b", "c")
-    rerun = services.plan(a, downstream="all")
-    plan = plan_of(rerun)
+    cycle(make.workflow("beside"))
+    upstream = cycle(make.workflow("before"))
+    make_wait(a, upstream)
+
+    plan = plan_of(draft(a, downstream=[c]))
+
     assert names(plan.candidates) == ["a", "b", "c"]
-    assert [each.wave for each in plan.candidates] == [1, 2, 3]
-    assert plan.dependencies == {a.cycle_id: set(), b.cycle_id: {a.cycle_id}, c.cycle_id: {b.cycle_id}}
-    assert plan.drift == []
-    print(plan)
-    assert plan.summary.total_seconds == 180
+    assert names(plan.chosen) == ["a", "c"]
+    assert [each.upstream for each in plan.candidates] == [[], [a.cycle_id], [b.cycle_id]]
+    assert plan.dependencies == {a.cycle_id: set(), c.cycle_id: {a.cycle_id}}
+    assert [each.wave for each in plan.candidates] == [1, 0, 2]
+    assert plan.candidate(upstream.cycle_id) is None
+
+
+def make_wait(instance: CycleInstance, *upstreams: CycleInstance) -> None:
+    from workflows.models import CycleDependency
+
+    for upstream in upstreams:
+        CycleDependency.objects.create(cycle_id=instance.cycle_id, upstream_id=upstream.cycle_id)
+
+
+def test_what_has_no_instance_is_passed_through_and_is_no_candidate() -> None:
+    a, b, c = chain("a", "b", "c")
+    rerun = draft(a, downstream=[c])
+    Cycle.objects.filter(pk=b.cycle_id).update(effective=None)
+    CycleInstance.objects.filter(pk=b.pk).delete()
+
+    plan = plan_of(rerun)
+
+    assert names(plan.candidates) == ["a", "c"]
+    assert plan.dependencies[c.cycle_id] == {a.cycle_id}
+    assert plan.candidate(b.cycle_id) is None
+    with pytest.raises(RerunRefused, match="does not depend on what is rerun"):
+        services.choose(rerun, [b.cycle_id])
+
+
+def test_only_the_effective_run_of_a_cycle_counts() -> None:
+    a, b = chain("a", "b")
+    again = cycle(b.workflow, b.cycle_time, "failed", run_type="rerun", online=True, rerun_of=b)
+
+    assert of(plan_of(draft(a)), b).instance_id == again.pk
+    old_source = refused_source(again, b)
+    assert old_source == f"Run {again.pk} of the same cycle counts by now; begin at that one."
+
+
+def refused_source(new: CycleInstance, old: CycleInstance) -> str:
+    RerunItem.objects.all().delete()
+    Rerun.objects.all().delete()
+    return refused(old)[1]
+
+
+def test_a_subtree_is_a_cycle_and_all_below_it() -> None:
+    a, b, c = chain("a", "b", "c")
+    d = cycle(make.workflow("d"), after=[a])
+    plan = plan_of(draft(a))
+
+    assert names(plan.subtree(b.cycle_id)) == ["b", "c"]
+    assert names(plan.subtree(a.cycle_id)) == ["a", "b", "d", "c"]
+    assert names(plan.subtree(d.cycle_id)) == ["d"]
+    assert c.cycle_id in {each.cycle_id for each in plan.candidates}
+
+
+# --- the source (B4) -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("run_type", "online"), [("backfill", False), ("rerun", False)])
+def test_a_rerun_begins_only_at_an_instance_of_online_scheduling(run_type: str, online: bool) -> None:
+    instance = cycle(make.workflow("a"), run_type=run_type, online=online)
+
+    assert refused(instance) == (
+        "mode",
+        "It was not made by the schedule; only instances of online scheduling can be rerun here.",
+    )
+
+
+def test_a_test_run_is_not_what_counts_for_its_cycle() -> None:
+    a = cycle(make.workflow("a"))
+    test = cycle(a.workflow, a.cycle_time, run_type="test")
+
+    assert refused(test) == ("state", f"Run {a.pk} of the same cycle counts by now; begin at that one.")
+
+
+@pytest.mark.parametrize(
+    ("zone", "now", "opens"),
+    [
+        ("UTC", datetime(2026, 11, 20, 12, tzinfo=UTC), datetime(2026, 11, 19, tzinfo=UTC)),
+        # Half past midnight in Shanghai: yesterday began 24.5 hours ago.
+        ("Asia/Shanghai", datetime(2026, 11, 19, 16, 30, tzinfo=UTC), datetime(2026, 11, 18, 16, tzinfo=UTC)),
+        # The clocks went back on 1 November 2026, so that day had 25 hours …
+        ("America/New_York", datetime(2026, 11, 2, 12, tzinfo=UTC), datetime(2026, 11, 1, 4, tzinfo=UTC)),
+        # … and forward on 8 March, which had 23.
+        ("America/New_York", datetime(2026, 3, 9, 12, tzinfo=UTC), datetime(2026, 3, 8, 5, tzinfo=UTC)),
+        # In Beirut they go forward at midnight: that day has no 00:00, and begins at 01:00.
+        ("Asia/Beirut", datetime(2026, 3, 30, 12, tzinfo=UTC), datetime(2026, 3, 28, 22, tzinfo=UTC)),
+    ],
+)
+def test_the_ready_time_lies_between_yesterday_midnight_in_its_zone_and_now(
+    noon: Any, zone: str, now: datetime, opens: datetime
+) -> None:
+    noon.move_to(now)
+    a = cycle(make.workflow("a", timezone=zone))
+
+    def ready(moment: datetime | None) -> CycleInstance:
+        CycleInstance.objects.filter(pk=a.pk).update(ready_at=moment)
+        return make.fresh(a)
+
+    for allowed in (opens, now):
+        services.discard(services.plan(ready(allowed)))
+    for too_old in (opens - timedelta(microseconds=1), now + timedelta(microseconds=1)):
+        kind, said = refused(ready(too_old))
+        assert kind == "ready_time"
+        assert f"between yesterday 00:00 ({zone}) and now" in said
+
+
+def test_what_was_never_ready_cannot_be_the_source() -> None:
+    a = cycle(make.workflow("a"), state="not_ready")
+
+    kind, said = refused(a, freeze_mode=True)
+
+    assert (kind, said[:28]) == ("ready_time", "It has not been ready yet, s")
+
+
+@pytest.mark.parametrize("state", ["ready", "running"])
+def test_a_source_that_has_not_ended_needs_freeze_mode(state: str) -> None:
+    a = cycle(make.workflow("a"), state=state)
+
+    kind, said = refused(a)
+    assert (kind, "Switch on freeze mode to terminate it" in said) == ("freeze_mode", True)
+
+    assert plan_of(draft(a, freeze_mode=True)).source.action == "terminate"
+
+
+@pytest.mark.parametrize("state", ["success", "failed", "terminated"])
+def test_a_source_that_has_ended_is_rerun(state: str) -> None:
+    plan = plan_of(draft(cycle(make.workflow("a"), state=state)))
+
+    assert (plan.source.action, plan.source.is_source, plan.source.wave) == ("rerun", True, 1)
+
+
+# --- what is downstream (B7, B8) -----------------------------------------------------------------------
+
+ACTIONS = {
+    "success": "rerun",
+    "failed": "rerun",
+    "terminated": "rerun",
+    "ready": "terminate",
+    "running": "terminate",
+    "not_ready": "freeze",
+}
+
+
+@pytest.mark.parametrize(("state", "action"), ACTIONS.items())
+@pytest.mark.parametrize("freeze_mode", [False, True])
+def test_what_becomes_of_each_state_in_and_out_of_freeze_mode(
+    state: str, action: str, freeze_mode: bool
+) -> None:
+    a = cycle(make.workflow("a"))
+    b = cycle(make.workflow("b"), state=state, after=[a])
+
+    found = of(plan_of(draft(a, freeze_mode=freeze_mode)), b)
+
+    if action == "rerun" or freeze_mode:
+        assert (found.action, found.refusal, found.chosen) == (action, None, True)
+    else:
+        assert (found.action, found.refusal.kind, found.chosen) == ("", "freeze_mode", False)
+        does = {"freeze": "to freeze it until the rerun succeeded", "terminate": "to terminate it and rerun it"}
+        assert does[action] in str(found.refusal)
+
+
+def test_what_is_not_of_the_schedule_is_shown_and_cannot_be_chosen() -> None:
+    a = cycle(make.workflow("a"))
+    b = cycle(make.workflow("b"), run_type="backfill", after=[a])
+
+    found = of(plan_of(draft(a, freeze_mode=True)), b)
+
+    assert (found.state, found.refusal.kind, found.chosen) == ("success", "mode", False)
+
+
+def test_a_downstream_instance_may_be_of_any_time() -> None:
+    a = cycle(make.workflow("a"))
+    b = cycle(make.workflow("b"), after=[a], ready_at=NOON - timedelta(days=40))
+
+    assert of(plan_of(draft(a)), b).action == "rerun"
+
+
+def test_what_somebody_froze_is_refused_with_who_when_and_why() -> None:
+    a = cycle(make.workflow("a"))
+    b = cycle(make.workflow("b"), state="not_ready", after=[a])
+    workflow_services.freeze(b, by="mei", reason="bad input.")
+
+    refusal = of(plan_of(draft(a, freeze_mode=True)), b).refusal
+
+    assert (refusal.kind, refusal.rerun) == ("frozen", None)
+    assert str(refusal) == "It was frozen by mei on 2026-11-20 12:00: bad input. It has to be unfrozen first."
+
+
+def test_another_active_rerun_is_named_with_who_since_when_and_how_far(noon: Any) -> None:
+    a, b, c, d = chain("a", "b", "c", "d")
+    other = services.submit(draft(b, by="lee"))
+    noon.shift(timedelta(minutes=5))
+    RerunItem.objects.filter(rerun=other, cycle=b.cycle_id).update(state="running", started_at=NOON)
+    RerunItem.objects.filter(rerun=other, cycle=b.cycle_id).update(state="success", ended_at=NOON)
+
+    plan = plan_of(draft(a))
+
+    assert names(plan.refused) == ["b", "c", "d"]
+    refusal = of(plan, c).refusal
+    assert (refusal.kind, refusal.rerun, refusal.in_short) == ("held", other.pk, f"in rerun R-{other.pk}")
+    assert str(refusal) == (
+        f"It is in rerun R-{other.pk}, submitted by lee on 2026-11-20 12:00 and done to 33 %. "
+        "Wait for its end, or terminate it."
+    )
+    [conflict] = plan.conflicts
+    assert (conflict.rerun.pk, conflict.rerun.actor, conflict.rerun.percent) == (other.pk, "lee", 33)
+    assert names(conflict.cycles) == ["b", "c", "d"]
+    assert d.cycle_id in {each.cycle_id for each in conflict.cycles}
+
+
+def test_what_another_rerun_froze_is_in_that_rerun() -> None:
+    a = cycle(make.workflow("a"))
+    b = cycle(make.workflow("b"), after=[a])
+    c = cycle(make.workflow("c"), state="not_ready", after=[b])
+    other = services.submit(draft(b, freeze_mode=True, by="lee"))
+
+    found = of(plan_of(draft(a, freeze_mode=True)), c)
+
+    assert (found.refusal.kind, found.refusal.rerun) == ("held", other.pk)
+
+
+def test_other_drafts_hold_nothing() -> None:
+    a, b = chain("a", "b")
+    draft(a)
+
+    assert names(plan_of(draft(a)).chosen) == ["a", "b"]
+    assert plan_of(draft(b)).conflicts == []
+
+
+# --- permission (B5) -----------------------------------------------------------------------------------
+
+
+class Across:
+    """Two teams, of which one depends on the other: `mei` operates weather, `wang` owns finance."""
+
+    def __init__(self, state: str = "success") -> None:
+        self.weather, self.finance = make.team("weather"), make.team("finance")
+        self.mei = make.user("mei", team=self.weather)
+        make.user("wang", team=self.finance, role="owner")
+        make.user("gone", team=self.finance, role="owner", is_active=False)
+        make.user("li", team=self.finance, role="operator")
+        self.source = cycle(make.workflow("hourly", group=make.group(team=self.weather)))
+        group = make.group(team=self.finance)
+        self.close = cycle(
+            make.workflow("close", group=group, nodes="sum > book > send"), state=state, after=[self.source]
+        )
+        self.tasks = {each.name: each for each in group.tasks.all()}
+
+    def plan(self, **options: Any) -> Plan:
+        return plan_of(draft(self.source, by=self.mei, **options), user=self.mei)
+
+
+def test_what_one_may_not_rerun_is_named_with_whom_to_ask() -> None:
+    across = Across()
+
+    plan = across.plan()
+
+    found = of(plan, across.close)
+    assert (found.chosen, found.action, found.permitted_nodes, found.node_total) == (False, "", 0, 3)
+    assert found.refusal.kind == "permission"
+    assert str(found.refusal) == "You have no permission to rerun its tasks. Ask an owner of finance."
+    assert plan.missing == [("finance", ["close"], ["wang"], 1)]
+    assert names(plan.chosen) == ["hourly"]
+
+
+def test_a_grant_of_single_tasks_lets_one_rerun_these_nodes() -> None:
+    across = Across()
+    make.grant(across.tasks["sum"], to=across.weather)
+    make.grant(across.tasks["book"], to=across.weather)
+    make.grant(across.tasks["send"], "view", to=across.weather)
+
+    plan = across.plan()
+
+    found = of(plan, across.close)
+    assert (found.action, found.nodes, found.node_count, found.permitted_nodes) == (
+        "rerun",
+        ("sum", "book"),
+        2,
+        2,
+    )
+    assert [node.key for node in found.content.lacking] == ["send"]
+    assert plan.missing == [("finance", ["close"], ["wang"], 1)]
+    assert plan.summary.nodes == 3
+    assert [(each.key, each.permitted, each.chosen) for each in choices.nodes_of(found)] == [
+        ("sum", True, True),
+        ("book", True, True),
+        ("send", False, False),
+    ]
+
+
+def test_with_a_grant_of_all_tasks_nothing_lacks() -> None:
+    across = Across()
+    for task in across.tasks.values():
+        make.grant(task, to=across.weather)
+
+    plan = across.plan()
+
+    assert (of(plan, across.close).nodes, plan.missing) == ((), [])
+
+
+@pytest.mark.parametrize(
+    ("state", "says"), [("not_ready", "To freeze it you need"), ("running", "To terminate it you need")]
+)
+def test_freezing_and_terminating_need_permission_for_all_nodes(state: str, says: str) -> None:
+    across = Across(state)
+    make.grant(across.tasks["sum"], to=across.weather)
+
+    refusal = of(across.plan(freeze_mode=True), across.close).refusal
+
+    assert refusal.kind == "permission"
+    assert str(refusal).startswith(says)
+    assert "you have none for book, send. Ask an owner of finance." in str(refusal)
+
+
+def test_a_source_that_one_may_not_rerun_is_refused() -> None:
+    across = Across()
+
+    assert refused(across.close, by=across.mei)[0] == "permission"
+
+
+@pytest.mark.parametrize("role", ["viewer", "operator", "developer", "owner"])
+def test_a_role_in_the_owning_team_carries_the_permission(role: str) -> None:
+    across = Across()
+    other = make.user("zhao", team=across.finance, role=role)
+
+    plan = plan_of(draft(across.source), user=other)
+
+    assert of(plan, across.close).permitted_nodes == (0 if role == "viewer" else 3)
+
+
+def test_the_shell_and_an_administrator_are_asked_nothing() -> None:
+    across = Across()
+
+    for user in (None, make.user(is_superuser=True)):
+        plan = plan_of(draft(across.source, by=user), user=user)
+        assert (names(plan.chosen), plan.missing) == (["hourly", "close"], [])
+
+
+def test_a_right_that_is_taken_away_meanwhile_shows_in_the_draft() -> None:
+    across = Across()
+    for task in across.tasks.values():
+        make.grant(task, to=across.weather)
+    rerun = draft(across.source, by=across.mei)
+    across.tasks["send"].grants.all().delete()
+    mei = type(across.mei).objects.get(pk=across.mei.pk)
+
+    plan = plan_of(rerun, user=mei)
+
+    assert names(plan.chosen) == ["hourly"]
+    [(cycle_id, refusal)] = plan.lost.items()
+    assert (cycle_id, refusal.kind) == (across.close.cycle_id, "permission")
+    assert "its nodes send" in str(refusal)
+    assert plan.drift == [
+        Drift(across.close.name, f"Success (run {across.close.pk})", "no permission for send")
+    ]
+
+
+# --- order and time (D2) -------------------------------------------------------------------------------
+
+
+def test_durations_are_those_of_the_last_successes() -> None:
+    a = cycle(make.workflow("a"), took=60)
+    b_flow = make.workflow("b", parallelism=0)
+    for hour, took in enumerate((100, 300, 200)):
+        cycle(b_flow, at(hour, day=-2), took=took)
+    cycle(b_flow, at(5, day=-2), "failed", took=9000)
+    cycle(b_flow, at(6, day=-2), took=1, run_type="rerun", rerun_of=a)
+    b = cycle(b_flow, at(), "failed", after=[a], took=5)
+
+    plan = plan_of(draft(a))
+
+    assert (of(plan, b).starts, of(plan, b).ends) == (60, 260)
+    assert (plan.summary.total_seconds, plan.summary.longest_path_seconds) == (260, 260)
+    assert plan.summary.ends_at == NOON + timedelta(seconds=260)
+    assert names(plan.longest_path) == ["a", "b"]
+
+
+def test_some_of_the_nodes_take_the_longest_way_through_them() -> None:
+    a = cycle(make.workflow("a", nodes="x > y, x > z"), took=30)
+    rerun = draft(a, nodes=["x", "z"])
+
+    assert plan_of(rerun).summary.total_seconds == 60
+    services.choose_nodes(rerun, a.cycle_id, ["y", "z"])
+    assert plan_of(rerun).summary.total_seconds == 30
+
+
+def test_what_never_succeeded_counts_as_nothing_and_is_told() -> None:
+    a, b = chain("a", "b", state="failed")
+
+    plan = plan_of(draft(a, nodes=["a"]))
+
+    assert (plan.summary.unknown, plan.summary.total_seconds, plan.summary.waves) == (2, 0, 2)
+    assert of(plan, b).node_count == 1
+
+
+def test_instances_at_once_are_limited_by_the_rerun_and_by_each_workflow() -> None:
+    a = cycle(make.workflow("a"), took=10)
+    flow = make.workflow("b", parallelism=2)
+    several = [cycle(flow, at(hour), after=[a], took=10) for hour in range(4)]
+
+    rerun = draft(a)
+    assert [of(plan_of(rerun), each).starts for each in several] == [10, 10, 20, 20]
+    rerun = services.save_settings(rerun, parallelism=1)
+    assert [of(plan_of(rerun), each).starts for each in several] == [10, 20, 30, 40]
+
+
+def test_the_sums_tell_what_will_happen() -> None:
+    a = cycle(make.workflow("a", nodes="x > y"))
+    b = cycle(make.workflow("b", nodes="x > y > z"), state="running", after=[a])
+    c = cycle(make.workflow("c"), state="not_ready", after=[b])
+    cycle(make.workflow("d"), after=[b])
+
+    plan = plan_of(draft(a, freeze_mode=True, downstream=[b, c]))
+
+    sums = plan.summary
+    assert (sums.instances, sums.nodes, sums.terminated, sums.frozen, sums.skipped) == (2, 5, 1, 1, 1)
+    assert (sums.waves, of(plan, c).wave, of(plan, c).starts) == (2, 3, sums.total_seconds)
+
+
+def test_what_is_frozen_is_passed_through() -> None:
+    a = cycle(make.workflow("a"))
+    b = cycle(make.workflow("b"), state="not_ready", after=[a])
+    c = cycle(make.workflow("c"), after=[b])
+
+    plan = plan_of(draft(a, freeze_mode=True))
+
+    assert [each.action for each in plan.candidates] == ["rerun", "freeze", "rerun"]
+    assert plan.dependencies == {a.cycle_id: set(), c.cycle_id: {a.cycle_id}}
+
+
+def test_what_is_not_ready_and_not_chosen_waits_or_runs_as_planned() -> None:
+    """
+    a (chosen) ──► wait ──► wait_too          b (not chosen) ──► planned
+    """
+    a, b = chain("a", "b")
+    waits = cycle(make.workflow("wait"), state="not_ready", after=[a])
+    too = cycle(make.workflow("wait_too"), state="not_ready", after=[waits])
+    planned = cycle(make.workflow("planned"), state="not_ready", after=[b])
+    asked = cycle(make.workflow("asked"), state="not_ready", after=[a], waits_for_upstream=False)
+    ready = cycle(make.workflow("ready"), state="ready", after=[a])
+
+    plan = plan_of(draft(a, downstream=None))
+
+    assert [of(plan, each).outlook for each in (a, b, waits, too, planned, asked, ready)] == [
+        "",
+        "",
+        "waits",
+        "waits",
+        "as_planned",
+        "as_planned",
+        "",
+    ]
+
+
+def test_far_too_many_dependencies_are_refused_with_what_to_choose(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reruns.plans.MOST_DEPENDENCIES", 5)
+    a = cycle(make.workflow("a"))
+    sides = [cycle(make.workflow(name), after=[a]) for name in ("p", "q", "r")]
+    hub = cycle(make.workflow("hub"), after=sides)
+    ends = [cycle(make.workflow(name), after=[hub]) for name in ("x", "y", "z")]
+
+    with pytest.raises(RerunRefused, match=r"such as hub 2026-11-20 00:00"):
+        _ = plan_of(draft(a, downstream=[*sides, *ends])).dependencies
+
+
+# --- what changed since --------------------------------------------------------------------------------
+
+
+def test_what_changed_since_it_was_chosen_is_told() -> None:
+    a, b, c = chain("a", "b", "c")
+    rerun = draft(a)
+    assert plan_of(rerun).drift == []
+    again = cycle(b.workflow, b.cycle_time, "failed", run_type="rerun", online=True, rerun_of=b)
+
+    plan = plan_of(rerun)
+
+    assert plan.drift == [Drift(b.name, f"Success (run {b.pk})", f"Failed (run {again.pk})")]
+    assert names(plan.chosen) == ["a", "b", "c"]
+    assert of(plan, c).chosen
+
+
+def test_what_cannot_be_done_any_more_is_lost_and_told() -> None:
+    a, b = chain("a", "b")
+    rerun = draft(a)
+    cycle(b.workflow, b.cycle_time, "running", run_type="rerun", online=True, rerun_of=b)
+
+    plan = plan_of(rerun)
+
+    assert [(each.name, each.now) for each in plan.drift] == [(b.name, "Running, which needs freeze mode")]
+    assert (names(plan.chosen), list(plan.lost)) == (["a"], [b.cycle_id])
+
+
+def test_what_does_not_depend_on_it_any_more_is_lost_too() -> None:
+    a, b = chain("a", "b")
+    rerun = draft(a)
+    b.cycle.upstreams.all().delete()
+
+    assert [(each.name, each.now) for each in plan_of(rerun).drift] == [(b.name, "is not downstream any more")]
+
+
+def test_a_draft_whose_source_is_gone_says_so() -> None:
+    a, _b = chain("a", "b")
+    rerun = draft(a)
+    CycleInstance.objects.all().delete()
+    Cycle.objects.all().delete()
+
+    with pytest.raises(RerunRefused, match=r"its workflow was deleted\. Discard the draft"):
+        plan_of(rerun)
+
+
+# --- how it reads --------------------------------------------------------------------------------------
+
+
+def test_the_shell_prints_it_to_be_read() -> None:
+    across = Across()
+    plan = across.plan()
+    rerun = plan.rerun
+
+    assert str(plan).splitlines() == [
+        f"R-{rerun.pk}: rerun downstream of hourly 2026-11-20 00:00 (Draft)",
+        "reruns 1 (nodes: 1), of these terminates first 0; freezes until it succeeded 0; leaves alone 1",
+        "waves: 1; longest path 1 min, all 1 min: would end 2026-11-20 12:01:00",
+        "wave  starts     ends       action                  nodes  state       cycle",
+        "   1  0 s        1 min      Rerun                   1/1    Success     hourly 2026-11-20 00:00",
+        "cannot be chosen:",
+        f"  {across.close.cycle_id:>8}  close 2026-11-20 00:00: {of(plan, across.close).refusal}",
+        "for what you may not rerun of finance ask wang",
+    ]
+    assert repr(rerun) == f"<R-{rerun.pk}: draft, rerun downstream of hourly 2026-11-20 00:00>"
+
+
+def test_refusals_are_said_in_the_language_of_who_reads_them() -> None:
+    across = Across()
+    refusal = of(across.plan(), across.close).refusal
+
+    with translation.override("zh-hans"):
+        assert str(refusal) == "您没有其任务的重跑权限。请联系 finance 的所有者。"
+
+
+# --- how much it asks of the database -------------------------------------------------------------------
+
+
+def queries_of(source: CycleInstance, user: Any) -> int:
+    rerun = draft(source, by=user, freeze_mode=True)
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        plan = plan_of(rerun, user=type(user).objects.get(pk=user.pk))
+        str(plan)
+        _ = (plan.dependencies, plan.drift, plan.conflicts, plan.missing, plan.outlooks)
+        for each in plan.candidates:
+            _ = (each.name, each.cycle_time, each.refusal, each.nodes, each.upstream, each.outlook)
+    return len(captured)
+
+
+def test_it_asks_the_same_few_statements_however_much_is_affected() -> None:
+    across = Across()
+    make.grant(across.tasks["sum"], to=across.weather)
+    few = queries_of(across.source, across.mei)
+    group = make.group(team=across.finance)
+    for number in range(5):
+        flow = make.workflow(f"flow-{number}", group=group)
+        for hour in range(3):
+            cycle(flow, at(hour), "not_ready" if hour else "success", after=[across.close])
+
+    assert queries_of(across.source, across.mei) == few
+    assert few <= 14

@@ -54,7 +54,7 @@ def test_a_success_is_told_once_and_nothing_else_is(noon: Any) -> None:
 
 def test_that_it_was_terminated_is_told_once(noon: Any) -> None:
     world = World("a > b", noon)
-    rerun = world.rerun("a", "b", notify=[{"channel": "ops", "on": ["success", "terminated"]}])
+    rerun = world.rerun("a", "b", notify=TELL)
     services.terminate(rerun)
     settle()
     assert told() == [(f"rerun:{rerun.pk}:terminated:ops", "terminated")]

@@ -10,7 +10,7 @@ import time_machine
 
 from reruns import services
 from reruns.models import RerunItem
-from reruns.services import advancing, following
+from reruns.services import advancing, following, generating
 from scheduling.models import JournalEntry
 from tests import factories as make
 from tests.engine.cycle_support import Picture, commit, everything
@@ -294,6 +294,27 @@ def test_one_rerun_that_cannot_be_advanced_does_not_hold_up_the_others(
     monkeypatch.undo()
     advancing.carry_on()
     assert first.states(of_first)["b"] == "running"
+
+
+def test_one_item_that_breaks_does_not_hold_up_its_siblings(
+    noon: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    world = World("a > b, a > c", noon)
+    rerun = world.rerun("a", "b", "c")
+    broken, generate = world.item(rerun, "b").pk, generating.generate
+
+    def breaks(rerun_id: int, item_id: int, workflow_id: int) -> bool:
+        if item_id == broken:
+            raise ZeroDivisionError
+        return generate(rerun_id, item_id, workflow_id)
+
+    monkeypatch.setattr(generating, "generate", breaks)
+    world.end("a")
+    assert world.states(rerun) == {"a": "success", "b": "waiting", "c": "running"}
+    assert f"Could not generate item {broken} of rerun {rerun.pk}" in caplog.text
+    monkeypatch.undo()
+    advancing.carry_on()
+    assert world.running() == ["b", "c"]
 
 
 def test_a_cycle_that_cannot_be_rerun_fails_its_item_and_says_why(noon: Any) -> None:

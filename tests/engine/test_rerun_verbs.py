@@ -280,6 +280,14 @@ def test_what_has_begun_is_not_taken_out_nor_what_belongs_to_another_rerun(noon:
     refused(lambda: services.take_out(rerun, other.items.all()), "are not all instances of")
 
 
+def test_nothing_is_nothing_to_take_out_and_what_is_gone_is_told(noon: Any) -> None:
+    world = World("a > b", noon)
+    rerun, draft = world.rerun("a"), world.draft("b")
+    refused(lambda: services.take_out(rerun, []), "Nothing is chosen")
+    services.discard(draft)
+    refused(lambda: services.terminate(draft), f"{draft} is gone; somebody discarded it")
+
+
 def test_who_may_not_operate_it_is_refused(noon: Any) -> None:
     world = World("a > b", noon)
     rerun = world.rerun("a", "b")

@@ -16,6 +16,7 @@ import pytest
 from django.db import connection
 from django.utils import timezone
 
+from reruns.models import Rerun
 from scheduling import reasons, services
 from scheduling.engine import rescue
 from scheduling.errors import InvalidDefinition, TransitionRefused
@@ -23,6 +24,7 @@ from scheduling.management.commands import shell
 from scheduling.models import Batch, Instance, JournalEntry, Node, Task
 from scheduling.signals import batch_ended
 from tests import factories as make
+from tests.engine import rerun_support
 from tests.processes import database_url
 from workflows.models import CycleInstance
 
@@ -85,7 +87,7 @@ def entry(action: str) -> JournalEntry:
 
 
 def test_the_page_has_fixes_of_at_most_three_lines() -> None:
-    assert re.findall(r"^## (\d+)\. ", PAGE.read_text(), re.MULTILINE) == [str(n) for n in range(1, 14)]
+    assert re.findall(r"^## (\d+)\. ", PAGE.read_text(), re.MULTILINE) == [str(n) for n in range(1, 15)]
     assert all(len(block.splitlines()) <= 3 for block in BLOCKS)
     tested = re.findall(r"printed\((\d+)(?:, (\d))?\)\)", Path(__file__).read_text())
     assert len(set(tested)) == len(BLOCKS)
@@ -269,6 +271,23 @@ def test_13_a_week_is_backfilled(group: Any) -> None:
     assert CycleInstance.objects.filter(run_type="backfill").count() == 7
 
 
+def test_14_what_a_bad_hour_poisoned_is_rerun(group: Any, capsys: Any) -> None:
+    poisoned, report = (make.workflow(name, group=group) for name in ("weather", "report"))
+    source = numbered(CycleInstance, 4711, lambda: rerun_support.cycle(poisoned))
+    waiting = rerun_support.cycle(report, state="not_ready", after=[source])
+
+    numbered(Rerun, 208, lambda: run(printed(14)))
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"R-208: rerun downstream of {source.name} (Draft)"
+    assert [("Rerun" in line, "Freeze" in line) for line in said[-2:]] == [(True, False), (False, True)]
+    run(printed(14, 1))
+
+    rerun = Rerun.objects.get()
+    assert (rerun.pk, rerun.state, rerun.reason) == (208, "running", "the weather of nine o'clock was wrong")
+    assert make.fresh(waiting).holder == "rerun:208"
+    assert entry("submitted").actor == f"os:{getpass.getuser()}"
+
+
 def test_a_node_that_is_heard_of_keeps_its_work(task: Task, node: Node) -> None:
     [instance] = make.start_batch(make.batch(make.task(group=task.group)))
 
@@ -369,7 +388,10 @@ def test_ours_come_before_what_others_call_the_same() -> None:
 
     assert found["Task"] is Task
     assert found["now"] is timezone.now
-    for name in ("services", "rescue", "Batch", "Instance", "Node", "JournalEntry", "timedelta", "User"):
+    for name in (
+        *("services", "rescue", "reruns", "timedelta", "User"),
+        *("Batch", "Instance", "Node", "JournalEntry", "Rerun", "RerunItem"),
+    ):
         assert name in found
 
 

@@ -27,37 +27,34 @@ from workflows.models import CycleInstance, NodeRun
 
 __all__ = ["own_server"]
 
-WORKFLOWS, CYCLES = 12, 25
+WORKFLOWS, CYCLES = 13, 25
 FROZEN = 10
 
 
 def poisoned(running: Cluster) -> tuple[CycleInstance, list[CycleInstance]]:
-    """The source, and all 300 instances with it: each waits for up to two of the workflow before.
+    """The source, and all instances with it: each waits for up to two of the workflow before.
 
-    The last ten are not ready: they wait for others, and are to be frozen.
+    The first of the last workflow are not ready: their time has not come, and they are to be frozen.
     """
-    chance, layers = random.Random(11), []
+    chance = random.Random(11)
     now = timezone.now().replace(minute=0, second=0, microsecond=0)
-    for number in range(WORKFLOWS):
+    [source] = above = [cycle(workflow(running, "w0", seconds=0.05, nodes="extract > load"), now)]
+    made = [source]
+    for number in range(1, WORKFLOWS):
         of = workflow(running, f"w{number}", seconds=0.05, nodes="extract > load", parallelism=0)
-        above = layers[-1] if layers else []
         last = number == WORKFLOWS - 1
-        layers.append(
-            [
-                cycle(
-                    of,
-                    now - timedelta(hours=hour),
-                    "not_ready" if last and hour < FROZEN else "success",
-                    after=chance.sample(above, 2) if above else layers[0][:1] if layers else [],
-                    **({"due": True} if last and hour < FROZEN else {}),
-                )
-                for hour in range(CYCLES if number else 1)
-            ]
-        )
-        if not number:
-            # One source, from which everything follows.
-            layers[0] = layers[0] * 2
-    return layers[0][0], [each for layer in layers for each in dict.fromkeys(layer)]
+        above = [
+            cycle(
+                of,
+                now - timedelta(hours=hour),
+                "not_ready" if last and hour < FROZEN else "success",
+                after=chance.sample(above, min(len(above), 2)),
+                **({"due_at": now + timedelta(days=9)} if last else {}),
+            )
+            for hour in range(CYCLES)
+        ]
+        made += above
+    return source, made
 
 
 def ended_items(rerun: Rerun) -> int:
@@ -95,6 +92,7 @@ def test_everything_is_killed_in_the_middle_of_a_rerun_and_each_instance_ends_ri
         draft = services.plan(source, downstream="all", freeze_mode=True, parallelism=40)
         rerun = services.submit(draft, reason="killed all the time")
         assert rerun.items.count() == len(chosen)
+        CycleInstance.objects.filter(state="not_ready").update(due=True)
         running.start_scheduler("s2")
 
         until(rerun, 20, running)

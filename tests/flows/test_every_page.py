@@ -66,7 +66,13 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "backfill-pause": lambda ended, running: f"/backfills/{_backfill('running')}/pause/",
     "backfill-resume": lambda ended, running: f"/backfills/{_backfill('paused')}/resume/",
     "backfill-terminate": lambda ended, running: f"/backfills/{_backfill('running')}/terminate/",
-    "rerun-list": lambda ended, running: "/reruns/",
+    "rerun-list": lambda ended, running: "/reruns/?state=running&state=failed&window=30d",
+    "rerun-detail": lambda ended, running: f"/reruns/{_rerun('failed')}/",
+    "rerun-discard": lambda ended, running: f"/reruns/{_rerun('draft')}/discard/",
+    "rerun-pause": lambda ended, running: f"/reruns/{_rerun('running')}/pause/",
+    "rerun-resume": lambda ended, running: f"/reruns/{_rerun('failed')}/resume/",
+    "rerun-take-out": lambda ended, running: f"/reruns/{_rerun('failed')}/take-out/?item={_waiting_item()}",
+    "rerun-terminate": lambda ended, running: f"/reruns/{_rerun('failed')}/terminate/",
     "rerun-new": lambda ended, running: f"/reruns/new/?cycle={_source_of('draft')}",
     "draft-source": lambda ended, running: f"/reruns/{_rerun('draft')}/source/",
     "draft-downstream": lambda ended, running: f"/reruns/{_rerun('draft')}/downstream/",
@@ -134,6 +140,8 @@ NO_PAGES = {
     "notifications-again",
     "overview-changes",
     "overview-timeline",
+    "rerun-changes",
+    "rerun-list-changes",
     "saved-filter-add",
     "saved-filter-default",
     "saved-filter-delete",
@@ -179,6 +187,10 @@ def _source_of(state: str) -> int:
 
 def _downstream_of(state: str) -> int:
     return RerunItem.objects.filter(rerun__state=state, is_source=False).earliest("pk").cycle_id
+
+
+def _waiting_item() -> int:
+    return RerunItem.objects.get(rerun__state="failed", state="waiting").pk
 
 
 _AXE = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "best-practice"]}
@@ -300,6 +312,25 @@ def records() -> tuple[Batch, Batch]:
     return ended, running
 
 
+def reruns(group: Any) -> None:
+    """A draft, a rerun that runs, and one of which an instance failed, one waits and one is frozen."""
+    for name in ("draft", "running", "failed"):
+        before: list[CycleInstance] = []
+        for number, state in enumerate(("success", "success", "not_ready")):
+            workflow = make.workflow(f"{name}_{number}", group=group)
+            before = [*before, cycle(workflow, state=state, after=before[-1:])]
+        mei = get_user_model().objects.get(username="mei")
+        found = rerun_services.plan(before[0], downstream="all", freeze_mode=True, by=mei)
+        if name == "draft":
+            continue
+        rerun_services.submit(found, by=mei, reason="the sensor was wrong")
+        rerun_services.advance(found.pk)
+        if name == "failed":
+            source = found.items.select_related("instance").get(is_source=True)
+            make.end_node(source.instance, "a", "failed")  # type: ignore[arg-type]
+            rerun_services.advance(found.pk)
+
+
 def cycles(group: Any) -> None:
     """Cycle instances: one that failed, one that runs, and of those to come one that is frozen."""
     workflow = make.workflow(
@@ -319,22 +350,3 @@ def cycles(group: Any) -> None:
         if state == "paused":
             workflow_services.pause_backfill(begun, by="mei", reason="to look")
     workflow_services.set_enabled(make.workflow(group=group), False, by="mei", reason="the source moves")
-
-
-def reruns(group: Any) -> None:
-    """A draft, a rerun that runs, and one of which an instance failed, one waits and one is frozen."""
-    for name in ("draft", "running", "failed"):
-        before: list[CycleInstance] = []
-        for number, state in enumerate(("success", "success", "not_ready")):
-            workflow = make.workflow(f"{name}_{number}", group=group)
-            before = [*before, cycle(workflow, state=state, after=before[-1:])]
-        mei = get_user_model().objects.get(username="mei")
-        found = rerun_services.plan(before[0], downstream="all", freeze_mode=True, by=mei)
-        if name == "draft":
-            continue
-        rerun_services.submit(found, by=mei, reason="the sensor was wrong")
-        rerun_services.advance(found.pk)
-        if name == "failed":
-            source = found.items.select_related("instance").get(is_source=True)
-            make.end_node(source.instance, "a", "failed")  # type: ignore[arg-type]
-            rerun_services.advance(found.pk)

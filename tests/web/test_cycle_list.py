@@ -20,6 +20,7 @@ from workflows import services
 from workflows.filters import CycleFilter
 from workflows.models import CycleInstance, Workflow
 from workflows.services import clock, generation
+from workflows.views.rows import CycleRow
 
 DAILY = {"cron": "0 1 * * *", "timezone": "UTC", "parallelism": 0}
 
@@ -126,6 +127,13 @@ def test_the_list_takes_the_same_number_of_queries_however_long_it_is(
         for _ in range(3):
             daily(desk)
         clock.make_due()
+
+
+def test_a_row_has_one_digest_in_whatever_order_its_permissions_come(desk: Desk) -> None:
+    [instance, *_] = come(daily(desk))
+    # Every process tells a set of texts in an order of its own, and any of them may answer a page.
+    one, other = (CycleRow(instance, 0, may) for may in (["stop", "rerun"], ["rerun", "stop"]))
+    assert one.digest == other.digest
 
 
 def test_pages_follow_each_other_by_cycle_time(desk: Desk, operator: Client, monkeypatch: Any) -> None:

@@ -34,6 +34,7 @@ from django.utils import timezone
 
 from config import http
 from reruns import services as rerun_services
+from reruns.models import Rerun
 from scheduling import notifications, services
 from scheduling.models import JournalEntry, Membership, Notification, Team
 from scheduling.standing import standing_of
@@ -47,7 +48,7 @@ from workflows.models import Backfill, CycleInstance, Workflow
 ADMINISTER = "administer"
 ROLES: dict[str, set[str]] = {"viewer": {"view"}}
 ROLES["operator"] = ROLES["viewer"] | {"run_task", "stop_task", "rerun_task", "drain_node"}
-ROLES["operator"] |= {"run_workflow", "stop_workflow", "rerun_workflow"}
+ROLES["operator"] |= {"run_workflow", "stop_workflow", "rerun_workflow", "operate_rerun"}
 ROLES["developer"] = ROLES["operator"] | {"edit_task", "edit_workflow"}
 ROLES["owner"] = ROLES["developer"] | {"edit_team"}
 EVERYTHING = ROLES["owner"] | {ADMINISTER}
@@ -201,7 +202,18 @@ ROWS: dict[str, Row] = {
     "backfill-pause": action("backfill", "stop_workflow"),
     "backfill-resume": action("paused_backfill", "stop_workflow"),
     "backfill-terminate": action("backfill", "stop_workflow"),
+    # Reruns.
     "rerun-list": page(),
+    "rerun-list-changes": SOME,
+    "rerun-detail": page("rerun"),
+    "rerun-changes": page("rerun"),
+    "rerun-pause": action("rerun", "operate_rerun"),
+    "rerun-resume": action("paused_rerun", "operate_rerun"),
+    "rerun-terminate": action("rerun", "operate_rerun"),
+    # Nothing is ticked here, which is refused to those who might.
+    "rerun-take-out": action("rerun", "operate_rerun", ok=409, done=409),
+    # Whose draft it is says who may, whatever their role: here it is nobody's.
+    "rerun-discard": Row(get=404, post=404, address=lambda _things: "/reruns/999999/discard/"),
     "cycle-list": page(),
     "cycle-list-changes": page(ok=286, query="?cycle=999999999"),
     "cycle-list-count": page(),
@@ -354,6 +366,8 @@ def things_of(team: Team) -> dict[str, Any]:
         "draft": rerun_services.plan(source, by="tests"),
         "backfill": backfill,
         "paused_backfill": workflow_services.pause_backfill(paused, by="tests"),
+        "rerun": rerun_in(group),
+        "paused_rerun": rerun_services.pause(rerun_in(group), by="tests"),
         "frozen_cycle": workflow_services.freeze(frozen, by="tests", reason="to see who may"),
         "team": team,
         "group": group,
@@ -383,6 +397,12 @@ def backfill_of(workflow: Workflow) -> Backfill:
     now = timezone.now()
     since, until = now - timedelta(hours=4), now - timedelta(hours=1)
     return workflow_services.backfill(workflow, since=since, until=until, by="tests")
+
+
+def rerun_in(group: Any) -> Rerun:
+    """A rerun of one instance, which runs."""
+    draft = rerun_services.plan(finished_cycle(make.workflow(group=group)), by="tests")
+    return rerun_services.submit(draft, by="tests", reason="to see who may")
 
 
 def cycles_to_come(group: Any) -> list[CycleInstance]:

@@ -231,6 +231,11 @@ class CycleInstance(models.Model):
         return self.frozen_at is not None
 
     @property
+    def is_held(self) -> bool:
+        """Whether something holds its cycle, and will replace its result; it is the effective one."""
+        return bool(self.cycle.holder) and self.cycle.effective_id == self.pk
+
+    @property
     def can_stop(self) -> bool:
         return not self.is_finished and not self.stopping
 

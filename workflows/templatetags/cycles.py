@@ -53,6 +53,8 @@ class Words:
         self.tick = _("Tick instance %d")
         self.frozen = _("frozen")
         self.frozen_by = _("Frozen by %s")
+        self.to_rerun = _("waiting to rerun")
+        self.kept_by = _("Kept frozen by rerun R-%d")
         self.stopping = _("stopping")
         self.data_of = escape(_("data of"))
         self.started, self.took = escape(_("started")), escape(_("took"))
@@ -121,13 +123,35 @@ def cycle_marks(instance: Any) -> SafeString | str:
     if instance.frozen_at is not None:
         who = said.frozen_by % actor_in_words(instance.frozen_by)
         why = f"{who}: {instance.frozen_reason}" if instance.frozen_reason else who
+        link = _rerun_link(instance)
         found += (
             f' <span class="tag frozen">{icon("frozen")}{escape(said.frozen)}</span>'
-            f'<small title="{escape(why)}">{escape(why)}</small>'
+            f'<small title="{escape(why)}">{link}{escape(why)}</small>'
+        )
+    elif instance.is_held and (rerun := rerun_of(instance.cycle.holder)):
+        where = address("rerun-detail", rerun)
+        found += (
+            f' <span class="tag">{icon("waiting_to_rerun")}{escape(said.to_rerun)}</span>'
+            f'<small><a class="holder" id="holder-of-{instance.pk}" href="{where}">R-{rerun}</a></small>'
         )
     if instance.stopping and not instance.is_finished:
         found += f' <span class="tag">{escape(said.stopping)}</span>'
     return SafeString(found)
+
+
+def rerun_of(holder: str) -> int:
+    """The id of the rerun that `rerun:12` names; 0 when it names none."""
+    kind, _colon, pk = holder.partition(":")
+    return int(pk) if kind == "rerun" and pk.isdigit() else 0
+
+
+def _rerun_link(instance: Any) -> str:
+    """The rerun that keeps an instance frozen, if one does."""
+    rerun = rerun_of(instance.holder)
+    if not rerun:
+        return ""
+    where = address("rerun-detail", rerun)
+    return f'<a class="holder" id="holder-of-{instance.pk}" href="{where}">R-{rerun}</a> '
 
 
 @register.simple_tag
@@ -158,6 +182,10 @@ def cycle_menu(row: CycleRow) -> SafeString:
     items = "".join(_item(verb, pk, said) for verb in VERBS if row.allows(verb))
     items += "".join(_entry(entry, pk) for entry in row.entries)
     page = address("cycle-detail", pk)
+    # What it keeps frozen it alone unfreezes, so the way to that leads through it.
+    if rerun := rerun_of(row.instance.holder):
+        where = address("rerun-detail", rerun)
+        items += f'<a id="rerun-of-{pk}" href="{where}">{icon("frozen")}{escape(said.kept_by % rerun)}</a>'
     return SafeString(
         f'<button type="button" class="button glyph quiet" id="more-{pk}" popovertarget="menu-{pk}" '
         f'aria-label="{more}" title="{more}">{icon("more")}</button>'

@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Iterable
 
-from django.db import Error as DatabaseError
 from django.db import transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -114,5 +113,5 @@ def look_again(workflow_ids: Iterable[int]) -> None:
                 for workflow in Workflow.objects.locked([workflow_id]).values():
                     lifecycle.make_ready(CycleInstance.objects.filter(workflow=workflow_id))
                     lifecycle.begin_ready(workflow)
-        except DatabaseError:
+        except Exception:
             logger.exception("Could not let workflow %s go on", workflow_id)

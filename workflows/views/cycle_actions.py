@@ -34,6 +34,7 @@ from workflows.models import CycleInstance
 from workflows.permissions import RERUN, STOP
 from workflows.states import NodeRunState
 from workflows.views import impact
+from workflows.words import of_holder
 
 RERUN_TEMPLATE = "workflows/cycle_rerun.html"
 
@@ -135,8 +136,12 @@ def _not_now(instance: CycleInstance) -> str:
     if instance.is_frozen and instance.holder:
         return _("It is frozen by %(who)s for %(holder)s, which alone can unfreeze it.") % {
             "who": instance.frozen_by,
-            "holder": instance.holder,
+            "holder": of_holder(instance.holder),
         }
+    if instance.is_finished and instance.cycle.holder:
+        return _(
+            "%(holder)s holds its cycle and is about to rerun it; terminate that, or take this out of it."
+        ) % {"holder": of_holder(instance.cycle.holder).capitalize()}
     if instance.stopping and not instance.is_finished:
         return _("Cycle instance %(id)s is being stopped already.") % {"id": instance.pk}
     if instance.is_frozen:
@@ -181,7 +186,7 @@ def cycle_rerun(request: HtmxRequest, pk: int) -> HttpResponse:
         "back": back_of(request, address_of(instance)),
         "effects": impact.of_rerunning(instance),
     }
-    if not instance.can_rerun:
+    if not instance.can_rerun or instance.cycle.holder:
         return refused(request, RERUN_TEMPLATE, context | {"impossible": _not_now(instance)}, status=409)
     if request.method == "POST":
         lines.read(request.POST)

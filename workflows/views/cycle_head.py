@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from scheduling.permissions import User
+from scheduling.views.batch import Fact
 from scheduling.views.rows import digest_of
 from scheduling.views.sections import Section
 from workflows import detail_queries as ask
@@ -14,6 +16,9 @@ from workflows.models import CycleInstance
 from workflows.permissions import RERUN, STOP
 from workflows.views.rows import Entry, entries_of
 
+# What apps above know of a cycle instance.
+FACTS: list[Callable[[CycleInstance, User], Iterable[Fact]]] = []
+
 
 @dataclass(frozen=True)
 class CycleHead:
@@ -22,6 +27,7 @@ class CycleHead:
     instance: CycleInstance
     around: ask.Around
     runs: list[CycleInstance]
+    facts: list[Fact]
     may_stop: bool
     may_rerun: bool
     may_mark: bool
@@ -38,8 +44,9 @@ class CycleHead:
             instance,
             ask.around(instance),
             ask.other_runs(instance),
+            [fact for each in FACTS for fact in each(instance, user)],
             may_stop=instance.can_stop and stop,
-            may_rerun=rerun and instance.can_rerun,
+            may_rerun=rerun and instance.can_rerun and not instance.cycle.holder,
             may_mark=rerun and instance.can_mark_success,
             may_freeze=rerun and instance.can_freeze,
             may_unfreeze=rerun and instance.is_frozen and not instance.holder,
@@ -70,7 +77,10 @@ class CycleHead:
         times = (it.due_at, it.ready_at, it.started_at, it.ended_at, it.frozen_at)
         may = (self.may_stop, self.may_rerun, self.may_mark, self.may_freeze, self.may_unfreeze, self.entries)
         runs = [(run.pk, run.state) for run in self.runs]
-        said = digest_of(it.state, it.stopping, times, may, runs, self.around, it.cycle.effective_id, it.reason)
+        said = digest_of(
+            (it.state, it.stopping, it.reason, it.cycle.effective_id, it.holder, it.cycle.holder),
+            (times, may, runs, self.around, self.facts),
+        )
         return Section(self.mark, said, {"head": self, "instance": it})
 
 

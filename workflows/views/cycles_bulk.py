@@ -19,6 +19,7 @@ from workflows.filters import CycleFilter
 from workflows.models import CycleInstance, NodeRun
 from workflows.states import CycleState
 from workflows.views.rows import PERMISSIONS, POSSIBLE
+from workflows.words import of_holder
 
 _WORKFLOWS_NAMED = 5
 
@@ -148,7 +149,7 @@ def _not_now(instance: CycleInstance) -> str:
 
 def _held(instance: CycleInstance) -> str:
     if instance.is_frozen:
-        return _("It is held by %s, which alone can unfreeze it.") % instance.holder
+        return _("It is held by %s, which alone can unfreeze it.") % of_holder(instance.holder)
     return _("It is not frozen.")
 
 

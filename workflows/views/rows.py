@@ -11,12 +11,13 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from scheduling import charts
-from scheduling.permissions import User, places_of
+from scheduling.permissions import Rights, User, places_of
 from scheduling.templatetags.tailrace import duration
 from scheduling.views.rows import digest_of
-from scheduling.views.task_rows import Performance, Switch
+from scheduling.views.task_rows import Performance, Recent, Switch
 from scheduling.words import relative
 from workflows import periods, words
 from workflows.models import Backfill, Cycle, CycleInstance, NodeRun, Workflow, WorkflowDependency
@@ -88,9 +89,10 @@ class CycleRow:
         it = self.instance
         counters = (it.total, it.succeeded, it.failed, it.passed_over, self.running)
         times = (it.ready_at, it.started_at, it.ended_at)
-        return digest_of(
-            it.state, counters, times, it.frozen_at, it.stopping, it.reason, self.may, self.entries
-        )
+        held = (it.frozen_at, it.holder, it.is_held)
+        # A set tells its members in another order in every process that answers.
+        may = sorted(self.may)
+        return digest_of(it.state, counters, times, held, it.stopping, it.reason, may, self.entries)
 
 
 PERMISSIONS = {"stop": STOP, "freeze": RERUN, "unfreeze": RERUN, "mark-success": RERUN, "rerun": RERUN}
@@ -100,7 +102,7 @@ POSSIBLE: Mapping[str, Any] = {
     # What holds it alone lets it go.
     "unfreeze": lambda it: it.is_frozen and not it.holder,
     "mark-success": lambda it: it.can_mark_success,
-    "rerun": lambda it: it.can_rerun,
+    "rerun": lambda it: it.can_rerun and not it.cycle.holder,
 }
 
 
@@ -174,14 +176,15 @@ class WorkflowRow:
         now = timezone.now()
         cycles = cycles_of(workflows, now, size=size)
         upstreams = upstreams_of(workflows, user)
+        rights = Rights(user)
         return [
             cls(
                 workflow=workflow,
                 cycles=cycles.get(workflow.pk, []),
                 upstreams=upstreams.get(workflow.revision_id or 0, []),
                 next_at=periods.next_slot(workflow.current, now) if workflow.is_scheduled else None,
-                may_run=workflow.revision_id is not None and user.has_perm(RUN, workflow),
-                may_edit=user.has_perm(EDIT, workflow),
+                may_run=workflow.revision_id is not None and rights.has(RUN, workflow),
+                may_edit=rights.has(EDIT, workflow),
             )
             for workflow in workflows
         ]
@@ -219,8 +222,18 @@ class WorkflowRow:
         return Performance.of(self.cycles)
 
     @property
-    def strip(self) -> dict[str, str]:
-        return charts.sparkline(self.cycles, RECENT)
+    def recent(self) -> Recent:
+        """How its recent cycles went."""
+        performance = self.performance
+        return Recent.of(
+            self.cycles,
+            performance,
+            ngettext(
+                "The last cycle: %(rate)s succeeded, median %(median)s",
+                "The last %(n)s cycles: %(rate)s succeeded, median %(median)s",
+                performance.count,
+            ),
+        )
 
 
 def upstreams_of(workflows: Sequence[Workflow], user: User) -> dict[int, list[Upstream]]:

@@ -59,7 +59,8 @@ def banner() -> str:
     """What a person is told at the start: what is at hand, and in whose name they act."""
     models = ", ".join(sorted(model.__name__ for model in apps.get_models() if _is_ours(model)))
     return (
-        f"Tailrace. At hand: services, workflows.services, rescue, now(), timedelta, {models}.\n"
+        "Tailrace. At hand: services, workflows.services, reruns.services, rescue, now(), timedelta, "
+        f"{models}.\n"
         f"What you do is journalled as os:{getpass.getuser()}; give by= and reason= to say more.\n"
         "help(services) lists what can be done, and docs/shell.md the fixes of a bad night."
     )

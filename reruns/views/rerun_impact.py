@@ -1,0 +1,175 @@
+"""What pausing, resuming or terminating a rerun will do, and taking items out of it, said before it is done."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
+
+from reruns.models import Action, Rerun, RerunItem
+from reruns.record_queries import Counts, counts_of, shape_of
+from reruns.states import ItemState
+from workflows.models import NodeRun
+
+NAMED = 5
+
+
+def _counts(rerun: Rerun) -> Counts:
+    return counts_of([rerun])[rerun.pk]
+
+
+def of_pausing(rerun: Rerun) -> list[str]:
+    """What a pause will do."""
+    counts = _counts(rerun)
+    waiting, running = counts.of(ItemState.WAITING), counts.of(ItemState.RUNNING)
+    effects = [
+        ngettext(
+            "%d instance that waits to rerun is not generated until the rerun is resumed.",
+            "%d instances that wait to rerun are not generated until the rerun is resumed.",
+            waiting,
+        )
+        % waiting
+    ]
+    if running:
+        effects.append(
+            ngettext("%d instance that runs goes on.", "%d instances that run go on.", running) % running
+        )
+    return [*effects, *_stays_frozen(counts)]
+
+
+def of_resuming(rerun: Rerun) -> list[str]:
+    """What a resume will do."""
+    counts = _counts(rerun)
+    effects = []
+    if counts.failed:
+        effects.append(
+            ngettext(
+                "%d instance that did not succeed is rerun: its nodes that did not, and what follows them.",
+                "%d instances that did not succeed are rerun: their nodes that did not, and what follows them.",
+                counts.failed,
+            )
+            % counts.failed
+        )
+    waiting = counts.of(ItemState.WAITING)
+    if waiting:
+        effects.append(
+            ngettext(
+                "%d instance that waits to rerun follows when its upstream has succeeded.",
+                "%d instances that wait to rerun follow when their upstream has succeeded.",
+                waiting,
+            )
+            % waiting
+        )
+    done = counts.succeeded
+    if done:
+        effects.append(
+            ngettext(
+                "%d instance that succeeded does not run again.",
+                "%d instances that succeeded do not run again.",
+                done,
+            )
+            % done
+        )
+    return [*effects, *_stays_frozen(counts), _("From now on your permissions count for what it runs.")]
+
+
+def of_terminating(rerun: Rerun) -> list[str]:
+    """What terminating will do."""
+    counts = _counts(rerun)
+    effects = []
+    running, waiting, frozen = counts.of(ItemState.RUNNING), counts.of(ItemState.WAITING), counts.frozen
+    if running:
+        instances = ngettext("%d running instance is stopped", "%d running instances are stopped", running)
+        nodes = NodeRun.objects.running().filter(
+            instance__in=RerunItem.objects.filter(rerun=rerun.pk, state=ItemState.RUNNING).values("instance")
+        )
+        count = nodes.count()
+        effects.append(
+            ngettext(
+                "%(instances)s: %(nodes)d node that runs is told to end.",
+                "%(instances)s: %(nodes)d nodes that run are told to end.",
+                count,
+            )
+            % {"instances": instances % running, "nodes": count}
+        )
+    if waiting:
+        effects.append(
+            ngettext(
+                "%d instance that waits to rerun is cancelled; its cycle keeps the result it has.",
+                "%d instances that wait to rerun are cancelled; their cycles keep the results they have.",
+                waiting,
+            )
+            % waiting
+        )
+    if frozen:
+        effects.append(
+            ngettext(
+                "%d frozen instance is unfrozen and generated as its schedule has it.",
+                "%d frozen instances are unfrozen and generated as their schedules have it.",
+                frozen,
+            )
+            % frozen
+        )
+    return [
+        *effects,
+        _("What has ended stays as it ended."),
+        _("It shows terminating until all of that is done, and cannot be resumed."),
+    ]
+
+
+def _stays_frozen(counts: Counts) -> list[str]:
+    frozen = counts.frozen
+    if not frozen:
+        return []
+    text = ngettext("%d instance stays frozen.", "%d instances stay frozen.", frozen)
+    return [text % frozen]
+
+
+def of_taking_out(rerun: Rerun, items: Sequence[RerunItem], *, started: int = 0) -> list[str]:
+    """What taking `items` out of a rerun will do; as many were ticked with them that have started by now."""
+    frozen = [each for each in items if each.action == Action.FREEZE]
+    waiting = [each for each in items if each.action != Action.FREEZE]
+    effects = []
+    if waiting:
+        effects.append(
+            ngettext(
+                "%d instance is not rerun; its cycle keeps the result it has.",
+                "%d instances are not rerun; their cycles keep the results they have.",
+                len(waiting),
+            )
+            % len(waiting)
+        )
+        below = len(_behind(rerun, waiting))
+        if below:
+            effects.append(
+                ngettext(
+                    "%d instance that waits for them stays in, and waits for what they waited for.",
+                    "%d instances that wait for them stay in, and wait for what they waited for.",
+                    below,
+                )
+                % below
+            )
+    if frozen:
+        effects.append(
+            ngettext(
+                "%d frozen instance is unfrozen and generated as its schedule has it.",
+                "%d frozen instances are unfrozen and generated as their schedules have it.",
+                len(frozen),
+            )
+            % len(frozen)
+        )
+    if started:
+        text = ngettext(
+            "%d that was ticked has started by now, and stays in.",
+            "%d that were ticked have started by now, and stay in.",
+            started,
+        )
+        effects.append(text % started)
+    names = ", ".join(each.name for each in items[:NAMED]) + (", …" if len(items) > NAMED else "")
+    return [*effects, _("Instances: %s.") % names]
+
+
+def _behind(rerun: Rerun, items: Sequence[RerunItem]) -> set[int]:
+    shape, out = shape_of(rerun), {each.pk for each in items}
+    return {pk for each in out for pk in shape.dependants.get(each, ())} - out
