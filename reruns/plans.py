@@ -280,8 +280,8 @@ class Plan:
     def conflicts(self) -> list[Conflict]:
         """Which cycles other active reruns hold."""
         found: dict[int, list[Candidate]] = {}
-        for cycle_id, holder in self.situation.held.items():
-            if candidate := self.candidate(cycle_id):
+        for candidate in self.candidates if self.situation.held else ():
+            if holder := self.situation.held.get(candidate.cycle_id):
                 found.setdefault(holder, []).append(candidate)
         return [Conflict(self.situation.holders[pk], cycles) for pk, cycles in sorted(found.items())]
 

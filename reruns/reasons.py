@@ -8,7 +8,7 @@ STOPPED_TO_RERUN = gettext_noop("Stopped to be rerun by rerun downstream %(batch
 TAKEN_OUT = gettext_noop("Taken out by %(who)s")
 TAKEN_OUT_WHY = gettext_noop("Taken out by %(who)s: %(why)s")
 DROPPED = gettext_noop("Its instance ended although it was frozen: %(why)s")
-NOT_PERMITTED = gettext_noop("%(who)s may not rerun these nodes any more: %(nodes)s")
+NOT_PERMITTED = gettext_noop("Not to be rerun any more by %(who)s: %(nodes)s")
 NOBODY_RESPONSIBLE = gettext_noop(
     "The account that was responsible for the rerun is gone; somebody who may rerun it can resume it"
 )

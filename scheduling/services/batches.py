@@ -158,11 +158,10 @@ def _batch_row(request: BatchRequest, position: int, at: datetime) -> dict[str, 
     task, revision = request.task, request.revision
     state, why = _first_state(request)
     who = journal.actor(request.by)
-    action, details = "triggered", {"trigger": request.trigger, "instances": len(request.slots)}
+    action = "condition_not_met" if request.passed_over else "rerun" if request.rerun_of else "triggered"
+    details = {"trigger": request.trigger, "instances": len(request.slots)}
     if request.rerun_of is not None:
-        action, details["rerun_of"] = "rerun", request.rerun_of.pk
-    if request.passed_over:
-        action = "condition_not_met"
+        details["rerun_of"] = request.rerun_of.pk
     return {
         "position": position,
         "team": task.team_id,

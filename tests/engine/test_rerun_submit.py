@@ -199,7 +199,7 @@ def test_a_right_that_is_taken_away_meanwhile_stops_that_item_with_the_reason(ac
     Membership.objects.filter(team=team, user=mei).delete()
     world.end("a")
     item = world.item(rerun, "b")
-    assert (item.state, item.reason) == ("failed", "mei may not rerun these nodes any more: x, y")
+    assert (item.state, item.reason) == ("failed", "Not to be rerun any more by mei: x, y")
     assert (item.instance_id, world.states(rerun)["c"], fresh(rerun).state) == (None, "waiting", "failed")
     assert world.cycle("b").holder == rerun.holder
 
@@ -236,5 +236,5 @@ def test_nobody_gains_rights_by_being_gone(across: Any, how: str) -> None:
         type(mei).objects.filter(pk=mei.pk).update(is_active=False)
     world.end("a")
     item = world.item(rerun, "b")
-    said = "The account that was responsible" if how == "deleted" else "mei may not rerun these nodes any more"
+    said = "The account that was responsible" if how == "deleted" else "Not to be rerun any more by mei"
     assert (item.state, item.reason.startswith(said)) == ("failed", True), item.reason

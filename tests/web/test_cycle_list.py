@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -173,12 +173,13 @@ def test_cycles_are_filtered_by_workflow_state_run_type_team_and_freeze(desk: De
 def test_cycles_are_filtered_by_cycle_time_and_ready_time(desk: Desk, operator: Client) -> None:
     workflow = daily(desk)
     instances = come(workflow)
-    at = datetime(2026, 3, 1, 12, tzinfo=UTC)
+    at = instances[1].cycle_time + timedelta(minutes=90)
     CycleInstance.objects.filter(pk=instances[1].pk).update(ready_at=at)
     since, until = instances[1].cycle_time, instances[0].cycle_time
     ranged = f"since={quote(since.isoformat())}&until={quote(until.isoformat())}"
     assert marks(operator.get(f"/cycles/?{ranged}"), "cycle") == [instances[1].pk]
-    ready = "ready_since=2026-03-01T11:00Z&ready_until=2026-03-01T13:00Z"
+    hour = timedelta(hours=1)
+    ready = f"ready_since={quote((at - hour).isoformat())}&ready_until={quote((at + hour).isoformat())}"
     assert marks(operator.get(f"/cycles/?{ready}"), "cycle") == [instances[1].pk]
 
 

@@ -235,6 +235,8 @@ def _written_actions() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"journal.record", "journal.entry"}:
                 found |= {each.value for each in ast.walk(node.args[0]) if isinstance(each, ast.Constant)}
+            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "action":
+                found |= {each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)}
     return found
 
 
