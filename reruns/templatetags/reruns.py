@@ -57,7 +57,8 @@ class Words:
         self.mark, self.again = _("Mark success…"), _("Rerun by hand…")
         self.mark_of, self.again_of = _("Mark instance %d as a success"), _("Rerun instance %d by hand")
         self.taken_out = escape(_("taken out"))
-        self.nodes = _("%(chosen)d of %(total)d nodes")
+        self.nodes_of = escape(_("nodes"))
+        self.nodes = _("%(chosen)d of %(total)d")
 
 
 @cache
@@ -164,18 +165,18 @@ def item_row(row: ItemRow, *, oob: bool = False) -> SafeString:
     """The row of an ItemRow; it takes the place of the one that the page shows when it is `oob`."""
     it, said = row.item, words()
     swapped = ' hx-swap-oob="true"' if oob else ""
-    name = escape(row.name)
+    name, this_year = escape(row.name), f"{timezone.now():%Y}-"
     if row.seen and row.workflow is not None:
         name = f'<a id="workflow-of-{it.pk}" href="{address("workflow-detail", it.workflow_id)}">{name}</a>'
-    source = f' <span class="tag">{said.source}</span>' if it.is_source else ""
+    below = escape(row.team) + (f" · {said.source}" if it.is_source else "")
     return SafeString(
         f"""<tr id="{row.mark}"{swapped}>
   <td class="at-tick">{_tick(row, said)}</td>
   <td class="at-wave num">{it.wave or NOTHING}</td>
-  <th scope="row" class="name" title="{escape(it.name)}">{name}{source}<small>{escape(row.team)}</small></th>
-  <td class="at-cycle">{escape(row.cycle)}</td>
+  <th scope="row" class="name" title="{escape(it.name)}">{name}<small>{below}</small></th>
+  <td class="at-cycle" title="{escape(row.cycle)}">{escape(row.cycle.removeprefix(this_year))}</td>
   <td class="at-state">{_state_of(row, said)}</td>
-  <td class="at-nodes">{_nodes(row, said)}</td>
+  <td class="at-nodes" data-label="{said.nodes_of}">{_nodes(row, said)}</td>
   <td class="at-id">{_instance(row, said)}</td>
   <td class="why">{_why(row)}</td>
   <td class="at-took num" data-label="{said.took}">{took(it.started_at, it.ended_at)}</td>
@@ -210,7 +211,7 @@ def _state_of(row: ItemRow, said: Words) -> str:
 def _nodes(row: ItemRow, said: Words) -> str:
     it = row.item
     if row.node_count == it.node_total:
-        return escape(ngettext("%d node", "%d nodes", it.node_total) % it.node_total)
+        return str(it.node_total)
     keys = escape(", ".join(it.nodes))
     text = escape(said.nodes % {"chosen": row.node_count, "total": it.node_total})
     return f'<span title="{keys}">{text}</span>'

@@ -101,15 +101,30 @@ def _grouping(
     """The items of each box by its key, and the arrows between boxes; `opened` workflows one by one."""
     shape = ask.shape_named(key)
     edges = [(up, pk) for pk, ups in shape.upstreams.items() for up in ups] + list(shape.loose)
-    groups = {f"i{each.pk}": [each.pk] for each in shape.pieces}
-    # By workflow and wave; else whole workflows, if no two of them wait for each other; else whole waves.
-    if len(groups) > ONE_BY_ONE:
-        groups = _by(shape, opened, lambda piece: f"g{piece.workflow_id}w{piece.wave}")
-    if len(groups) > ONE_BY_ONE:
-        groups = _by(shape, opened, lambda piece: f"g{piece.workflow_id}")
-        if len(groups) > ONE_BY_ONE or not _is_acyclic(groups, edges):
-            groups = _by(shape, (), lambda piece: f"w{piece.wave}")
+    if len(shape.pieces) <= ONE_BY_ONE:
+        groups = {f"i{each.pk}": [each.pk] for each in shape.pieces}
+    elif len(_by(shape, (), _workflow_and_wave)) <= ONE_BY_ONE:
+        groups = _by(shape, opened, _workflow_and_wave)
+    else:
+        groups = _by(shape, (), _workflow)
+        # Two workflows that wait for each other cannot be drawn as two boxes.
+        if len(groups) <= ONE_BY_ONE and _is_acyclic(groups, edges):
+            groups = _by(shape, opened, _workflow)
+        else:
+            groups = _by(shape, (), _wave)
     return groups, _pairs(groups, edges)
+
+
+def _workflow_and_wave(piece: ask.Piece) -> str:
+    return f"g{piece.workflow_id}w{piece.wave}"
+
+
+def _workflow(piece: ask.Piece) -> str:
+    return f"g{piece.workflow_id}"
+
+
+def _wave(piece: ask.Piece) -> str:
+    return f"w{piece.wave}"
 
 
 def _by(shape: ask.Shape, opened: Collection[int], of: Callable[[ask.Piece], str]) -> dict[str, list[int]]:

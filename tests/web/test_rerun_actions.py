@@ -280,6 +280,22 @@ def test_who_only_owns_what_is_downstream_may_look_and_not_operate(running: Reru
     assert act(analyst, running, "pause").status_code == 403
 
 
+def test_a_cycle_that_waits_its_turn_says_what_holds_it_and_is_not_rerun_by_hand(
+    running: Rerun, operator: Client, cycles: dict[str, CycleInstance]
+) -> None:
+    pk = cycles["flights"].pk
+    listed = element(operator.get("/cycles/"), f"cycle-{pk}")
+    assert f'href="/reruns/{running.pk}/">R-{running.pk}</a>' in listed
+    assert ("waiting to rerun" in listed, 'data-action="rerun"' in listed) == (True, False)
+    page = operator.get(f"/cycles/{pk}/")
+    assert "What is to become of it?" in element(page, "why")
+    assert "is about to rerun it" in element(page, "why")
+    assert 'data-action="rerun"' not in element(page, f"cycle-{pk}")
+    answer = operator.post(f"/cycles/{pk}/rerun/", {"node": "a", "content": "ran", "reason": "now"})
+    assert answer.status_code == 409
+    assert "holds its cycle and is about to rerun it" in text_of(answer)
+
+
 # --- to the end ------------------------------------------------------------------------------------
 
 
