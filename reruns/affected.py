@@ -5,11 +5,10 @@ How many statements that takes depends neither on how many cycles there are nor 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from operator import attrgetter
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -17,24 +16,6 @@ from django.db import connection
 
 from reruns.planning import CycleGraph
 from workflows.detail_queries import TYPICAL_OF
-
-
-class Row(NamedTuple):
-    """A cycle and its effective instance (None: it has none); `ready_at` is of the source only."""
-
-    cycle_id: int
-    workflow_id: int
-    cycle_time: datetime
-    instance_id: int | None
-    state: str
-    online: bool
-    waits: bool
-    revision_id: int
-    data_date: date
-    frozen_at: datetime | None
-    frozen_by: str
-    frozen_reason: str
-    ready_at: datetime | None
 
 
 class WorkflowRow(NamedTuple):
@@ -58,56 +39,85 @@ class NodeRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Affected:
-    """The source cycle, which is `rows[source]`, and everything downstream of it, the oldest first."""
+    """The source cycle, which is at `source`, and everything downstream of it, the oldest first.
 
-    rows: list[Row]
+    A column each, as rows of objects would take many times as long to make. `instance_id` is the effective
+    instance, None for a cycle that has none; what follows is of that instance. `cycle_time` is in microseconds
+    of the epoch. `ready_at` is the source's.
+    """
+
+    cycle_time: Sequence[int]
+    workflow_id: Sequence[int]
+    cycle_id: Sequence[int]
+    instance_id: Sequence[int | None]
+    state: Sequence[str]
+    online: Sequence[bool]
+    waits: Sequence[bool]
+    revision_id: Sequence[int]
+    data_date: Sequence[date]
+    frozen_at: Sequence[datetime | None]
+    frozen_by: Sequence[str]
+    frozen_reason: Sequence[str]
+    ready_at: datetime | None
     position: Mapping[int, int]
     source: int
     graph: CycleGraph
 
+    def __len__(self) -> int:
+        return len(self.cycle_id)
+
     @cached_property
     def workflows(self) -> dict[int, WorkflowRow]:
-        """The workflows of the rows by id."""
-        return _workflows({row.workflow_id for row in self.rows})
+        """The workflows of the cycles, by id."""
+        return _workflows(set(self.workflow_id))
 
     @cached_property
     def zones(self) -> dict[int, ZoneInfo]:
         """The time zone of each content that ran, by its id."""
-        ids = {row.revision_id for row in self.rows if row.instance_id is not None}
+        ids = {each for each in set(self.revision_id) if each}
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT id, timezone FROM workflows_workflowrevision WHERE id = ANY(%s)", [list(ids)]
             )
             return {pk: ZoneInfo(zone) for pk, zone in cursor.fetchall()}
 
+    def local_time(self, at: int) -> datetime:
+        """The cycle time of what is at `at` and has an instance, on the clocks of its workflow's zone."""
+        moment = EPOCH + timedelta(microseconds=self.cycle_time[at])
+        return moment.astimezone(self.zones[self.revision_id[at]])
+
     def name(self, at: int) -> str:
         """How a person knows the cycle at `at`, which has an instance."""
-        row = self.rows[at]
-        local = row.cycle_time.astimezone(self.zones[row.revision_id])
-        return f"{self.workflows[row.workflow_id].name} {local:%Y-%m-%d %H:%M}"
+        return f"{self.workflows[self.workflow_id[at]].name} {self.local_time(at):%Y-%m-%d %H:%M}"
 
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 # LATERAL with OFFSET 0 makes every step look its cycles up in the index: the planner, who cannot know how wide
 # a step is, else may read all dependencies for each step of a long chain.
 _DOWNSTREAM = """
 WITH RECURSIVE affected AS (
-    SELECT %(cycle)s::bigint AS id
+    SELECT id FROM workflows_cycle WHERE id = %(cycle)s
     UNION
     SELECT next.cycle_id FROM affected CROSS JOIN LATERAL (
         SELECT cycle_id FROM workflows_cycledependency WHERE upstream_id = affected.id OFFSET 0
     ) next
 )
+SELECT id FROM affected
 """
 
-_ALONE = "WITH affected AS (SELECT %(cycle)s::bigint AS id)"
-
+# Given as a literal, the planner knows how many there are: few are looked up, very many joined at once.
 _ROWS = """
-SELECT cycle.id, cycle.workflow_id, cycle.cycle_time,
+SELECT (extract(epoch FROM cycle.cycle_time) * 1000000)::bigint, cycle.workflow_id, cycle.id,
     instance.id, instance.state, instance.online, instance.waits_for_upstream, instance.revision_id,
-    instance.data_date, instance.frozen_at, instance.frozen_by, instance.frozen_reason,
-    CASE WHEN cycle.id = %(cycle)s THEN instance.ready_at END
-FROM affected JOIN workflows_cycle cycle ON cycle.id = affected.id
+    instance.data_date, instance.frozen_at, instance.frozen_by, instance.frozen_reason
+FROM unnest(%(cycles)s::bigint[]) AS affected (id) JOIN workflows_cycle cycle ON cycle.id = affected.id
 LEFT JOIN workflows_cycleinstance instance ON instance.id = cycle.effective_id
+"""
+
+_READY_AT = """
+SELECT instance.ready_at FROM workflows_cycle cycle
+JOIN workflows_cycleinstance instance ON instance.id = cycle.effective_id WHERE cycle.id = %(cycle)s
 """
 
 _EDGES = """
@@ -142,17 +152,35 @@ WHERE target.revision_id = ANY(%(revisions)s)
 def load(cycle_id: int, *, alone: bool = False) -> Affected | None:
     """The cycle and all that waits for it, however indirectly (`alone`: without that); None when it is gone."""
     with connection.cursor() as cursor:
-        cursor.execute((_ALONE if alone else _DOWNSTREAM) + _ROWS, {"cycle": cycle_id})
-        rows = list(map(Row._make, cursor.fetchall()))
-        rows.sort(key=attrgetter("workflow_id"))
-        rows.sort(key=attrgetter("cycle_time"))
-        position = {row.cycle_id: number for number, row in enumerate(rows)}
-        if cycle_id not in position:
+        ids = [cycle_id]
+        if not alone:
+            cursor.execute(_DOWNSTREAM, {"cycle": cycle_id})
+            ids = [pk for (pk,) in cursor.fetchall()]
+        cursor.execute(_ROWS, {"cycles": _literal(ids)})
+        rows = sorted(cursor.fetchall())
+        if not rows:
             return None
-        cursor.execute(_EDGES, {"cycles": [] if alone else list(position)})
-        # A cycle that was generated between the two statements is not in the first.
-        edges = [(position[up], position[down]) for up, down in cursor.fetchall() if down in position]
-    return Affected(rows, position, position[cycle_id], CycleGraph.of(len(rows), edges))
+        columns = list(zip(*rows, strict=True))
+        position = {pk: at for at, pk in enumerate(columns[2])}
+        cursor.execute(_READY_AT, {"cycle": cycle_id})
+        ready_at = [moment for (moment,) in cursor.fetchall()]
+        edges: list[tuple[int, int]] = []
+        if not alone:
+            cursor.execute(_EDGES, {"cycles": _literal(ids)})
+            # A cycle that was generated between the two statements is not in the first.
+            edges = [(position[up], position[down]) for up, down in cursor.fetchall() if down in position]
+    return Affected(
+        *columns,
+        ready_at=ready_at[0] if ready_at else None,
+        position=position,
+        source=position[cycle_id],
+        graph=CycleGraph.of(len(rows), edges),
+    )
+
+
+def _literal(ids: Iterable[int]) -> str:
+    """An array as PostgreSQL writes it; a list is adapted number by number, which takes long for very many."""
+    return f"{{{','.join(map(str, ids))}}}"
 
 
 def _workflows(ids: Collection[int]) -> dict[int, WorkflowRow]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from datetime import date, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from reruns.affected import Row
+from reruns.affected import Affected, WorkflowRow
 from reruns.eligibility import Content, Refusal
 from reruns.models import Action
 from workflows.states import CycleState
@@ -35,58 +35,57 @@ class Candidate:
         return self._plan.situation.content(self._at)
 
     @property
-    def _row(self) -> Row:
-        return self._plan.situation.affected.rows[self._at]
-
-    @property
-    def _workflow(self) -> Any:
-        return self._plan.situation.affected.workflows[self._row.workflow_id]
+    def _affected(self) -> Affected:
+        return self._plan.situation.affected
 
     @property
     def cycle_id(self) -> int:
-        return self._row.cycle_id
+        return self._affected.cycle_id[self._at]
 
     @property
     def instance_id(self) -> int:
-        return self._row.instance_id or 0
+        return self._affected.instance_id[self._at] or 0
 
     @property
     def workflow_id(self) -> int:
-        return self._row.workflow_id
+        return self._affected.workflow_id[self._at]
+
+    @property
+    def _workflow(self) -> WorkflowRow:
+        return self._affected.workflows[self.workflow_id]
 
     @property
     def workflow(self) -> str:
-        return str(self._workflow.name)
+        return self._workflow.name
 
     @property
     def team_id(self) -> int:
-        return int(self._workflow.team_id)
+        return self._workflow.team_id
 
     @property
     def team(self) -> str:
-        return str(self._workflow.team)
+        return self._workflow.team
 
     @property
     def name(self) -> str:
-        return self._plan.situation.affected.name(self._at)
+        return self._affected.name(self._at)
 
     @property
     def cycle_time(self) -> datetime:
         """On the clocks of the workflow's zone."""
-        affected = self._plan.situation.affected
-        return self._row.cycle_time.astimezone(affected.zones[self._row.revision_id])
+        return self._affected.local_time(self._at)
 
     @property
     def data_date(self) -> date:
-        return self._row.data_date
+        return self._affected.data_date[self._at]
 
     @property
     def state(self) -> str:
-        return self._row.state
+        return self._affected.state[self._at]
 
     @property
     def state_label(self) -> str:
-        return str(CycleState(self._row.state).label)
+        return str(CycleState(self.state).label)
 
     @property
     def is_source(self) -> bool:
@@ -151,8 +150,8 @@ class Candidate:
     @property
     def upstream(self) -> list[int]:
         """The ids of the cycles that it waits for directly and that are affected too."""
-        affected = self._plan.situation.affected
-        return [affected.rows[at].cycle_id for at in affected.graph.upstreams[self._at]]
+        affected = self._affected
+        return [affected.cycle_id[at] for at in affected.graph.upstreams[self._at]]
 
     @property
     def outlook(self) -> str:

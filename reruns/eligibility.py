@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, time, timedelta
+from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -214,8 +215,9 @@ class Content:
         allowed = set(self.permitted)
         return tuple(node for node in self.nodes if node.key not in allowed)
 
-    @property
+    @cached_property
     def is_whole(self) -> bool:
+        """Whether all of it may be rerun."""
         return len(self.permitted) == len(self.nodes)
 
     def allows(self, keys: tuple[str, ...]) -> bool:
@@ -256,6 +258,7 @@ class Content:
         )
 
 
+NO_CONTENT = Content((), ())
 NAMED = 5
 
 

@@ -15,17 +15,13 @@ def seconds_of(situation: Situation, chosen: Mapping[int, tuple[str, ...]]) -> t
 
     All nodes take what the whole took; some take the longest way through them. What never succeeded takes 0.
     """
-    rows = situation.affected.rows
-    whole = graph.typical_seconds({rows[at].workflow_id for at, nodes in chosen.items() if not nodes})
+    workflows, content_ids = situation.affected.workflow_id, situation.content_ids
+    whole = graph.typical_seconds({workflows[at] for at, nodes in chosen.items() if not nodes})
     in_part = _in_part(situation, {at: nodes for at, nodes in chosen.items() if nodes})
     found: dict[int, float] = {}
     unknown = 0
     for at, nodes in chosen.items():
-        row = rows[at]
-        if nodes:
-            seconds = in_part[row.workflow_id, situation.content_id(row), nodes]
-        else:
-            seconds = whole.get(row.workflow_id)
+        seconds = in_part[workflows[at], content_ids[at], nodes] if nodes else whole.get(workflows[at])
         unknown += seconds is None
         found[at] = seconds or 0.0
     return found, unknown
@@ -37,8 +33,8 @@ def _in_part(
     """The longest way through each choice (workflow, content, nodes); None when nobody knows of a node."""
     if not chosen:
         return {}
-    rows = situation.affected.rows
-    choices = {(rows[at].workflow_id, situation.content_id(rows[at]), nodes) for at, nodes in chosen.items()}
+    workflows, content_ids = situation.affected.workflow_id, situation.content_ids
+    choices = {(workflows[at], content_ids[at], nodes) for at, nodes in chosen.items()}
     seconds = graph.typical_node_seconds({workflow for workflow, _content, _nodes in choices})
     edges = graph.edges_by_content({content for _workflow, content, _nodes in choices})
     return {choice: _through(choice[2], edges[choice[1]], seconds[choice[0]]) for choice in choices}

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import heapq
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,11 +58,22 @@ class CycleGraph:
 
     @cached_property
     def downstreams(self) -> list[list[int]]:
+        """Who waits for each; of what `order` leaves out nothing is known."""
         found: list[list[int]] = [[] for _ in self.upstreams]
-        for downstream, upstreams in enumerate(self.upstreams):
-            for upstream in upstreams:
+        for downstream in self.order:
+            for upstream in self.upstreams[downstream]:
                 found[upstream].append(downstream)
         return found
+
+    def leading_to(self, chosen: Collection[int]) -> CycleGraph:
+        """The same without whatever no chosen cycle is downstream of; the chosen ones stay."""
+        wanted = [False] * len(self)
+        for each in reversed(self.order):
+            if wanted[each] or each in chosen:
+                wanted[each] = True
+                for upstream in self.upstreams[each]:
+                    wanted[upstream] = True
+        return CycleGraph(self.upstreams, [each for each in self.order if wanted[each]])
 
     def below(self, start: int) -> list[int]:
         """Everything downstream of `start`, without it, in the graph's order."""
@@ -147,19 +158,16 @@ def contract(
 
     Raises TooManyDependencies when there are more than `most`.
     """
-    wanted = _leading_to(graph, chosen)
+    graph = graph.leading_to(chosen)
     readers = [0] * len(graph)
     for each in graph.order:
-        if wanted[each]:
-            for upstream in graph.upstreams[each]:
-                readers[upstream] += 1
+        for upstream in graph.upstreams[each]:
+            readers[upstream] += 1
     found: dict[int, set[int]] = {}
     reached: dict[int, set[int]] = {}
     weights: dict[int, int] = {}
     total = 0
     for each in graph.order:
-        if not wanted[each]:
-            continue
         mine, more = _union(graph.upstreams[each], chosen, reached, readers)
         # What was looked at counts too, as it takes as long.
         total += max(more, len(mine)) if each in chosen else more
@@ -171,17 +179,6 @@ def contract(
         if total > most:
             raise TooManyDependencies(heapq.nlargest(NAMED, weights, key=weights.__getitem__))
     return found
-
-
-def _leading_to(graph: CycleGraph, chosen: Collection[int]) -> list[bool]:
-    """Whether each cycle is chosen or has a chosen one downstream."""
-    wanted = [False] * len(graph)
-    for each in reversed(graph.order):
-        if wanted[each] or each in chosen:
-            wanted[each] = True
-            for upstream in graph.upstreams[each]:
-                wanted[upstream] = True
-    return wanted
 
 
 def _union(
@@ -222,7 +219,7 @@ def simulate(
     seconds: Mapping[int, float],
     *,
     limit: int = 0,
-    lanes: Mapping[int, int] | None = None,
+    lanes: Sequence[int] | None = None,
     room: Mapping[int, int] | None = None,
 ) -> Schedule:
     """How the chosen cycles, which take `seconds` each, follow each other.
@@ -231,7 +228,7 @@ def simulate(
     number. What is generated waits in its lane, the lower number first, until that has room: `lanes` are the
     workflows of the cycles, `room` how many each runs at once (0 or missing: any number).
     """
-    return _Simulation(graph, seconds, limit, lanes or {}, room or {}).run()
+    return _Simulation(graph, seconds, limit, lanes or [0] * len(graph), room or {}).run()
 
 
 class _Simulation:
@@ -242,10 +239,11 @@ class _Simulation:
         graph: CycleGraph,
         seconds: Mapping[int, float],
         limit: int,
-        lanes: Mapping[int, int],
+        lanes: Sequence[int],
         room: Mapping[int, int],
     ) -> None:
-        self.downstreams, self.seconds, self.limit = graph.downstreams, seconds, limit
+        self.graph, self.seconds, self.limit = graph, seconds, limit
+        self.downstreams = graph.downstreams
         self.waves = waves(graph, seconds) if limit else {}
         self.lanes, self.room = lanes, room
         self.unmet = [len(each) for each in graph.upstreams]
@@ -259,7 +257,7 @@ class _Simulation:
 
     def run(self) -> Schedule:
         now = 0.0
-        self.arrive([each for each, unmet in enumerate(self.unmet) if not unmet])
+        self.arrive([each for each in self.graph.order if not self.unmet[each]])
         self.generate(now)
         running = self.running
         while running:
@@ -268,7 +266,7 @@ class _Simulation:
             # All that end at one moment do so before anything has its turn.
             while running and running[0][0] == now:
                 each = heapq.heappop(running)[1]
-                lane = self.lanes.get(each, -1)
+                lane = self.lanes[each]
                 lanes.add(lane)
                 self.taken[lane] -= 1
                 self.unfinished -= 1
@@ -282,10 +280,12 @@ class _Simulation:
         """Nothing keeps `cycles` any more: they have their turn, or are passed through."""
         while cycles:
             each = cycles.pop()
-            if each in self.seconds:
-                heapq.heappush(self.ready, (self.waves[each] if self.limit else 0, each))
-            else:
+            if each not in self.seconds:
                 cycles += self.freed_by(each)
+            elif self.limit:
+                heapq.heappush(self.ready, (self.waves[each], each))
+            else:
+                self.ready.append((0, each))
 
     def freed_by(self, cycle: int) -> list[int]:
         unmet, freed = self.unmet, []
@@ -297,21 +297,30 @@ class _Simulation:
 
     def generate(self, now: float) -> None:
         """Let what is ready into its lane, as far as the limit goes, and begin what has room there."""
-        ready, lanes = self.ready, set()
-        while ready and (not self.limit or self.unfinished < self.limit):
-            each = heapq.heappop(ready)[1]
-            self.unfinished += 1
-            lane = self.lanes.get(each, -1)
-            heapq.heappush(self.queues[lane], each)
-            lanes.add(lane)
-        for lane in lanes:
-            self.begin(lane, now)
+        turn: list[int] = []
+        if self.limit:
+            while self.ready and self.unfinished + len(turn) < self.limit:
+                turn.append(heapq.heappop(self.ready)[1])
+        else:
+            turn = [each for _wave, each in self.ready]
+            self.ready.clear()
+        self.unfinished += len(turn)
+        for each in sorted(turn):
+            lane = self.lanes[each]
+            room = self.room.get(lane, 0)
+            # Where there is room nothing is queued.
+            if not room or self.taken[lane] < room:
+                self.start(each, lane, now)
+            else:
+                heapq.heappush(self.queues[lane], each)
 
     def begin(self, lane: int, now: float) -> None:
         queue, room = self.queues[lane], self.room.get(lane, 0)
         while queue and (not room or self.taken[lane] < room):
-            each = heapq.heappop(queue)
-            self.taken[lane] += 1
-            self.starts[each] = now
-            self.ends[each] = end = now + self.seconds[each]
-            heapq.heappush(self.running, (end, each))
+            self.start(heapq.heappop(queue), lane, now)
+
+    def start(self, cycle: int, lane: int, now: float) -> None:
+        self.taken[lane] += 1
+        self.starts[cycle] = now
+        self.ends[cycle] = end = now + self.seconds[cycle]
+        heapq.heappush(self.running, (end, cycle))

@@ -6,6 +6,8 @@ It is reckoned anew from the cycles as they stand whenever it is shown; only wha
 
 from __future__ import annotations
 
+import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +18,7 @@ from django.db import connection
 from django.utils.translation import gettext as _
 
 from reruns import planning
+from reruns.affected import EPOCH
 from reruns.candidates import Candidate
 from reruns.eligibility import NOT_DOWNSTREAM, Holder, Refusal, in_part
 from reruns.errors import Drift, RerunRefused
@@ -26,6 +29,8 @@ from reruns.situation import Situation, situation_of
 from scheduling.models import Membership
 from scheduling.models.teams import Role
 from workflows.states import CycleState
+
+NOT_READY = CycleState.NOT_READY.value
 
 
 class Selected(NamedTuple):
@@ -86,20 +91,17 @@ class Plan:
         self.lost: dict[int, Refusal] = {}
         """Why each chosen cycle, by id, cannot be done any more."""
         for cycle_id, selected in selection.items():
-            at = situation.affected.position.get(cycle_id, -1)
-            if refusal := self._refuses(at, selected):
+            at = situation.affected.position.get(cycle_id)
+            if at is None:
+                self.lost[cycle_id] = NOT_DOWNSTREAM
+            elif refusal := situation.refusals[at]:
                 self.lost[cycle_id] = refusal
+            elif not (content := situation.content_at[at]).allows(selected.nodes):
+                self.lost[cycle_id] = content.nodes_refusal(selected.nodes)
+            elif situation.actions[at] == Action.FREEZE:
+                self.frozen[at] = selected.nodes
             else:
-                target = self.frozen if situation.actions[at] == Action.FREEZE else self.rerun_at
-                target[at] = selected.nodes
-
-    def _refuses(self, at: int, selected: Selected) -> Refusal | None:
-        if at < 0:
-            return NOT_DOWNSTREAM
-        if refusal := self.situation.refusals[at]:
-            return refusal
-        content = self.situation.content(at)
-        return None if content.allows(selected.nodes) else content.nodes_refusal(selected.nodes)
+                self.rerun_at[at] = selected.nodes
 
     def __str__(self) -> str:
         from reruns.printing import printed
@@ -111,7 +113,7 @@ class Plan:
     @cached_property
     def candidates(self) -> list[Candidate]:
         affected = self.situation.affected
-        return [Candidate(self, at) for at in affected.graph.order if affected.rows[at].instance_id is not None]
+        return [Candidate(self, at) for at in affected.graph.order if affected.instance_id[at] is not None]
 
     @property
     def chosen(self) -> list[Candidate]:
@@ -129,7 +131,7 @@ class Plan:
 
     def candidate(self, cycle_id: int) -> Candidate | None:
         at = self.situation.affected.position.get(cycle_id)
-        if at is None or self.situation.affected.rows[at].instance_id is None:
+        if at is None or self.situation.affected.instance_id[at] is None:
             return None
         return Candidate(self, at)
 
@@ -138,13 +140,18 @@ class Plan:
         affected = self.situation.affected
         at = affected.position[cycle_id]
         found = [at, *affected.graph.below(at)]
-        return [Candidate(self, each) for each in found if affected.rows[each].instance_id is not None]
+        return [Candidate(self, each) for each in found if affected.instance_id[each] is not None]
 
     # --- in which order, and when ------------------------------------------------------------------
 
     @cached_property
     def waves(self) -> dict[int, int]:
-        return planning.waves(self.situation.affected.graph, self.rerun_at)
+        return planning.waves(self._graph, self.rerun_at)
+
+    @cached_property
+    def _graph(self) -> planning.CycleGraph:
+        """What leads to anything that is rerun: of very many cycles, mostly a few."""
+        return self.situation.affected.graph.leading_to(self.rerun_at)
 
     @cached_property
     def _seconds(self) -> tuple[dict[int, float], int]:
@@ -154,10 +161,10 @@ class Plan:
     def schedule(self) -> planning.Schedule:
         affected = self.situation.affected
         return planning.simulate(
-            affected.graph,
+            self._graph,
             self._seconds[0],
             limit=self.rerun.parallelism,
-            lanes={at: affected.rows[at].workflow_id for at in self.rerun_at},
+            lanes=affected.workflow_id,
             room={pk: workflow.parallelism for pk, workflow in affected.workflows.items()},
         )
 
@@ -168,14 +175,14 @@ class Plan:
 
     @cached_property
     def _longest(self) -> tuple[float, list[int]]:
-        return planning.longest_path(self.situation.affected.graph, self._seconds[0])
+        return planning.longest_path(self._graph, self._seconds[0])
 
     @cached_property
     def dependencies(self) -> dict[int, set[int]]:
         """The chosen cycles that each one to be rerun waits for, by ids; RerunRefused when far too many."""
         affected = self.situation.affected
         try:
-            found = planning.contract(affected.graph, self.rerun_at, most=MOST_DEPENDENCIES)
+            found = planning.contract(self._graph, self.rerun_at, most=MOST_DEPENDENCIES)
         except planning.TooManyDependencies as exc:
             raise RerunRefused(
                 _(
@@ -184,15 +191,15 @@ class Plan:
                 )
                 % {"names": in_part([self._called(at) for at in exc.between])}
             ) from None
-        rows = affected.rows
-        return {rows[at].cycle_id: {rows[up].cycle_id for up in ups} for at, ups in found.items()}
+        ids = affected.cycle_id
+        return {ids[at]: {ids[up] for up in ups} for at, ups in found.items()}
 
     def _called(self, at: int) -> str:
         affected = self.situation.affected
-        row = affected.rows[at]
-        if row.instance_id is not None:
+        if affected.instance_id[at] is not None:
             return affected.name(at)
-        return f"{affected.workflows[row.workflow_id].name} {row.cycle_time:%Y-%m-%d %H:%M} UTC"
+        moment = EPOCH + timedelta(microseconds=affected.cycle_time[at])
+        return f"{affected.workflows[affected.workflow_id[at]].name} {moment:%Y-%m-%d %H:%M} UTC"
 
     @cached_property
     def outlooks(self) -> dict[int, str]:
@@ -201,10 +208,9 @@ class Plan:
         holds_up: set[int] = {*self.rerun_at, *self.frozen}
         found = {}
         for at in affected.graph.order:
-            row = affected.rows[at]
-            if row.state != CycleState.NOT_READY or at in self.frozen or row.frozen_at is not None:
+            if affected.state[at] != NOT_READY or at in self.frozen or affected.frozen_at[at] is not None:
                 continue
-            waits = row.waits and any(up in holds_up for up in affected.graph.upstreams[at])
+            waits = affected.waits[at] and any(up in holds_up for up in affected.graph.upstreams[at])
             found[at] = "waits" if waits else "as_planned"
             if waits:
                 holds_up.add(at)
@@ -212,10 +218,10 @@ class Plan:
 
     @cached_property
     def summary(self) -> Summary:
-        actions, content = self.situation.actions, self.situation.content
+        actions, contents = self.situation.actions, self.situation.content_at
         return Summary(
             instances=len(self.rerun_at),
-            nodes=sum(len(nodes) or len(content(at).nodes) for at, nodes in self.rerun_at.items()),
+            nodes=sum(len(nodes) or len(contents[at].nodes) for at, nodes in self.rerun_at.items()),
             terminated=sum(actions[at] == Action.TERMINATE for at in self.rerun_at),
             frozen=len(self.frozen),
             skipped=len(self.candidates) - len(self.rerun_at) - len(self.frozen),
@@ -231,16 +237,17 @@ class Plan:
     @cached_property
     def drift(self) -> list[Drift]:
         """What became of chosen cycles since they were chosen."""
-        rows, position = self.situation.affected.rows, self.situation.affected.position
+        affected = self.situation.affected
         found = []
         for cycle_id, selected in self.selection.items():
             was = (selected.seen_state, selected.original_id)
             if refusal := self.lost.get(cycle_id):
                 found.append(Drift(selected.name, _stood(*was), refusal.in_short))
                 continue
-            row = rows[position[cycle_id]]
-            if was != (row.state, row.instance_id):
-                found.append(Drift(selected.name, _stood(*was), _stood(row.state, row.instance_id)))
+            at = affected.position[cycle_id]
+            stands = (affected.state[at], affected.instance_id[at])
+            if was != stands:
+                found.append(Drift(selected.name, _stood(*was), _stood(*stands)))
         return found
 
     @cached_property
@@ -249,13 +256,13 @@ class Plan:
         if all(content.is_whole for content in self.situation.contents.values()):
             return []
         lacking: dict[str, tuple[set[int], dict[int, None], int]] = {}
-        counted: dict[tuple[int, int], int] = {}
-        for row, refusal in zip(self.situation.affected.rows, self.situation.refusals, strict=True):
-            if row.instance_id is not None and (
-                refusal is None or refusal.kind in {"permission", "freeze_mode"}
-            ):
-                of = (row.workflow_id, self.situation.content_id(row))
-                counted[of] = counted.get(of, 0) + 1
+        affected, content_ids = self.situation.affected, self.situation.content_ids
+        of_each = zip(affected.workflow_id, content_ids, self.situation.refusals, strict=True)
+        counted = Counter(
+            (workflow, content)
+            for workflow, content, refusal in of_each
+            if refusal is None or refusal.kind in {"permission", "freeze_mode"}
+        )
         for (workflow, content), count in counted.items():
             owners = {node.team: node.team_id for node in self.situation.contents[content].lacking}
             for team, team_id in owners.items():
@@ -263,7 +270,7 @@ class Plan:
                 workflows[workflow] = None
                 lacking[team] = ({*ids, team_id}, workflows, instances + count)
         people = _owners({pk for ids, _workflows, _count in lacking.values() for pk in ids})
-        names = self.situation.affected.workflows
+        names = affected.workflows
         return [
             Missing(team, sorted(names[pk].name for pk in workflows), people.get(team, []), instances)
             for team, (_ids, workflows, instances) in sorted(lacking.items())
@@ -296,8 +303,7 @@ def _owners(teams: set[int]) -> dict[str, list[str]]:
 
 # No nodes are read as NULL: parsing [] for each of very many would take longer than all the rest.
 _SELECTED = """
-SELECT cycle_id, (SELECT array_agg(key) FROM jsonb_array_elements_text(nullif(nodes, '[]')) key),
-    original_id, seen_state, name
+SELECT cycle_id, nullif(nodes, '[]')::text, original_id, seen_state, name
 FROM reruns_rerunitem WHERE rerun_id = %s ORDER BY is_source DESC, id
 """
 
@@ -307,7 +313,7 @@ def selection_of(rerun: Rerun) -> dict[int, Selected]:
     with connection.cursor() as cursor:
         cursor.execute(_SELECTED, [rerun.pk])
         return {
-            cycle: Selected(tuple(nodes or ()), original, state, name)
+            cycle: Selected(tuple(json.loads(nodes)) if nodes else (), original, state, name)
             for cycle, nodes, original, state, name in cursor.fetchall()
         }
 

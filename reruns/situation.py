@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
@@ -15,8 +15,8 @@ from django.utils.translation import gettext as _
 
 from reruns import affected as graph
 from reruns import eligibility
-from reruns.affected import Affected, Row
-from reruns.eligibility import ACTIONS, Content, Holder, Refusal
+from reruns.affected import Affected
+from reruns.eligibility import ACTIONS, NO_CONTENT, Content, Holder, Refusal
 from reruns.errors import RerunRefused
 from reruns.models import Action, Rerun, RerunItem
 from reruns.states import ITEM
@@ -33,7 +33,7 @@ def asker(by: journal.By) -> Any:
 
 @dataclass
 class Situation:
-    """What could be done, by `user`, to each of `affected.rows`: the lists have an entry for each."""
+    """What could be done, by `user`, to each of the affected: the lists have an entry for each."""
 
     affected: Affected
     freeze_mode: bool
@@ -46,40 +46,47 @@ class Situation:
     holders: Mapping[int, Holder]
 
     def __post_init__(self) -> None:
-        rows, today = self.affected.rows, self.affected.workflows
         self.actions: list[str] = []
         self.refusals: list[Refusal | None] = []
+        self.content_at: list[Content] = []
+        """What a rerun of each would run."""
+        affected = self.affected
+        self.content_ids: Sequence[int] = affected.revision_id
+        if not self.as_it_ran:
+            self.content_ids = [affected.workflows[workflow].revision_id for workflow in affected.workflow_id]
         known: dict[tuple[str, int], tuple[str, Refusal | None]] = {}
-        for row in rows:
-            if refusal := self._apart(row):
-                self.actions.append("")
-                self.refusals.append(refusal)
-                continue
-            content = row.revision_id if self.as_it_ran else today[row.workflow_id].revision_id
-            verdict = known.get((row.state, content))
-            if verdict is None:
-                verdict = known[row.state, content] = self._by_state(row.state, content)
-            self.actions.append(verdict[0])
-            self.refusals.append(verdict[1])
+        for at, (cycle, instance, online, frozen, state, content) in enumerate(
+            zip(
+                *(affected.cycle_id, affected.instance_id, affected.online, affected.frozen_at),
+                *(affected.state, self.content_ids),
+                strict=True,
+            )
+        ):
+            self.content_at.append(self.contents.get(content, NO_CONTENT))
+            if instance is None or not online or frozen is not None or cycle in self.held:
+                action, refusal = "", self._apart(at)
+            elif (state, content) in known:
+                action, refusal = known[state, content]
+            else:
+                action, refusal = known[state, content] = self._by_state(state, content)
+            self.actions.append(action)
+            self.refusals.append(refusal)
         self._judge_source()
 
-    def content_id(self, row: Row) -> int:
-        """The content that a rerun of this instance runs."""
-        return row.revision_id if self.as_it_ran else self.affected.workflows[row.workflow_id].revision_id
-
     def content(self, at: int) -> Content:
-        return self.contents[self.content_id(self.affected.rows[at])]
+        return self.content_at[at]
 
-    def _apart(self, row: Row) -> Refusal | None:
-        """What stands against a cycle whatever its state is and whoever asks."""
-        if row.instance_id is None:
+    def _apart(self, at: int) -> Refusal | None:
+        """What stands against the cycle at `at` whatever its state is and whoever asks."""
+        affected = self.affected
+        if affected.instance_id[at] is None:
             return eligibility.NOT_GENERATED
-        if not row.online:
+        if not affected.online[at]:
             return eligibility.NOT_ONLINE
-        if row.cycle_id in self.held:
-            return self._held_by[self.held[row.cycle_id]]
-        if row.frozen_at is not None:
-            return eligibility.frozen_refusal(row.frozen_by, row.frozen_at, row.frozen_reason)
+        if affected.cycle_id[at] in self.held:
+            return self._held_by[self.held[affected.cycle_id[at]]]
+        if (moment := affected.frozen_at[at]) is not None:
+            return eligibility.frozen_refusal(affected.frozen_by[at], moment, affected.frozen_reason[at])
         return None
 
     def _by_state(self, state: str, content: int) -> tuple[str, Refusal | None]:
@@ -95,10 +102,9 @@ class Situation:
     def _judge_source(self) -> None:
         """A rerun begins only at what got ready of late (B4)."""
         at = self.affected.source
-        row = self.affected.rows[at]
-        if self._apart(row) is None:
-            zone = self.affected.zones[row.revision_id]
-            if refusal := eligibility.ready_time_refusal(row.ready_at, self.now, zone):
+        if self._apart(at) is None:
+            zone = self.affected.zones[self.affected.revision_id[at]]
+            if refusal := eligibility.ready_time_refusal(self.affected.ready_at, self.now, zone):
                 self.actions[at], self.refusals[at] = "", refusal
 
     @cached_property
@@ -120,7 +126,7 @@ def situation_of(
             _("The cycle that this rerun begins at is gone; its workflow was deleted. Discard the draft.")
         )
     if rerun.as_it_ran:
-        revisions = {row.revision_id for row in found.rows if row.instance_id is not None}
+        revisions = {each for each in set(found.revision_id) if each}
     else:
         revisions = {workflow.revision_id for workflow in found.workflows.values()}
     held = _held(rerun, found)
@@ -139,7 +145,7 @@ def situation_of(
 def source_refusal(instance: CycleInstance, situation: Situation) -> Refusal | None:
     """Why a rerun of a source cycle that stands as `situation` says cannot begin at `instance`, or None."""
     source = situation.affected.source
-    effective = situation.affected.rows[source].instance_id
+    effective = situation.affected.instance_id[source]
     if effective != instance.pk:
         return eligibility.not_effective_refusal(effective)
     return situation.refusals[source]

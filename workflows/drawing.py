@@ -19,7 +19,7 @@ from unicodedata import east_asian_width
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from workflows.folding import LIMIT, Group, fold
+from workflows.folding import FAN, LIMIT, Folded, Group, fold
 from workflows.layout import Layout, Node, Place, lay_out
 
 BOX_HEIGHT, GROUP_HEIGHT, PICK_HEIGHT = 48, 60, 70
@@ -220,12 +220,12 @@ def draw(
     known = {box.key: box for box in boxes}
     wanted, folds = list(arrows), folds or Folds()
     words = {box.state: box.word for box in known.values()}
-    folded = fold(
-        {key: box.state for key, box in known.items()},
-        [(arrow.source, arrow.target) for arrow in wanted if arrow.source in known and arrow.target in known],
-        **({"limit": len(known), "fan": len(known) + 1} if folds.whole else {"limit": folds.limit}),
-        opened=folds.opened,
-        apart=[key for key, box in known.items() if box.selected],
+    folded = _folded(
+        tuple((key, box.state) for key, box in known.items()),
+        tuple((arrow.source, arrow.target) for arrow in wanted if {arrow.source, arrow.target} <= known.keys()),
+        (len(known), len(known) + 1) if folds.whole else (folds.limit, FAN),
+        tuple(folds.opened),
+        tuple(key for key, box in known.items() if box.selected),
     )
     shown = {key: known[key] for key, box in folded.shown.items() if key == box}
     for group in folded.groups.values():
@@ -255,6 +255,19 @@ def draw(
         fold_href=folds.fold_href if folds.opened or folds.whole else "",
         unfold_href=folds.whole_href if hidden else "",
     )
+
+
+@lru_cache(maxsize=8)
+def _folded(
+    states: tuple[tuple[str, str], ...],
+    arrows: tuple[tuple[str, str], ...],
+    limits: tuple[int, int],
+    opened: tuple[str, ...],
+    apart: tuple[str, ...],
+) -> Folded:
+    """What a flow folds to, which is asked for with every tick in it."""
+    limit, fan = limits
+    return fold(dict(states), arrows, limit=limit, fan=fan, opened=opened, apart=apart)
 
 
 # --- laying out ------------------------------------------------------------------------------------

@@ -13,18 +13,17 @@ from django.db import connection, transaction
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
-from reruns import choices, permissions
+from reruns import choices, notifications, permissions
 from reruns.candidates import Candidate
 from reruns.eligibility import NOT_DOWNSTREAM, Refusal, in_part, unknown_nodes
 from reruns.errors import RerunRefused
 from reruns.models import Action, OnFailure, Rerun, RerunItem
 from reruns.plans import Plan, Selected, selection_of
 from reruns.situation import Situation, asker, situation_of, source_refusal
-from scheduling import bulk, journal, notifications, validation
+from scheduling import bulk, journal, validation
+from scheduling.notifications import clean_rules
 from workflows.models import CycleInstance
 
-# What may be told of a rerun (B9).
-EVENTS = ("success", "terminated", "instance_failed")
 NAMED = 3
 
 
@@ -66,13 +65,19 @@ def plan(
     keys = _source_keys(source, rerun, asker(by)) if nodes is None else list(nodes)
     shown = Plan(rerun, situation, {})
     selection = {source.cycle_id: _selected(shown.source, keys)}
-    if downstream is not None:
-        wanted = [each for each in shown.candidates if not each.is_source and each.refusal is None]
-        if not isinstance(downstream, str):
-            wanted = _known(shown, [each.cycle_id for each in downstream], skip_refused=False)
-        selection |= {each.cycle_id: _selected(each) for each in wanted}
+    wanted = {each.cycle_id: _selected(each) for each in _downstream(shown, downstream)}
+    selection = wanted | selection
     _store(Plan(rerun, situation, selection), new=selection)
     return rerun
+
+
+def _downstream(plan: Plan, wanted: str | Iterable[CycleInstance] | None) -> list[Candidate]:
+    """The candidates that somebody asks for in words or by naming instances."""
+    if wanted == "all":
+        return [each for each in plan.candidates if each.refusal is None]
+    if isinstance(wanted, str):
+        raise ValueError(f'downstream is "all" or instances, not {wanted!r}')
+    return _known(plan, [each.cycle_id for each in wanted or ()], skip_refused=False)
 
 
 def _source_keys(source: CycleInstance, rerun: Rerun, user: Any) -> list[str]:
@@ -221,7 +226,7 @@ def _clean(settings: Mapping[str, Any]) -> dict[str, Any]:
         "parallelism": _number,
         "node_parallelism": _number,
         "on_failure": _on_failure,
-        "notify": lambda given: notifications.clean_rules(given, events=EVENTS),
+        "notify": lambda given: clean_rules(given, events=notifications.EVENTS),
     }
     if unknown := settings.keys() - known.keys():
         raise TypeError(f"a rerun has no setting {', '.join(sorted(unknown))}")

@@ -75,7 +75,7 @@ def for_draft(view: DraftView) -> DraftView:
 
 def record_of(pk: int) -> str:
     """Where the record of a submitted rerun is."""
-    return f"{reverse('rerun-list')}{pk}/"
+    return reverse("rerun-detail", args=[pk])
 
 
 def address_of(rerun: Rerun) -> str:

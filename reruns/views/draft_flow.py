@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from base64 import b64encode
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import urlencode
@@ -12,6 +13,7 @@ from django.urls import reverse
 
 from reruns import planning
 from reruns.candidates import Candidate
+from reruns.plans import Plan
 from reruns.views.draft_filter import DraftFilter
 from reruns.views.draft_words import nodes_of, short_deed_of
 from workflows.drawing import Arrow, Box, DrawnBox, Flow, Folds, Pick, draw
@@ -52,8 +54,7 @@ def flow_view(filters: DraftFilter, request: Any) -> FlowView:
     """The flow of what matches, with the source; arrows pass through what the filter leaves out."""
     plan = filters.plan
     shown = [plan.source, *filters.matching]
-    nodes_page = reverse("draft-nodes", args=[plan.rerun.pk, 0]).removesuffix("0/")
-    boxes = [_box(each, nodes_page) for each in shown]
+    boxes = list(map(_Boxes(plan).of, shown))
     opened = [key[:20] for key in request.GET.getlist("open")[:MOST_OPENED]]
     query = filters.query
     folds = Folds(
@@ -70,30 +71,44 @@ def _with(query: str, pairs: list[tuple[str, str]]) -> str:
     return f"?{'&'.join(filter(None, [query, urlencode(pairs)]))}#flow-view"
 
 
-def _box(candidate: Candidate, nodes_page: str) -> Box:
-    local = candidate.cycle_time
-    refusal = candidate.refusal
-    ticked = "" if refusal else "true" if candidate.chosen else "false"
-    if candidate.is_source:
-        ticked = "true"
-    return Box(
-        key=str(candidate.cycle_id),
-        title=candidate.workflow,
-        state=candidate.state,
-        word=candidate.state_label,
-        sub=f"{local:%m-%d %H:%M} · {candidate.team}",
-        # The source is where one begins to look.
-        selected=candidate.is_source,
-        pick=Pick(
-            ticked,
-            str(candidate.cycle_id),
-            deed=short_deed_of(candidate),
-            why=refusal.text if refusal else "",
-            count=nodes_of(candidate) if refusal is None else "",
-            href=f"{nodes_page}{candidate.cycle_id}/",
-            fixed=candidate.is_source,
-        ),
-    )
+class _Boxes:
+    """Boxes of candidates. Thousands say the same in a few ways, so each is put into words once."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._nodes_page = reverse("draft-nodes", args=[plan.rerun.pk, 0]).removesuffix("0/")
+        self._said: dict[tuple[Any, ...], str] = {}
+
+    def of(self, it: Candidate) -> Box:
+        refusal, cycle, state = it.refusal, str(it.cycle_id), it.state
+        chosen = it.chosen
+        ticked = "true" if it.is_source else "" if refusal else "true" if chosen else "false"
+        # A refusal is one object for all that it is about.
+        deed = ("deed", id(refusal), chosen, it.action, it.outlook)
+        count = ("count", chosen, it.node_count, it.node_total)
+        return Box(
+            key=cycle,
+            title=it.workflow,
+            state=state,
+            word=self._words(("state", state), lambda: it.state_label),
+            sub=f"{it.cycle_time:%m-%d %H:%M} · {it.team}",
+            # The source is where one begins to look.
+            selected=it.is_source,
+            pick=Pick(
+                ticked,
+                cycle,
+                deed=self._words(deed, lambda: short_deed_of(it)),
+                why=self._words(("why", id(refusal)), lambda: refusal.text) if refusal else "",
+                count="" if refusal else self._words(count, lambda: nodes_of(it)),
+                href=f"{self._nodes_page}{cycle}/",
+                fixed=it.is_source,
+            ),
+        )
+
+    def _words(self, of: tuple[Any, ...], say: Callable[[], str]) -> str:
+        said = self._said.get(of)
+        if said is None:
+            said = self._said[of] = say()
+        return said
 
 
 def _arrows(filters: DraftFilter, shown: list[Candidate]) -> list[Arrow]:

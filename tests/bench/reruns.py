@@ -184,8 +184,8 @@ def _workflow(team: Any, name: str, *, parallelism: int) -> Workflow:
 
 
 _CYCLES = """
-INSERT INTO workflows_cycle (workflow_id, cycle_time, succeeded)
-SELECT workflow, date_trunc('hour', now()) - n * interval '1 hour', true
+INSERT INTO workflows_cycle (workflow_id, cycle_time, succeeded, holder)
+SELECT workflow, date_trunc('hour', now()) - n * interval '1 hour', true, ''
 FROM unnest(%(workflows)s::bigint[]) workflow, generate_series(1, %(per)s) n
 """
 

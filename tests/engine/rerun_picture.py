@@ -125,4 +125,4 @@ class RerunPicture(Picture):
             case "success":
                 assert instance is not None
             case "failed" | "terminated" if instance is not None:
-                assert instance["state"] in {"failed", "terminated"}, (item, instance)
+                assert instance["state"] in {"failed", "terminated", "cancelled"}, (item, instance)

@@ -104,11 +104,13 @@ class AnyOrder(RuleBasedStateMachine):
                 **SIX_HOURLY,
             )
             self.workflows.append(made)
-        self.clock.shift(timedelta(hours=6))
-        clock.make_due()
-        for _round in range(data.draw(st.integers(0, 6))):
-            self.most_nodes_end(data)
-        commit()
+        for _cycle in range(2):
+            self.clock.shift(timedelta(hours=6))
+            clock.make_due()
+            for _round in range(data.draw(st.integers(2, 8))):
+                self.nodes_end(data, 9)
+                commit()
+        self.plan(data, CycleInstance.objects.filter(started_at__isnull=False), everything=True)
 
     def called(self, name: str, group: DeploymentGroup) -> str:
         workflow = next(each for each in self.workflows if each.name == name)
@@ -122,11 +124,21 @@ class AnyOrder(RuleBasedStateMachine):
         if running:
             make.end_batch(data.draw(st.sampled_from(running)).batch, outcome)
 
-    @rule(data=choices)
-    def most_nodes_end(self, data: Any) -> None:
+    def nodes_end(self, data: Any, successes: int) -> None:
+        """Of the running nodes some end, one in so many not as a success."""
         for run in NodeRun.objects.running().order_by("pk").select_related("batch"):
             if data.draw(st.integers(0, 3)):
-                make.end_batch(run.batch, data.draw(st.sampled_from(["success"] * 5 + ["failed"])))
+                make.end_batch(run.batch, data.draw(st.sampled_from(["success"] * successes + ["failed"])))
+
+    @rule(data=choices, successes=st.integers(1, 6))
+    def nodes_end_and_the_scheduler_sees_it(self, data: Any, successes: int) -> None:
+        self.nodes_end(data, successes)
+        commit()
+        advancing.advance_due()
+
+    @rule(data=choices)
+    def nodes_end_and_nobody_sees_it(self, data: Any) -> None:
+        self.nodes_end(data, 3)
 
     # --- what people do to cycles ----------------------------------------------------------------
 
@@ -174,13 +186,12 @@ class AnyOrder(RuleBasedStateMachine):
         if made is not None:
             self.by_hand |= set(made.instances.values_list("pk", flat=True))
 
-    @rule(data=choices)
-    def a_workflow_is_switched(self, data: Any) -> None:
-        workflow = Workflow.objects.get(pk=data.draw(st.sampled_from(self.workflows)).pk)
-        workflow_services.set_enabled(workflow, not workflow.enabled, by="ann")
-
-    @rule()
-    def a_right_is_taken_away_or_given_back(self) -> None:
+    @rule(data=choices, right=st.booleans())
+    def a_workflow_is_switched_or_a_right_taken_away_or_given_back(self, data: Any, right: bool) -> None:
+        if not right:
+            workflow = Workflow.objects.get(pk=data.draw(st.sampled_from(self.workflows)).pk)
+            workflow_services.set_enabled(workflow, not workflow.enabled, by="ann")
+            return
         self.permitted = not self.permitted
         membership = Membership.objects.filter(team=self.groups[1].team, user=self.user)
         membership.update(role="operator" if self.permitted else "viewer")
@@ -190,34 +201,38 @@ class AnyOrder(RuleBasedStateMachine):
     def asker(self, data: Any) -> Any:
         return data.draw(st.sampled_from([None, type(self.user).objects.get(pk=self.user.pk)]))
 
-    @rule(
-        data=choices,
-        freeze_mode=st.booleans(),
-        parallelism=st.integers(0, 2),
-        on_failure=st.sampled_from(["go_on", "go_on", "stop"]),
-        at_once=st.booleans(),
-    )
-    def somebody_plans(
-        self, data: Any, freeze_mode: bool, parallelism: int, on_failure: str, at_once: bool
-    ) -> None:
-        source = self.an_instance(data, "success", "failed", "terminated", "running")
-        if source is None:
+    @rule(data=choices, at_once=st.sampled_from([True, True, False]))
+    def somebody_plans(self, data: Any, at_once: bool) -> None:
+        self.plan(data, CycleInstance.objects.exclude(state="not_ready"), at_once=at_once)
+
+    def plan(self, data: Any, sources: Any, *, everything: bool = False, at_once: bool = True) -> None:
+        """A rerun of one of `sources` with some or all of what is downstream of it, perhaps only a draft."""
+        pks = list(sources.order_by("pk").values_list("pk", flat=True))
+        if not pks:
             return
+        source = CycleInstance.objects.get(pk=pks[0] if everything else data.draw(st.sampled_from(pks)))
         by = self.asker(data)
         draft = self.by_a_person(
             lambda: services.plan(
-                source, freeze_mode=freeze_mode, parallelism=parallelism, on_failure=on_failure, by=by
+                source,
+                freeze_mode=data.draw(st.sampled_from([True, True, False])),
+                parallelism=data.draw(st.sampled_from([0, 0, 1, 2])),
+                on_failure=data.draw(st.sampled_from(["go_on", "go_on", "stop"])),
+                by=by,
             )
         )
         if draft is None:
             return
         able = [each for each in services.plan_of(draft, user=by).candidates if not each.refusal]
         cycles = [each.cycle_id for each in able if not each.is_source]
-        if cycles:
-            wanted = data.draw(st.sets(st.sampled_from(cycles)) | st.just(set(cycles)))
-            services.choose(draft, sorted(wanted), by=by)
+        wanted = set(cycles) if everything or not cycles else data.draw(self.some_of(cycles))
+        services.choose(draft, sorted(wanted), by=by)
         if at_once:
             self.submit(draft, by)
+
+    @staticmethod
+    def some_of(cycles: list[int]) -> Any:
+        return st.sets(st.sampled_from(cycles), min_size=1) | st.just(set(cycles))
 
     @rule(data=choices)
     def somebody_submits(self, data: Any) -> None:
@@ -276,9 +291,11 @@ class AnyOrder(RuleBasedStateMachine):
         self.clock.shift(timedelta(hours=hours))
         clock.make_due()
 
-    @rule(step=st.sampled_from(["generate_due", "make_due", "make_overlooked_ready", "carry_on"]))
-    def a_scheduler_looks(self, step: str) -> None:
+    @rule(step=st.sampled_from(["generate_due", "make_overlooked_ready", "carry_on"]), killed=st.booleans())
+    def a_scheduler_looks_at_cycles(self, step: str, killed: bool) -> None:
         getattr(clock, step)()
+        commit(killed=killed)
+        assert services.free_stranded() == []
 
     @rule(kill=kills, step=st.sampled_from(["advance_due", "advance_due", "carry_on"]))
     def a_scheduler_advances(self, kill: int, step: str) -> None:
@@ -290,10 +307,6 @@ class AnyOrder(RuleBasedStateMachine):
         for rerun in Rerun.objects.filter(due=True):
             transitions.answer(rerun.pk)
 
-    @rule(killed=st.booleans())
-    def what_was_to_follow_the_commit_does_or_not(self, killed: bool) -> None:
-        commit(killed=killed)
-
     @rule(data=choices)
     def an_end_is_told_again(self, data: Any) -> None:
         instance = self.an_instance(data, *CYCLE.final)
@@ -301,10 +314,6 @@ class AnyOrder(RuleBasedStateMachine):
             before = everything(), RerunPicture().items
             following.cycle_ended(instance.pk, instance.cycle_id)
             assert (everything(), RerunPicture().items) == before
-
-    @rule()
-    def nothing_is_stranded(self) -> None:
-        assert services.free_stranded() == []
 
     # --- what must hold --------------------------------------------------------------------------
 
@@ -351,8 +360,8 @@ class AnyOrder(RuleBasedStateMachine):
 
     def everything_ends(self) -> None:
         """What nobody pauses ends, or fails and can be resumed to its end, and then nothing is kept."""
-        if not self.permitted:
-            self.a_right_is_taken_away_or_given_back()
+        Membership.objects.filter(user=self.user).update(role="operator")
+        self.permitted = True
         for workflow in Workflow.objects.filter(enabled=False):
             workflow_services.set_enabled(workflow, True, by="ann")
         for found in Backfill.objects.filter(state="paused"):

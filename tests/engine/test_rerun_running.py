@@ -213,7 +213,7 @@ def test_a_stopped_instance_counts_as_not_succeeded(noon: Any) -> None:
     world = World("a > b", noon)
     rerun = world.rerun("a", "b")
     workflow_services.stop(world.at("a"), by="ann", reason="enough")
-    world.end("a", outcome="terminated")
+    settle()
     assert (fresh(rerun).state, world.states(rerun)) == ("failed", {"a": "terminated", "b": "waiting"})
 
 

@@ -55,7 +55,7 @@ class Drawn:
             self.graph,
             self.seconds(**given),
             limit=limit,
-            lanes={self.number[name]: 7 for name in lanes},
+            lanes=[7 if name in lanes else 0 for name in self.names],
             room={7: room},
         )
 
@@ -395,9 +395,7 @@ def test_a_schedule_is_what_comes_of_looking_at_everything_anew(
     waits = planning.contract(graph, chosen)
     room = {0: first, 1: second}
 
-    found = planning.simulate(
-        graph, chosen, limit=limit, lanes={each: each % 2 for each in range(size)}, room=room
-    )
+    found = planning.simulate(graph, chosen, limit=limit, lanes=[each % 2 for each in range(size)], room=room)
 
     assert found.starts == looked_at_anew(waits, chosen, planning.waves(graph, chosen), limit, room)
     assert found.ends == {each: found.starts[each] + chosen[each] for each in chosen}

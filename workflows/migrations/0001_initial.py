@@ -249,9 +249,10 @@ class Migration(migrations.Migration):
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('cycle', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='upstreams', to='workflows.cycle')),
-                ('upstream', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='dependants', to='workflows.cycle')),
+                ('upstream', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='dependants', to='workflows.cycle')),
             ],
             options={
+                'indexes': [models.Index(fields=['upstream', 'cycle'], name='cycle_dependants')],
                 'constraints': [models.UniqueConstraint(fields=('cycle', 'upstream'), name='cycle_dependency_once')],
             },
         ),
