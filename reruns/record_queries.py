@@ -215,7 +215,7 @@ def shape_named(key: tuple[int, Any, int]) -> Shape:
     ]
     upstreams: dict[int, list[int]] = {}
     dependants: dict[int, list[int]] = {}
-    edges = RerunEdge.objects.filter(item__rerun=pk).order_by("pk").values_list("upstream_id", "item_id")
+    edges = RerunEdge.objects.filter(item__rerun=pk).order_by().values_list("upstream_id", "item_id")
     for upstream, item in edges:
         upstreams.setdefault(item, []).append(upstream)
         dependants.setdefault(upstream, []).append(item)
