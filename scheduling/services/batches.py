@@ -158,7 +158,7 @@ def _batch_row(request: BatchRequest, position: int, at: datetime) -> dict[str, 
     task, revision = request.task, request.revision
     state, why = _first_state(request)
     who = journal.actor(request.by)
-    action = "condition_not_met" if request.passed_over else "rerun" if request.rerun_of else "triggered"
+    deed = "condition_not_met" if request.passed_over else "rerun" if request.rerun_of else "triggered"
     details = {"trigger": request.trigger, "instances": len(request.slots)}
     if request.rerun_of is not None:
         details["rerun_of"] = request.rerun_of.pk
@@ -189,7 +189,7 @@ def _batch_row(request: BatchRequest, position: int, at: datetime) -> dict[str, 
         "priority": revision.priority,
         "shard_concurrency": revision.shard_concurrency if revision.mode == Mode.SHARDED else 0,
         "retries": revision.retry_count,
-        "action": action,
+        "action": deed,
         "reason": request.reason,
         "details": details,
     }

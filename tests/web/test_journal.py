@@ -235,7 +235,11 @@ def _written_actions() -> set[str]:
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in {"journal.record", "journal.entry"}:
                 found |= {each.value for each in ast.walk(node.args[0]) if isinstance(each, ast.Constant)}
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "action":
+            if (
+                isinstance(node, ast.Assign)
+                and ast.unparse(node.targets[0]) == "deed"
+                and isinstance(node.value, ast.IfExp)
+            ):
                 found |= {each.value for each in ast.walk(node.value) if isinstance(each, ast.Constant)}
     return found
 
