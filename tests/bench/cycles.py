@@ -167,8 +167,8 @@ def _make_waiting(upstream: Workflow, waiting: Workflow, last: datetime) -> None
     with connection.cursor() as cursor:
         for workflow in (upstream, waiting):
             cursor.execute(
-                "INSERT INTO workflows_cycle (workflow_id, cycle_time, succeeded)"
-                " SELECT %s, %s - n * interval '1 minute', false FROM generate_series(1, %s) n",
+                "INSERT INTO workflows_cycle (workflow_id, cycle_time, succeeded, holder)"
+                " SELECT %s, %s - n * interval '1 minute', false, '' FROM generate_series(1, %s) n",
                 [workflow.pk, last, WAITING],
             )
         cursor.execute(
