@@ -129,6 +129,17 @@ def test_the_list_takes_the_same_number_of_queries_however_long_it_is(
         clock.make_due()
 
 
+def test_what_was_ready_before_its_cycles_time_is_found_by_when_it_was(desk: Desk, operator: Client) -> None:
+    workflow, now = daily(desk), timezone.now()
+    test = services.run_test(workflow, cycle_time=now - timedelta(hours=1), by="mei")
+    CycleInstance.objects.filter(pk=test.pk).update(ready_at=now - timedelta(hours=2))
+    asked = f"ready_until={quote((now - timedelta(minutes=90)).isoformat())}"
+    assert marks(operator.get(f"/cycles/?window=7d&{asked}"), "cycle") == [test.pk]
+    assert marks(operator.get(f"/cycles/?window=7d&{asked}&run_type=online"), "cycle") == []
+    assert marks(operator.get("/cycles/?window=7d&run_type=test&state=running"), "cycle") == [test.pk]
+    assert marks(operator.get("/cycles/?window=7d&run_type=test&state=failed"), "cycle") == []
+
+
 def test_a_row_has_one_digest_in_whatever_order_its_permissions_come(desk: Desk) -> None:
     [instance, *_] = come(daily(desk))
     # Every process tells a set of texts in an order of its own, and any of them may answer a page.
