@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 from django.db import connection
@@ -149,6 +149,13 @@ WHERE target.revision_id = ANY(%(revisions)s)
 """
 
 
+# What `_ROWS` selects, in its order.
+_COLUMNS = (
+    *("cycle_time", "workflow_id", "cycle_id", "instance_id", "state", "online", "waits", "revision_id"),
+    *("data_date", "frozen_at", "frozen_by", "frozen_reason"),
+)
+
+
 def load(cycle_id: int, *, alone: bool = False) -> Affected | None:
     """The cycle and all that waits for it, however indirectly (`alone`: without that); None when it is gone."""
     with connection.cursor() as cursor:
@@ -160,8 +167,8 @@ def load(cycle_id: int, *, alone: bool = False) -> Affected | None:
         rows = sorted(cursor.fetchall())
         if not rows:
             return None
-        columns = list(zip(*rows, strict=True))
-        position = {pk: at for at, pk in enumerate(columns[2])}
+        columns: dict[str, Any] = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
+        position = {pk: at for at, pk in enumerate(columns["cycle_id"])}
         cursor.execute(_READY_AT, {"cycle": cycle_id})
         ready_at = [moment for (moment,) in cursor.fetchall()]
         edges: list[tuple[int, int]] = []
@@ -170,7 +177,7 @@ def load(cycle_id: int, *, alone: bool = False) -> Affected | None:
             # A cycle that was generated between the two statements is not in the first.
             edges = [(position[up], position[down]) for up, down in cursor.fetchall() if down in position]
     return Affected(
-        *columns,
+        **columns,
         ready_at=ready_at[0] if ready_at else None,
         position=position,
         source=position[cycle_id],

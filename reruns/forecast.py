@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
@@ -103,7 +103,7 @@ def remaining(
         passed = (now - begun).total_seconds() if begun is not None else 0.0
         takes[number] = max(0.0, seconds[pk] - passed)
     edges = [(at[up], at[pk]) for pk in at for up in shape.upstreams.get(pk, ()) if up in at]
-    lanes = {number: piece.workflow_id for number, piece in enumerate(order)}
+    lanes = [piece.workflow_id for piece in order]
     if len(order) > _SIMULATED:
         return _at_least(takes, edges, lanes, limit, room or {}), len(blocked & waiting)
     graph = planning.CycleGraph.of(len(order), edges)
@@ -114,7 +114,7 @@ def remaining(
 def _at_least(
     takes: Mapping[int, float],
     edges: Iterable[tuple[int, int]],
-    lanes: Mapping[int, int],
+    lanes: Sequence[int],
     limit: int,
     room: Mapping[int, int],
 ) -> float:
