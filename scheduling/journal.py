@@ -85,7 +85,7 @@ def record(
 
 
 def record_all(entries: Iterable[JournalEntry]) -> None:
-    bulk.insert(list(entries), keys=False)
+    bulk.insert(list(entries))
 
 
 def _name(thing: Any) -> str:
