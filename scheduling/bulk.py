@@ -12,8 +12,8 @@ from psycopg import sql
 from psycopg.types.json import Jsonb
 
 
-def insert[M: Model](rows: Sequence[M]) -> list[M]:
-    """Insert unsaved objects of one model and give them their primary keys.
+def insert[M: Model](rows: Sequence[M], *, keys: bool = True) -> list[M]:
+    """Insert unsaved objects of one model and give them their primary keys, unless nobody asks for `keys`.
 
     As with `bulk_create` no `save` and no signal is called; defaults of the model apply. Raises Django's
     IntegrityError or DataError, and then nothing was inserted; call it in a transaction.
@@ -21,7 +21,8 @@ def insert[M: Model](rows: Sequence[M]) -> list[M]:
     if not rows:
         return []
     meta = rows[0]._meta
-    fields: list[Field[Any, Any]] = [each for each in meta.concrete_fields if not each.generated]
+    concrete = (each for each in meta.concrete_fields if not each.generated)
+    fields: list[Field[Any, Any]] = [each for each in concrete if keys or not each.primary_key]
     json = {each.attname for each in fields if isinstance(each, JSONField)}
     names = [each.attname for each in fields]
     copy = sql.SQL("COPY {} ({}) FROM STDIN").format(
@@ -29,12 +30,13 @@ def insert[M: Model](rows: Sequence[M]) -> list[M]:
         sql.SQL(", ").join(sql.Identifier(each.column or "") for each in fields),
     )
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)",
-            [meta.db_table, len(rows)],
-        )
-        for row, (key,) in zip(rows, cursor.fetchall(), strict=True):
-            row.pk = key
+        if keys:
+            cursor.execute(
+                "SELECT nextval(pg_get_serial_sequence(%s, 'id')) FROM generate_series(1, %s)",
+                [meta.db_table, len(rows)],
+            )
+            for row, (key,) in zip(rows, cursor.fetchall(), strict=True):
+                row.pk = key
         with connection.wrap_database_errors, cursor.copy(copy) as target:
             for row in rows:
                 target.write_row([_plain(getattr(row, name), name in json) for name in names])

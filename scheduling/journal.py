@@ -85,7 +85,7 @@ def record(
 
 
 def record_all(entries: Iterable[JournalEntry]) -> None:
-    bulk.insert(list(entries))
+    bulk.insert(list(entries), keys=False)
 
 
 def _name(thing: Any) -> str:

@@ -83,15 +83,16 @@ def _begin_startable(workflow: Workflow) -> int:
     startable = CycleInstance.objects.startable(workflow.pk)
     if not workflow.enabled:
         startable = startable.exclude(run_type=RunType.ONLINE)
-    found = startable.select_related("workflow", "revision").select_for_update(
-        no_key=True, of=("self",), skip_locked=True
-    )
-    begun = list(found.filter(run_type=RunType.TEST))
+    found = startable.select_for_update(no_key=True, skip_locked=True)
     limit = workflow.revision.parallelism if workflow.revision else 1
-    room = limit - CycleInstance.objects.taking_room(workflow.pk) if limit else None
-    if room is None or room > 0:
-        begun += found.exclude(run_type=RunType.TEST)[:room]
+    if not limit:
+        begun = list(found)
+    else:
+        begun = list(found.filter(run_type=RunType.TEST))
+        room = limit - CycleInstance.objects.taking_room(workflow.pk)
+        begun += found.exclude(run_type=RunType.TEST)[: max(room, 0)]
     for instance in begun:
+        instance.workflow, instance.revision = workflow, revision_of(instance.revision_id)
         _begin(instance)
     return len(begun)
 
@@ -194,8 +195,9 @@ def tell_ended(instance: CycleInstance) -> None:
     # With the lock held: who makes another instance the effective one holds it too.
     # What holds the cycle is about to run it anew: until then this end says nothing.
     effective = Cycle.objects.filter(pk=instance.cycle_id, effective=instance, holder="")
-    effective.update(succeeded=instance.state == CycleState.SUCCESS)
-    if waiting and not Cycle.objects.filter(pk=instance.cycle_id, succeeded=True).exists():
+    succeeded = instance.state == CycleState.SUCCESS
+    known = effective.update(succeeded=succeeded) and succeeded
+    if waiting and not known and not Cycle.objects.filter(pk=instance.cycle_id, succeeded=True).exists():
         waiting = {}
     _release(workflows, instance.workflow_id, waiting)
     notifications.tell_ended(instance)
