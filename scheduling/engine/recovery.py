@@ -55,6 +55,8 @@ def lose(
             reason=why,
             confirmed=confirmed,
             may_retry=not (node_gone and instance.pinned),
+            # Not joined to what is looked at every second: few are late.
+            retry_after=instance.batch.revision.retry_interval if late else 0,
         )
         if done:
             ended += 1

@@ -109,6 +109,24 @@ def test_a_node_that_was_offline_and_is_back_before_its_turn_comes_keeps_what_it
     assert Execution.objects.live().get().node_id == nodes[1].pk
 
 
+@pytest.mark.parametrize(("late", "cause", "waits"), [(True, "retry", True), (False, "lost", False)])
+def test_what_its_worker_did_not_time_out_itself_is_retried_after_the_interval(
+    late: bool, cause: str, waits: bool
+):
+    """What was lost with its worker is not the job's fault, and tried again at once."""
+    node = factories.node()
+    task = factories.task(group=node.group, timeout=60, retry_count=1, retry_interval=600)
+    batch = services.trigger(task, by="test")
+    [claimed] = claim(node)
+    assert start(claimed)
+    ago = timezone.now() - timedelta(seconds=5)
+    Execution.objects.update(deadline_at=ago if late else None)
+    recovery.lose(recovery.live_executions(node.pk), reason="gone")
+    instance = batch.instances.get()
+    assert (instance.state, instance.cause) == ("waiting", cause)
+    assert (instance.run_after > timezone.now() + timedelta(seconds=500)) == waits
+
+
 def test_nodes_that_are_there_keep_what_they_hold():
     node = factories.node()
     services.trigger(factories.task(group=node.group, mode="broadcast"), by="test")
