@@ -114,6 +114,20 @@ def test_the_longest_due_are_fired_first_and_no_round_exceeds_its_limit():
     assert fired == [task.pk for task in reversed(tasks)]
 
 
+def test_a_round_ends_with_its_fill_of_instances_and_the_next_takes_the_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(triggers, "ENOUGH_INSTANCES", 5)
+    group = factories.group()
+    contents: list[dict[str, object]] = [{}, {"shards": ["a", "b", "c", "d"]}, {}, {"shards": list("abcdefgh")}]
+    tasks = [
+        due(factories.task(interval=3600, group=group, **content), NOW - (9 - age) * MINUTE / 10)
+        for age, content in enumerate(contents)
+    ]
+    assert fire_all() == [2, 2]
+    assert list(Batch.objects.order_by("id").values_list("task_id", "total")) == [
+        (task.pk, total) for task, total in zip(tasks, (1, 4, 1, 8), strict=True)
+    ]
+
+
 @pytest.mark.parametrize("ahead", [timedelta(seconds=20), timedelta(hours=1)], ids=["soon", "later"])
 def test_what_is_due_soon_is_known_before_it_is_due(monkeypatch: pytest.MonkeyPatch, ahead: timedelta):
     monkeypatch.setattr(triggers, "_revisions", Revisions())
@@ -290,6 +304,15 @@ def test_run_all_makes_every_batch_in_order_and_in_bounded_rounds():
     assert sum(entry.details["count"] for entry in entries(task, "misfired")) == count - 1
     task.refresh_from_db()
     assert task.next_due_at == NOW + MINUTE
+
+
+def test_run_all_makes_the_fewer_batches_a_round_the_more_shards_they_have(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(triggers, "ENOUGH_INSTANCES", 9)
+    task = missed("run_all", since=4.5 * MINUTE, shards=["a", "b", "c"])
+    assert triggers.fire_due(NOW) == 1
+    assert task.batches.count() == 3
+    fire_all()
+    assert runs(task) == [NOW - (back + 0.5) * MINUTE for back in range(4, -1, -1)]
 
 
 @pytest.mark.parametrize(("policy", "expected"), [("skip", 0), ("run_once", 1), ("run_all", 1)])
