@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from reruns.affected import NodeRow
 from reruns.models import Action
+from reruns.states import RerunState
 from workflows.states import CycleState
 
 # What becomes of an instance in each state; what has not ended is admitted by freeze mode alone.
@@ -170,9 +171,12 @@ def frozen_refusal(by: str, at: datetime, why: str) -> Refusal:
     )
 
 
+_STANDS_STILL = frozenset({RerunState.PAUSED.value, RerunState.FAILED.value})
+
+
 @dataclass(frozen=True)
 class Holder:
-    """An active rerun that holds cycles: by whom, since when, and how far it is (0 to 100)."""
+    """An active rerun that holds cycles: by whom, since when, and how much has succeeded (0 to 100)."""
 
     pk: int
     actor: str
@@ -183,15 +187,34 @@ class Holder:
     def __str__(self) -> str:
         return f"R-{self.pk}"
 
+    @property
+    def stands_still(self) -> str:
+        """Its state in words when it does not end by itself; else empty."""
+        return str(RerunState(self.state).label) if self.state in _STANDS_STILL else ""
+
     def refusal(self) -> Refusal:
-        return Refusal(
-            "held",
+        said = (
             gettext_lazy(
+                "It is in rerun %(rerun)s, submitted by %(by)s on %(since)s, which is done to %(percent)s %% "
+                "and stands still (%(state)s). Resume that one, or terminate it."
+            )
+            if self.stands_still
+            else gettext_lazy(
                 "It is in rerun %(rerun)s, submitted by %(by)s on %(since)s and done to %(percent)s %%. "
                 "Wait for its end, or terminate it."
-            ),
+            )
+        )
+        return Refusal(
+            "held",
+            said,
             gettext_lazy("in rerun %(rerun)s"),
-            {"rerun": self, "by": self.actor, "since": self.since, "percent": self.percent},
+            {
+                "rerun": self,
+                "by": self.actor,
+                "since": self.since,
+                "percent": self.percent,
+                "state": RerunState(self.state).label,
+            },
             rerun=self.pk,
         )
 
