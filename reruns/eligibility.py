@@ -38,7 +38,7 @@ ACTIONS: Mapping[str, str] = {
 class Refusal:
     """Why an instance cannot be chosen. `rerun` is the one that it is about, where it is about another rerun.
 
-    `kind` is one of mode, ready_time, state, not_generated, held, frozen, permission, freeze_mode.
+    `kind` is one of mode, ready_time, state, not_generated, held, frozen, permission, nodes, freeze_mode.
     """
 
     kind: str
@@ -247,6 +247,10 @@ class Content:
         """Whether all of `keys`, or of all nodes when there are none, may be rerun."""
         return self.is_whole or (bool(keys) and set(keys) <= set(self.permitted))
 
+    def unknown(self, keys: tuple[str, ...]) -> list[str]:
+        """Which of `keys` it has no node for."""
+        return sorted(set(keys) - {*self.keys})
+
     def refusal(self, action: str) -> Refusal | None:
         """Why nobody without more rights may do `action` to an instance of this content."""
         if self.is_whole or (action == Action.RERUN and self.permitted):
@@ -294,6 +298,16 @@ def in_part(names: list[str], most: int = NAMED) -> str:
         "names": ", ".join(names[:most]),
         "count": more,
     }
+
+
+def nodes_gone_refusal(keys: list[str]) -> Refusal:
+    """Nodes that were chosen are not in the workflow any more."""
+    return Refusal(
+        "nodes",
+        gettext_lazy("Its workflow was edited and has no node %(nodes)s any more; choose its nodes again."),
+        gettext_lazy("has no node %(nodes)s any more"),
+        {"nodes": in_part(keys)},
+    )
 
 
 def unknown_nodes(name: str, keys: list[str]) -> str:
