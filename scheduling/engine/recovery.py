@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
@@ -38,32 +39,46 @@ def lose(
 
     One past its deadline is timed out, one that was being stopped is terminated, any other is lost: it
     goes back to the queue when it has retries left, except a broadcast's whose node is gone. Unless its
-    process is `confirmed` dead, one that was being stopped has failed: nobody saw it end.
+    process is `confirmed` dead, one that was being stopped has failed: nobody saw it end. One whose end
+    cannot be recorded stays as it is, and holds up no other.
     """
     ended = 0
     for execution in executions:
-        instance = execution.instance
-        late = overdue(execution, grace=0)
-        why = said(reasons.TIMED_OUT_DEAF) if late else reason
-        done = transitions.end(
-            batch=instance.batch_id,
-            instance=instance.pk,
-            execution=execution.pk,
-            token=execution.token,
-            outcome=Outcome.TIMED_OUT if late else Outcome.LOST,
-            error=why,
-            reason=why,
-            confirmed=confirmed,
-            may_retry=not (node_gone and instance.pinned),
-            # Not joined to what is looked at every second: few are late.
-            retry_after=instance.batch.revision.retry_interval if late else 0,
-        )
-        if done:
-            ended += 1
-            logger.warning("execution %s of instance %s: %s", execution.pk, instance.pk, reason)
-            if done.batch_ended:
-                settle_overlap(instance.batch.task_id)
+        try:
+            ended += _lose(
+                execution, reason, may_retry=not (node_gone and execution.instance.pinned), confirmed=confirmed
+            )
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            # What hears of the end of a batch is in the same transaction, and may be anything.
+            logger.exception("execution %s cannot be ended", execution.pk)
     return ended
+
+
+def _lose(execution: Any, reason: str, *, may_retry: bool, confirmed: bool) -> bool:
+    instance = execution.instance
+    late = overdue(execution, grace=0)
+    why = said(reasons.TIMED_OUT_DEAF) if late else reason
+    done = transitions.end(
+        batch=instance.batch_id,
+        instance=instance.pk,
+        execution=execution.pk,
+        token=execution.token,
+        outcome=Outcome.TIMED_OUT if late else Outcome.LOST,
+        error=why,
+        reason=why,
+        confirmed=confirmed,
+        may_retry=may_retry,
+        # Not joined to what is looked at every second: few are late.
+        retry_after=instance.batch.revision.retry_interval if late else 0,
+    )
+    if done is None:
+        return False
+    logger.warning("execution %s of instance %s: %s", execution.pk, instance.pk, reason)
+    if done.batch_ended:
+        settle_overlap(instance.batch.task_id)
+    return True
 
 
 def release_claims(node_id: int) -> int:
