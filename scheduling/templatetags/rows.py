@@ -55,7 +55,8 @@ def _words_in(language: str | None) -> Words:
     return Words()
 
 
-def _head(mark: str, oob: bool) -> str:
+def head(mark: str, oob: bool) -> str:
+    """The beginning of a row; of one that takes the place of another when it is `oob`."""
     return f'<tr id="{mark}" hx-swap-oob="true">' if oob else f'<tr id="{mark}">'
 
 
@@ -67,7 +68,7 @@ def batch_row(row: BatchRow, *, oob: bool = False) -> SafeString:
     """The row of a BatchRow; it takes the place of the one that the page shows when it is `oob`."""
     batch, said = row.batch, _words_in(get_language())
     return SafeString(
-        f"""{_head(row.mark, oob)}
+        f"""{head(row.mark, oob)}
   <td class="at-tick">{_tick(row, said)}</td>
   <td class="at-id">{_id(batch.pk, said)}</td>
   <th scope="row" class="name">{_task(batch)}</th>
@@ -138,7 +139,7 @@ def instance_row(row: InstanceRow, *, oob: bool = False) -> SafeString:
     parameter = f"<code>{escape(it.shard_parameter)}</code>" if it.shard_parameter else ""
     again = f"<small>{escape(choice(it, 'cause'))}</small>" if it.executions_count > 1 else ""
     return SafeString(
-        f"""{_head(row.mark, oob)}
+        f"""{head(row.mark, oob)}
   <td class="at-tick">{_choose(row, said)}</td>
   <td><a class="id" href="{address("instance-detail", it.pk)}">{it.pk}</a></td>
   <td class="num" data-label="{said.shard}">{it.number}</td>
