@@ -20,9 +20,7 @@ class PlainRenderer(DjangoTemplates):
     fields of a filter cost more than any other part of a list's page but its rows.
     """
 
-    def render(
-        self, template_name: str, context: dict[str, Any], request: HttpRequest | None = None
-    ) -> str:
+    def render(self, template_name: str, context: dict[str, Any], request: HttpRequest | None = None) -> str:
         write = _WRITERS.get(template_name)
         if write is None:
             return super().render(template_name, context, request)
