@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import cache
 from html import escape
-from typing import Any
 
 from django import template
 from django.utils.safestring import SafeString
@@ -17,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from scheduling.models import Batch
 from scheduling.reasons import actor_in_words, in_words
+from scheduling.states import InstanceState
 from scheduling.templatetags.tailrace import (
     NOTHING,
     actions,
@@ -25,11 +25,12 @@ from scheduling.templatetags.tailrace import (
     counters,
     duration,
     icon,
+    label,
     state,
     took,
     when,
 )
-from scheduling.views.node_rows import NodeRow
+from scheduling.views.node_rows import Executed, NodeRow
 from scheduling.views.rows import BatchRow, InstanceRow
 
 register = template.Library()
@@ -168,12 +169,13 @@ def _choose(row: InstanceRow, said: Words) -> str:
 
 @register.simple_tag
 def executing(row: NodeRow) -> SafeString:
-    """The items of what a node executes: instances with the name of their task as `task_name`."""
+    """The items of what a node executes."""
     return SafeString("".join(_executed(row.mark, each) for each in row.instances))
 
 
-def _executed(mark: str, it: Any) -> str:
-    ending = f' <span class="tag">{escape(choice(it, "state"))}</span>' if it.state == "terminating" else ""
+def _executed(mark: str, it: Executed) -> str:
+    word = escape(label(InstanceState, it.state)) if it.state == InstanceState.TERMINATING else ""
+    ending = word and f' <span class="tag">{word}</span>'
     return (
         f'<li><a id="{mark}-{it.pk}" href="{address("instance-detail", it.pk)}">{escape(it.task_name)} '
         f'<span class="id">{it.pk}</span></a>{ending} '
