@@ -540,6 +540,10 @@ class Migration(migrations.Migration):
             model_name='journalentry',
             index=models.Index(condition=models.Q(('action__in', ('ended', 'ready', 'started', 'triggered')), _negated=True), fields=['action', '-at', '-id'], name='journal_of_rare_action'),
         ),
+        migrations.AddIndex(
+            model_name='journalentry',
+            index=models.Index(condition=models.Q(('action__in', ('ended', 'ready', 'started', 'triggered')), _negated=True), fields=['team', 'action', '-at', '-id'], name='journal_of_rare_team_action'),
+        ),
         migrations.AddConstraint(
             model_name='journalentry',
             constraint=models.CheckConstraint(condition=models.Q(('via__in', ['web', 'shell', 'engine'])), name='journal_via_legal'),
