@@ -122,7 +122,7 @@ class DrawnBox:
     spoken: str
     shares: Sequence[Share] = ()
     names: str = ""
-    """Of a group: what its members are called, for the search."""
+    """What else the search finds it by; of a group, what its members are called."""
     pick: Pick | None = None
 
     @property
@@ -333,6 +333,7 @@ def _drawn_box(box: Box, place: Place) -> DrawnBox:
         sub=cut(sub, room, _SMALL),
         tip=tip,
         spoken=f"{box.title}: {spoken}",
+        names=box.sub,
         pick=pick,
     )
 
@@ -358,8 +359,10 @@ def _common_name(titles: Sequence[str]) -> str:
 
 
 def _drawn_group(box: Box, place: Place, group: Group, known: Mapping[str, Box]) -> DrawnBox:
-    room, titles = place.width - _BESIDE, [known[key].title for key in group.members]
-    pick = _group_pick([each for key in group.members if (each := known[key].pick) is not None])
+    room, members = place.width - _BESIDE, [known[key] for key in group.members]
+    # Of one workflow they differ by what stands below the title.
+    titles = [" ".join(filter(None, [each.title, each.sub])) for each in members]
+    pick = _group_pick([each.pick for each in members if each.pick is not None])
     states = " · ".join(filter(None, [box.sub, pick.deed if pick else ""]))
     named = "\n".join(titles[:_NAMED]) + ("\n…" if len(titles) > _NAMED else "")
     shares, at, length = list[Share](), 0.0, place.width - 26

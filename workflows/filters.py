@@ -285,7 +285,7 @@ class BackfillFilter(django_filters.FilterSet):  # type: ignore[misc]
 
     def rows_of(self) -> Any:
         """The backfills that match; none at all when the filter is invalid."""
-        return self.qs if self.is_valid() else Backfill.objects.none()
+        return self.qs.order_by("-created_at", "-pk") if self.is_valid() else Backfill.objects.none()
 
     @property
     def narrows(self) -> bool:

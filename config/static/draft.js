@@ -42,6 +42,7 @@ async function flush() {
   }
   sending = false;
   flush();
+  leave();
 }
 
 function revert(wanted) {
@@ -131,4 +132,45 @@ document.body.addEventListener("htmx:configRequest", (event) => {
   if (event.detail.elt === form() && event.detail.triggeringEvent?.type === "picked") {
     event.detail.parameters.look = look.value;
   }
+});
+
+// --- leaving ---
+
+// Who goes on while a change is under way would see the draft as it was before, and lose what waits to be sent.
+const changes = new Set();
+let leaving = null;
+
+function leave() {
+  if (!leaving || changes.size || sending || pending.size) return;
+  const go = leaving;
+  leaving = null;
+  go();
+}
+
+function leaveLater(event, go) {
+  if (event.defaultPrevented || !(changes.size || sending)) return;
+  event.preventDefault();
+  leaving = go;
+}
+
+document.body.addEventListener("htmx:beforeSend", ({ detail }) => {
+  if (detail.requestConfig.verb === "post") changes.add(detail.xhr);
+});
+
+document.body.addEventListener("htmx:afterRequest", ({ detail }) => {
+  // What was refused is to be read here.
+  if (changes.delete(detail.xhr) && !(detail.xhr.status >= 200 && detail.xhr.status < 400)) leaving = null;
+  // What htmx keeps waiting behind this one is sent first.
+  setTimeout(leave);
+});
+
+document.addEventListener("click", (event) => {
+  const link = event.target.closest?.("a[href]:not([hx-get])");
+  if (!link || event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+  leaveLater(event, () => location.assign(link.href));
+});
+
+document.addEventListener("submit", (event) => {
+  if (event.target.hasAttribute("hx-post") || event.target.hasAttribute("hx-get")) return;
+  leaveLater(event, () => event.target.requestSubmit(event.submitter));
 });

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
-from config.http import HtmxRequest
+from config.http import HtmxRequest, NotFoundMessage
 from reruns.errors import RerunRefused
 from reruns.models import Rerun
 from reruns.models import Step as StepOf
@@ -61,7 +61,12 @@ def for_draft(view: DraftView) -> DraftView:
     @vary_on_headers("HX-Request")
     @wraps(view)
     def look_up(request: HtmxRequest, pk: int, **named: Any) -> HttpResponse:
-        rerun: Rerun = visible(Rerun.objects.select_related("team"), request.user, pk=pk)
+        try:
+            rerun: Rerun = visible(Rerun.objects.select_related("team"), request.user, pk=pk)
+        except Http404:
+            # As a rule it was discarded in another window.
+            message = _("This draft is gone: it was discarded, or it is not yours to see.")
+            raise Http404(NotFoundMessage(message)) from None
         if rerun.is_draft:
             return view(request, rerun, **named)
         if request.method == "POST":

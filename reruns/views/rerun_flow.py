@@ -163,13 +163,14 @@ def _box(
     key: str, piece: ask.Piece, stands: ask.Standing, state: str, teams: Mapping[int, str], user: User
 ) -> Box:
     instance = stands.instance_id or stands.original_id
+    taken_out = _("taken out") if stands.state == ItemState.CANCELLED else ""
     return Box(
         key,
-        # The time is in the title, as a rerun has many cycles of one workflow.
-        f"{_named(piece, teams, user)} {parted(piece.name)[1][5:]}".rstrip(),
+        _named(piece, teams, user),
         state,
         state_in_words(state),
-        _("taken out") if stands.state == ItemState.CANCELLED else "",
+        # A rerun has many cycles of one workflow.
+        " · ".join(filter(None, [parted(piece.name)[1][5:], taken_out])),
         href=reverse("cycle-detail", args=[instance]) if sees(user, piece.team_id) else "",
         carried=stands.state == ItemState.CANCELLED,
     )

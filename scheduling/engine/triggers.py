@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, cast
 
 from django.conf import settings
-from django.db import DatabaseError, DataError, IntegrityError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
@@ -32,9 +32,13 @@ logger = logging.getLogger(__name__)
 
 # Missed due times of one task that a single round makes good, so that no round grows without bound.
 RUN_ALL_STEP = 20
+# A round that makes so many instances takes no further task: tasks may have ten thousand shards, and what makes
+# them all in one transaction would keep every other task waiting, and at some size be refused.
+ENOUGH_INSTANCES = 10_000
 # Missed due times of a cron schedule are counted one by one; nobody needs to know more exactly than this.
 COUNT_UP_TO = 1000
 _MOMENT = timedelta(microseconds=1)
+_NO_DATABASE = (OperationalError, InterfaceError)
 _revisions = Revisions()
 
 
@@ -58,6 +62,8 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
         firing = _Firing(now, unfinished=_unfinished_batches(tasks), nodes=_nodes_of_broadcasts(tasks))
         for task in tasks:
             firing.add(task)
+            if firing.instances >= ENOUGH_INSTANCES:
+                break
         _create(firing)
         journal.record_all(firing.entries)
         for task, due, reason in firing.missed:
@@ -65,7 +71,7 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
         _move_on(firing.following)
     for task_id in {request.task.pk for request in firing.requests if request.held}:
         _settle(task_id)
-    return len(tasks)
+    return len(firing.following)
 
 
 def next_due_at() -> datetime | None:
@@ -119,6 +125,7 @@ class _Firing:
     following: dict[int, datetime | None] = field(default_factory=dict)
     missed: list[tuple[Task, datetime, str]] = field(default_factory=list)
     """Due times for which nothing runs, and why: a policy that somebody chose is no reason to tell of it."""
+    instances: int = 0
 
     def add(self, task: Task) -> None:
         """Fire `task`. A schedule that cannot be reckoned loses its due time, not the other tasks theirs."""
@@ -162,6 +169,7 @@ class _Firing:
                 by=journal.SCHEDULE,
             )
         )
+        self.instances += len(slots)
         if slots:
             self.unfinished.setdefault(task.pk, None)
 
@@ -208,7 +216,8 @@ def _answer(revision: TaskRevision, due: datetime, now: datetime) -> tuple[Seque
             latest = calendars.latest_due(revision, due, now)
             return [latest], latest
         case _:
-            missed = islice(calendars.due_between(revision, due, grace - _MOMENT), RUN_ALL_STEP - 1)
+            step = max(1, min(RUN_ALL_STEP, ENOUGH_INSTANCES // max(1, len(revision.shards))))
+            missed = islice(calendars.due_between(revision, due, grace - _MOMENT), step - 1)
             runs = [due, *missed]
             return runs, runs[-1]
 
@@ -228,13 +237,18 @@ def _nodes_of_broadcasts(tasks: Sequence[Task]) -> dict[int, list[Node]]:
 
 
 def _create(firing: _Firing) -> None:
-    """Make all batches at once; if the database refuses one of them, make them one by one without it."""
+    """Make all batches at once; if one of them is refused, make them one by one without it.
+
+    The database may refuse it, or what hears of a batch that ends at once.
+    """
     if not firing.requests:
         return
     try:
         with transaction.atomic():
             services.make_batches(firing.requests)
-    except (IntegrityError, DataError):
+    except _NO_DATABASE:
+        raise
+    except Exception:  # noqa: BLE001 - told of where it is met again
         for request in firing.requests:
             _create_alone(request, firing)
 
@@ -244,12 +258,14 @@ def _create_alone(request: BatchRequest, firing: _Firing) -> None:
     try:
         with transaction.atomic():
             services.make_batches([request])
-    except (IntegrityError, DataError) as error:
+    except _NO_DATABASE:
+        raise
+    except Exception as error:
         if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == "trigger_fires_once":
             logger.warning("Task %s has fired for %s already; not again", request.task.name, due)
             return
         logger.exception("Task %s cannot be fired for %s", request.task.name, due)
-        reason = said(reasons.BATCH_REFUSED, error=error)
+        reason = said(reasons.NOT_MADE, error=error)
         firing.missed.append((request.task, request.scheduled_for, reason))
         firing.entries.append(
             journal.entry(

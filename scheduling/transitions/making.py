@@ -110,12 +110,15 @@ def make(making: Making, *, prefer_seconds: float, timeouts: Sequence[int | None
 
 
 def _takeable(making: Making, offer: Offer) -> dict[str, Any] | None:
-    """The slot that the queue would give a worker of the offer's node first, if it has no limits of its own."""
+    """The new slot that the queue would give the offer's node first; None if that has limits of its own."""
 
-    def may(slot: Mapping[str, Any]) -> bool:
+    def may_claim(slot: Mapping[str, Any]) -> bool:
         batch = making.batches[slot["of"]]
-        free = not (batch["held"] or batch["shard_concurrency"] or slot["pinned"] or slot["prefer"])
-        return free and batch["group"] == offer.group_id
+        here = not slot["pinned"] or slot["node"] == offer.node_id
+        return here and batch["group"] == offer.group_id and not batch["held"]
 
-    free = (slot for slot in making.slots if may(slot))
-    return max(free, key=lambda slot: making.batches[slot["of"]]["priority"], default=None)
+    able = (slot for slot in making.slots if may_claim(slot))
+    first = max(able, key=lambda slot: making.batches[slot["of"]]["priority"], default=None)
+    if first is None or first["pinned"] or first["prefer"] or making.batches[first["of"]]["shard_concurrency"]:
+        return None
+    return first

@@ -140,6 +140,22 @@ def test_what_has_rules_of_its_own_about_nodes_goes_through_the_queue(content: d
 
 
 @pytest.mark.django_db
+@pytest.mark.parametrize(
+    "content",
+    [{"mode": "broadcast"}, {"shards": ["x"], "shard_concurrency": 1}],
+    ids=["broadcast", "limited shards"],
+)
+def test_nothing_is_taken_past_what_is_more_urgent_and_has_rules_of_its_own(content: dict[str, Any]):
+    node = make.node()
+    make.task("b", group=node.group, priority=3, **content)
+    cycle, ending = begun(node, "a > c, a > b")
+    mine = offer(node)
+    transitions.end_and_take(ending, mine)
+    assert mine.claim is None
+    assert [one.instance for one in claim(node)] == [next_of(cycle, key).pk for key in ("b", "c")]
+
+
+@pytest.mark.django_db
 def test_what_has_a_time_out_is_taken_and_not_started():
     node = make.node()
     make.task("b", group=node.group, timeout=30)

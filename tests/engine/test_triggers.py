@@ -15,6 +15,7 @@ from scheduling import services
 from scheduling.engine import triggers
 from scheduling.engine.revisions import READ_AHEAD, Revisions
 from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
+from scheduling.signals import batch_ended
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -112,6 +113,20 @@ def test_the_longest_due_are_fired_first_and_no_round_exceeds_its_limit():
     assert fire_all(limit=2) == [2, 2, 1]
     fired = list(Batch.objects.order_by("id").values_list("task_id", flat=True))
     assert fired == [task.pk for task in reversed(tasks)]
+
+
+def test_a_round_ends_with_its_fill_of_instances_and_the_next_takes_the_others(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(triggers, "ENOUGH_INSTANCES", 5)
+    group = factories.group()
+    contents: list[dict[str, object]] = [{}, {"shards": ["a", "b", "c", "d"]}, {}, {"shards": list("abcdefgh")}]
+    tasks = [
+        due(factories.task(interval=3600, group=group, **content), NOW - (9 - age) * MINUTE / 10)
+        for age, content in enumerate(contents)
+    ]
+    assert fire_all() == [2, 2]
+    assert list(Batch.objects.order_by("id").values_list("task_id", "total")) == [
+        (task.pk, total) for task, total in zip(tasks, (1, 4, 1, 8), strict=True)
+    ]
 
 
 @pytest.mark.parametrize("ahead", [timedelta(seconds=20), timedelta(hours=1)], ids=["soon", "later"])
@@ -228,6 +243,26 @@ def test_a_due_time_that_has_fired_already_is_not_fired_again_and_holds_up_no_ot
     assert tasks[1].next_due_at == NOW + MINUTE
 
 
+def test_a_batch_at_whose_end_somebody_stumbles_holds_up_no_other():
+    """A broadcast without a node ends as it is made, and that is told in the round's transaction."""
+    task = due(factories.task(interval=60))
+    stumbling = due(factories.task(interval=60, group=task.group, mode="broadcast"))
+
+    def stumble(**_: object) -> None:
+        raise RuntimeError("no such luck")
+
+    batch_ended.connect(stumble)
+    try:
+        assert fire_all() == [2]
+    finally:
+        batch_ended.disconnect(stumble)
+    assert (runs(task), runs(stumbling)) == ([NOW], [])
+    [entry] = entries(stumbling, "trigger_failed")
+    assert "no such luck" in entry.reason
+    stumbling.refresh_from_db()
+    assert stumbling.next_due_at == NOW + MINUTE
+
+
 def test_a_schedule_that_cannot_be_reckoned_holds_up_no_other():
     task = factories.task(interval=60)
     rotten = factories.task(interval=60, group=task.group)
@@ -290,6 +325,15 @@ def test_run_all_makes_every_batch_in_order_and_in_bounded_rounds():
     assert sum(entry.details["count"] for entry in entries(task, "misfired")) == count - 1
     task.refresh_from_db()
     assert task.next_due_at == NOW + MINUTE
+
+
+def test_run_all_makes_the_fewer_batches_a_round_the_more_shards_they_have(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(triggers, "ENOUGH_INSTANCES", 9)
+    task = missed("run_all", since=4.5 * MINUTE, shards=["a", "b", "c"])
+    assert triggers.fire_due(NOW) == 1
+    assert task.batches.count() == 3
+    fire_all()
+    assert runs(task) == [NOW - (back + 0.5) * MINUTE for back in range(4, -1, -1)]
 
 
 @pytest.mark.parametrize(("policy", "expected"), [("skip", 0), ("run_once", 1), ("run_all", 1)])

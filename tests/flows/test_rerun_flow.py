@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from django.utils import timezone
+from playwright.sync_api import Locator, Page, Route, expect
 
 from reruns.models import Rerun
 from tests import factories as make
@@ -147,6 +148,44 @@ def test_quick_ticks_are_all_kept(page: Page, source: CycleInstance) -> None:
     expect(sums(page)).to_contain_text("1 not ready")
     for name in names:
         expect(box(page, name)).to_have_attribute("aria-checked", "true")
+
+
+def test_who_goes_on_at_once_takes_all_ticks_along(page: Page, source: CycleInstance) -> None:
+    sign_in(page, f"/reruns/new/?cycle={source.pk}")
+    page.get_by_role("button", name="Choose what is downstream").click()
+    page.wait_for_url("**/downstream/")
+    loaded(page)
+    held: list[Route] = []
+    page.route("**/downstream/", lambda route: held.append(route), times=1)
+    # The first is under way and the second waits for it when the link is followed.
+    with page.expect_request("**/downstream/"):
+        box(page, "daily").click()
+    box(page, "report").click()
+    page.get_by_role("link", name="Settings →").first.click()
+    expect(box(page, "report")).to_have_attribute("aria-checked", "true")
+    with page.expect_response("**/downstream/"):
+        held[0].continue_()
+
+    page.wait_for_url("**/settings/")
+    expect(page.locator("#sums")).to_contain_text("3 instances")
+    page.get_by_role("button", name="Plan →").last.click()
+    page.wait_for_url("**/plan/")
+
+
+def test_who_is_refused_stays_to_read_why(page: Page, source: CycleInstance) -> None:
+    sign_in(page, f"/reruns/new/?cycle={source.pk}")
+    page.get_by_role("button", name="Choose what is downstream").click()
+    page.wait_for_url("**/downstream/")
+    loaded(page)
+    held: list[Route] = []
+    page.route("**/downstream/", lambda route: held.append(route), times=1)
+    with page.expect_request("**/downstream/"):
+        page.get_by_role("button", name=re.compile("^Tick all")).click()
+    page.get_by_role("link", name="Settings →").first.click()
+    Rerun.objects.update(changed_at=timezone.now())
+    held[0].continue_()
+    expect(page.locator("#draft-notice")).to_contain_text("changed in another window")
+    assert page.url.endswith("/downstream/")
 
 
 def test_what_another_window_changed_is_not_overwritten(page: Page, source: CycleInstance) -> None:

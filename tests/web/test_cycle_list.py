@@ -148,7 +148,7 @@ def test_a_row_has_one_digest_in_whatever_order_its_permissions_come(desk: Desk)
 
 
 def test_pages_follow_each_other_by_cycle_time(desk: Desk, operator: Client, monkeypatch: Any) -> None:
-    monkeypatch.setattr("workflows.views.cycles.PAGE_SIZE", 2)
+    monkeypatch.setattr("scheduling.views.lists.PAGE_SIZE", 2)
     first, second, third = come(daily(desk))
     page = operator.get("/cycles/?window=7d")
     assert marks(page, "cycle") == [first.pk, second.pk]

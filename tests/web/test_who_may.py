@@ -555,6 +555,7 @@ def curt(monkeypatch: pytest.MonkeyPatch, settings: Any, caplog: pytest.LogCaptu
     caplog.set_level(logging.CRITICAL, logger="django.request")
 
 
+@pytest.mark.long
 @pytest.mark.django_db
 @pytest.mark.usefixtures("curt")
 @pytest.mark.parametrize("name", ROWS)
