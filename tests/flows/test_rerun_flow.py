@@ -84,7 +84,7 @@ def test_a_rerun_is_planned_from_the_menu_to_its_record(page: Page, source: Cycl
     expect(page.get_by_role("dialog")).to_have_count(0)
     expect(rows.filter(has_text="report")).to_contain_text("1 of 2 nodes")
 
-    page.get_by_role("link", name="Settings →").click()
+    page.get_by_role("link", name="Settings →").first.click()
     page.get_by_label("Instances at once").fill("2")
     page.get_by_label("Generate nothing more").check()
     page.get_by_label("ops: The rerun succeeded").check()
