@@ -188,7 +188,7 @@ def _run_job(
         return Ending(
             Outcome.FAILED,
             result=failure.result,
-            exit_code=failure.exit_code,
+            exit_code=_exit_code(failure.exit_code),
             error=sink.redacted(failure.message),
         )
     except BaseException as error:  # whatever a job does is recorded
@@ -347,6 +347,11 @@ def _report(
 def _storable(text: str) -> str:
     """`text` as PostgreSQL can hold it: no NUL, and no half of a character."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _exit_code(given: object) -> int | None:
+    """What a job says is its exit code, unless it is none that the records could hold."""
+    return int(given) if isinstance(given, int) and -(2**15) <= given < 2**15 else None
 
 
 def _leave_no_transaction() -> None:
