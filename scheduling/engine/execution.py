@@ -206,9 +206,13 @@ def _run_job(
 def _interruptible(watched: Any) -> Iterator[None]:
     """In the block, django-q2's alarm and the watcher's last word may interrupt this thread; after it, not."""
     watched.interruptible = True
+    worker = os.getpid()
     try:
         yield
     finally:
+        if os.getpid() != worker:
+            # A child that the job forked and let return: it must not go on as a second worker with our sockets.
+            os._exit(1)
         # First of all: an alarm that rings from here on would hit the report.
         signal.alarm(0)
         watched.interruptible = False

@@ -73,6 +73,12 @@ def fails_oddly(context: JobContext) -> None:
     raise JobFailed(None, exit_code="seven")  # type: ignore[arg-type]
 
 
+@job(name="forks")
+def forks(context: JobContext) -> None:
+    """Let the child return as well."""
+    os.fork()
+
+
 @job(name="begins")
 def begins(context: JobContext) -> None:
     with connection.cursor() as cursor:

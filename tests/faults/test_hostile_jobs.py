@@ -70,6 +70,15 @@ def test_no_job_leaves_its_instance_running_or_its_worker_useless(running: Clust
     assert (said["fails_oddly"].error, said["fails_oddly"].exit_code) == ("None", None)
 
 
+def test_a_child_that_a_job_forked_does_not_go_on_as_a_second_worker(running: Cluster) -> None:
+    running.start_node("n1", workers=2)
+    batch = trigger(running, "forks", shards=[str(number) for number in range(20)], mode="sharded")
+    running.ended(batch, within=20)
+    executions = Execution.objects.filter(instance__batch=batch)
+    assert list(executions.values_list("outcome", flat=True)) == ["success"] * 20
+    assert "came too late" not in running.log.read_text()
+
+
 def test_a_killed_node_leaves_no_process_of_a_job_that_ran_inside_a_worker(running: Cluster) -> None:
     running.start_node("n1", workers=1)
     trigger(running, "leaves_a_child", parameters={"asleep": "7531"})
