@@ -88,6 +88,8 @@ class Box:
     carried: bool = False
     """Taken over from an earlier run, not run by this one."""
     pick: Pick | None = None
+    kept: str = ""
+    """How the title ends, where that is never to be cut."""
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class DrawnBox:
     spoken: str
     shares: Sequence[Share] = ()
     names: str = ""
-    """What else the search finds it by; of a group, what its members are called."""
+    """Of a group: what its members are called, for the search."""
     pick: Pick | None = None
 
     @property
@@ -329,13 +331,17 @@ def _drawn_box(box: Box, place: Place) -> DrawnBox:
     return DrawnBox(
         box,
         place,
-        title=cut(box.title, room_of_title, _TITLE, middle=True),
+        title=_cut_title(box, room_of_title),
         sub=cut(sub, room, _SMALL),
         tip=tip,
         spoken=f"{box.title}: {spoken}",
-        names=box.sub,
         pick=pick,
     )
+
+
+def _cut_title(box: Box, room: float) -> str:
+    begin = box.title.removesuffix(box.kept)
+    return cut(begin, room - text_width(box.kept, _TITLE), _TITLE, middle=True) + box.kept
 
 
 def _group_box(group: Group, known: Mapping[str, Box], words: Mapping[str, str], folds: Folds) -> Box:
@@ -359,10 +365,8 @@ def _common_name(titles: Sequence[str]) -> str:
 
 
 def _drawn_group(box: Box, place: Place, group: Group, known: Mapping[str, Box]) -> DrawnBox:
-    room, members = place.width - _BESIDE, [known[key] for key in group.members]
-    # Of one workflow they differ by what stands below the title.
-    titles = [" ".join(filter(None, [each.title, each.sub])) for each in members]
-    pick = _group_pick([each.pick for each in members if each.pick is not None])
+    room, titles = place.width - _BESIDE, [known[key].title for key in group.members]
+    pick = _group_pick([each for key in group.members if (each := known[key].pick) is not None])
     states = " · ".join(filter(None, [box.sub, pick.deed if pick else ""]))
     named = "\n".join(titles[:_NAMED]) + ("\n…" if len(titles) > _NAMED else "")
     shares, at, length = list[Share](), 0.0, place.width - 26

@@ -140,7 +140,8 @@ class CycleFilter(RecordFilter):
         if window == RANGE:
             return super().bounds
         since, _until = super().bounds
-        return since, timezone.now()
+        # What is frozen is mostly still to come, and who asks for it means all of it.
+        return since, None if self.form.cleaned_data["frozen"] == FROZEN else timezone.now()
 
     @property
     def names_cycles(self) -> bool:

@@ -43,8 +43,8 @@ class PlannedRow:
 
     @property
     def clock(self) -> str:
-        """The cycle time by the clocks of the workflow."""
-        return f"{self.candidate.cycle_time:%Y-%m-%d %H:%M}"
+        """The cycle time by the clocks of the workflow, in short."""
+        return f"{self.candidate.cycle_time:%m-%d %H:%M}"
 
     @property
     def mark(self) -> str:

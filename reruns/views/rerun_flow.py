@@ -163,14 +163,15 @@ def _box(
     key: str, piece: ask.Piece, stands: ask.Standing, state: str, teams: Mapping[int, str], user: User
 ) -> Box:
     instance = stands.instance_id or stands.original_id
-    taken_out = _("taken out") if stands.state == ItemState.CANCELLED else ""
+    time = f" {parted(piece.name)[1][5:]}".rstrip()
     return Box(
         key,
-        _named(piece, teams, user),
+        # The time is in the title, as a rerun has many cycles of one workflow.
+        _named(piece, teams, user) + time,
         state,
         state_in_words(state),
-        # A rerun has many cycles of one workflow.
-        " · ".join(filter(None, [parted(piece.name)[1][5:], taken_out])),
+        _("taken out") if stands.state == ItemState.CANCELLED else "",
+        kept=time,
         href=reverse("cycle-detail", args=[instance]) if sees(user, piece.team_id) else "",
         carried=stands.state == ItemState.CANCELLED,
     )

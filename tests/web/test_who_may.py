@@ -231,6 +231,7 @@ ROWS: dict[str, Row] = {
     "workflow-list-changes": SOME,
     "workflow-detail": page("workflow"),
     "workflow-changes": page("workflow"),
+    "workflow-days": page("workflow"),
     "workflow-run": action("workflow", "run_workflow", cycle_time="2026-01-01T01:00"),
     # Without `start` it only says what would run.
     "workflow-backfill": action(
