@@ -13,8 +13,7 @@ from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
-from config.http import HtmxRequest, NotFoundMessage
-from reruns.errors import RerunRefused
+from config.http import HtmxRequest, NotFoundMessage, answer
 from reruns.models import Rerun
 from reruns.models import Step as StepOf
 from scheduling.permissions import visible
@@ -70,8 +69,12 @@ def for_draft(view: DraftView) -> DraftView:
         if rerun.is_draft:
             return view(request, rerun, **named)
         if request.method == "POST":
-            raise RerunRefused(
-                _("%(rerun)s has been submitted already; look at its record.") % {"rerun": rerun}
+            return answer(
+                request,
+                title=_("Refused"),
+                message=_("%(rerun)s has been submitted already; look at its record.") % {"rerun": rerun},
+                status=409,
+                leads_to=(record_of(pk), _("The record of %(rerun)s") % {"rerun": rerun}),
             )
         return HttpResponseRedirect(record_of(pk))
 

@@ -389,6 +389,10 @@ def test_what_was_submitted_in_another_window_is_not_changed_any_more(
     answer = post(operator, draft, page, on=str(world.daily.cycle_id))
     assert answer.status_code == 409
     assert "has been submitted already" in text_of(answer)
+    assert f'href="/reruns/{draft.pk}/"' in text_of(answer)
+    page = operator.post(address(draft, "plan"), {"reason": "once more"} | seen(page))
+    assert page.status_code == 409
+    assert f'href="/reruns/{draft.pk}/">The record of {draft}</a>' in text_of(page)
     assert operator.get(address(draft, "downstream"))["Location"] == f"/reruns/{draft.pk}/"
 
 
