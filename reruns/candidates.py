@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
 from reruns.affected import Affected, WorkflowRow
 from reruns.eligibility import Content, Refusal
@@ -32,7 +33,7 @@ class Candidate:
     @property
     def content(self) -> Content:
         """The nodes of what would run, and which of them the user may rerun."""
-        return self._plan.situation.content(self._at)
+        return self._plan.situation.verdicts[self._at].content
 
     @property
     def _affected(self) -> Affected:
@@ -77,7 +78,7 @@ class Candidate:
 
     @property
     def data_date(self) -> date:
-        return self._affected.data_date[self._at]
+        return date.fromordinal(self._affected.data_date[self._at])
 
     @property
     def state(self) -> str:
@@ -94,7 +95,7 @@ class Candidate:
     @property
     def action(self) -> str:
         """What would be done to it; empty when it cannot be chosen."""
-        return self._plan.situation.actions[self._at]
+        return self._plan.situation.verdicts[self._at].action
 
     @property
     def action_label(self) -> str:
@@ -102,7 +103,7 @@ class Candidate:
 
     @property
     def refusal(self) -> Refusal | None:
-        return self._plan.situation.refusals[self._at]
+        return self._plan.situation.verdicts[self._at].refusal
 
     @property
     def chosen(self) -> bool:
@@ -163,3 +164,24 @@ class Candidate:
 
     def __hash__(self) -> int:
         return hash(self._at)
+
+
+class Candidates(Sequence[Candidate]):
+    """Many of them, each made when it is looked at."""
+
+    def __init__(self, plan: Plan, places: Sequence[int]) -> None:
+        self._plan, self._places = plan, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, at: slice) -> Candidates: ...
+    def __getitem__(self, at: int | slice) -> Candidate | Candidates:
+        found = self._places[at]
+        return Candidate(self._plan, found) if isinstance(found, int) else Candidates(self._plan, found)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return (Candidate(self._plan, place) for place in self._places)
