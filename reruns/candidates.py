@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, overload
 
-from reruns.affected import Affected, WorkflowRow
+from reruns.affected import WorkflowRow
 from reruns.eligibility import Content, Refusal
 from reruns.models import Action
 from workflows.states import CycleState
@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 class Candidate:
     """One cycle downstream (or the source) with its effective instance, as the plan has it. Only to be read."""
 
-    __slots__ = ("_at", "_plan")
+    __slots__ = ("_affected", "_at", "_plan", "_verdict")
 
     def __init__(self, plan: Plan, at: int) -> None:
         self._plan, self._at = plan, at
+        self._affected, self._verdict = plan.situation.affected, plan.situation.verdicts[at]
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.action or (self.refusal and self.refusal.kind)}>"
@@ -33,11 +34,7 @@ class Candidate:
     @property
     def content(self) -> Content:
         """The nodes of what would run, and which of them the user may rerun."""
-        return self._plan.situation.verdicts[self._at].content
-
-    @property
-    def _affected(self) -> Affected:
-        return self._plan.situation.affected
+        return self._verdict.content
 
     @property
     def cycle_id(self) -> int:
@@ -90,12 +87,12 @@ class Candidate:
 
     @property
     def is_source(self) -> bool:
-        return self._at == self._plan.situation.affected.source
+        return self._at == self._affected.source
 
     @property
     def action(self) -> str:
         """What would be done to it; empty when it cannot be chosen."""
-        return self._plan.situation.verdicts[self._at].action
+        return self._verdict.action
 
     @property
     def action_label(self) -> str:
@@ -103,7 +100,7 @@ class Candidate:
 
     @property
     def refusal(self) -> Refusal | None:
-        return self._plan.situation.verdicts[self._at].refusal
+        return self._verdict.refusal
 
     @property
     def chosen(self) -> bool:
