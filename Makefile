@@ -16,8 +16,16 @@ run: install ## Run everything on http://127.0.0.1:8000/ (PORT, DEMO_PASSWORD); 
 	@exec $(PY) manage.py up
 
 .PHONY: test
-test: install ## Run the tests but for the two below (ARGS="-k word" for some of them)
-	@$(PY) -m pytest -n 2 --dist worksteal --ignore tests/faults --ignore tests/ops --ignore tests/flows $(ARGS)
+test: install ## Run the tests of rules and engine (ARGS="-k word" for some of them)
+	@$(PY) -m pytest -n 2 --dist worksteal -m "not long" tests/unit tests/engine $(ARGS)
+
+.PHONY: pages
+pages: install ## Run the tests of the pages
+	@$(PY) -m pytest -n 2 --dist worksteal -m "not long" tests/web $(ARGS)
+
+.PHONY: long
+long: install ## Walk through all there is: every address by every person, verbs in any order, the demo
+	@$(PY) -m pytest -n 2 --dist worksteal -m long tests/unit tests/engine tests/web $(ARGS)
 
 .PHONY: stories
 stories: install ## Tell the operators' stories in a real browser

@@ -44,9 +44,14 @@ def status_of(error: BaseException) -> int | None:
     return None
 
 
-def answer(request: HttpRequest, *, title: str, message: str, status: int) -> HttpResponse:
-    """Say `message` as a page, or for htmx as a notice at the top of the page that asked."""
-    context = {"title": title, "message": message, "status": status}
+def answer(
+    request: HttpRequest, *, title: str, message: str, status: int, leads_to: tuple[str, str] | None = None
+) -> HttpResponse:
+    """Say `message` as a page, or for htmx as a notice at the top of the page that asked.
+
+    `leads_to` is where to go on instead of the overview: an address and what is there.
+    """
+    context = {"title": title, "message": message, "status": status, "leads_to": leads_to}
     if not is_htmx(request):
         return render(request, "problem.html", context, status=status)
     notice = render(request, "problem.html#notice", context, status=status)

@@ -167,6 +167,8 @@ TEMPLATES = [
     },
 ]
 
+FORM_RENDERER = "config.forms.PlainRenderer"
+
 DATABASES = {
     "default": {
         **database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace"),

@@ -20,6 +20,7 @@ from django.utils.translation import gettext_lazy, ngettext
 
 from reruns.affected import NodeRow
 from reruns.models import Action
+from reruns.states import RerunState
 from workflows.states import CycleState
 
 # What becomes of an instance in each state; what has not ended is admitted by freeze mode alone.
@@ -37,7 +38,7 @@ ACTIONS: Mapping[str, str] = {
 class Refusal:
     """Why an instance cannot be chosen. `rerun` is the one that it is about, where it is about another rerun.
 
-    `kind` is one of mode, ready_time, state, not_generated, held, frozen, permission, freeze_mode.
+    `kind` is one of mode, ready_time, state, not_generated, held, frozen, permission, nodes, freeze_mode.
     """
 
     kind: str
@@ -170,9 +171,12 @@ def frozen_refusal(by: str, at: datetime, why: str) -> Refusal:
     )
 
 
+_STANDS_STILL = frozenset({RerunState.PAUSED.value, RerunState.FAILED.value})
+
+
 @dataclass(frozen=True)
 class Holder:
-    """An active rerun that holds cycles: by whom, since when, and how far it is (0 to 100)."""
+    """An active rerun that holds cycles: by whom, since when, and how much has succeeded (0 to 100)."""
 
     pk: int
     actor: str
@@ -183,15 +187,34 @@ class Holder:
     def __str__(self) -> str:
         return f"R-{self.pk}"
 
+    @property
+    def stands_still(self) -> str:
+        """Its state in words when it does not end by itself; else empty."""
+        return str(RerunState(self.state).label) if self.state in _STANDS_STILL else ""
+
     def refusal(self) -> Refusal:
-        return Refusal(
-            "held",
+        said = (
             gettext_lazy(
+                "It is in rerun %(rerun)s, submitted by %(by)s on %(since)s, which is done to %(percent)s %% "
+                "and stands still (%(state)s). Resume that one, or terminate it."
+            )
+            if self.stands_still
+            else gettext_lazy(
                 "It is in rerun %(rerun)s, submitted by %(by)s on %(since)s and done to %(percent)s %%. "
                 "Wait for its end, or terminate it."
-            ),
+            )
+        )
+        return Refusal(
+            "held",
+            said,
             gettext_lazy("in rerun %(rerun)s"),
-            {"rerun": self, "by": self.actor, "since": self.since, "percent": self.percent},
+            {
+                "rerun": self,
+                "by": self.actor,
+                "since": self.since,
+                "percent": self.percent,
+                "state": RerunState(self.state).label,
+            },
             rerun=self.pk,
         )
 
@@ -223,6 +246,10 @@ class Content:
     def allows(self, keys: tuple[str, ...]) -> bool:
         """Whether all of `keys`, or of all nodes when there are none, may be rerun."""
         return self.is_whole or (bool(keys) and set(keys) <= set(self.permitted))
+
+    def unknown(self, keys: tuple[str, ...]) -> list[str]:
+        """Which of `keys` it has no node for."""
+        return sorted(set(keys) - {*self.keys})
 
     def refusal(self, action: str) -> Refusal | None:
         """Why nobody without more rights may do `action` to an instance of this content."""
@@ -271,6 +298,16 @@ def in_part(names: list[str], most: int = NAMED) -> str:
         "names": ", ".join(names[:most]),
         "count": more,
     }
+
+
+def nodes_gone_refusal(keys: list[str]) -> Refusal:
+    """Nodes that were chosen are not in the workflow any more."""
+    return Refusal(
+        "nodes",
+        gettext_lazy("Its workflow was edited and has no node %(nodes)s any more; choose its nodes again."),
+        gettext_lazy("has no node %(nodes)s any more"),
+        {"nodes": in_part(keys)},
+    )
 
 
 def unknown_nodes(name: str, keys: list[str]) -> str:

@@ -16,11 +16,12 @@ from typing import Any, NamedTuple
 
 from django.db import connection
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from reruns import planning
 from reruns.affected import EPOCH
 from reruns.candidates import Candidate, Candidates
-from reruns.eligibility import NOT_DOWNSTREAM, Holder, Refusal, in_part
+from reruns.eligibility import NOT_DOWNSTREAM, Holder, Refusal, in_part, nodes_gone_refusal
 from reruns.errors import Drift, RerunRefused
 from reruns.estimates import seconds_of
 from reruns.models import Action, Rerun, RerunItem
@@ -36,12 +37,13 @@ NOT_READY = CycleState.NOT_READY.value
 
 
 class Selected(NamedTuple):
-    """A chosen cycle: which of its nodes (none: all), and the instance and state that the plan showed."""
+    """A chosen cycle: its nodes (none: all), and as they were shown its instance, state and count of nodes."""
 
     nodes: tuple[str, ...]
     original_id: int
     seen_state: str
     name: str
+    node_total: int
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,8 @@ class Plan:
                 self.lost[cycle_id] = verdict.refusal
             elif not verdict.content.allows(selected.nodes):
                 self.lost[cycle_id] = verdict.content.nodes_refusal(selected.nodes)
+            elif selected.nodes and (gone := verdict.content.unknown(selected.nodes)):
+                self.lost[cycle_id] = nodes_gone_refusal(gone)
             elif verdict.action == FREEZE:
                 self.frozen[at] = selected.nodes
             else:
@@ -255,8 +259,12 @@ class Plan:
                 continue
             at = affected.position[cycle_id]
             stands = (affected.state[at], affected.instance_id[at])
+            nodes = len(self.situation.verdicts[at].content.nodes)
             if was != stands:
                 found.append(Drift(selected.name, _stood(*was), _stood(*stands)))
+            elif nodes != selected.node_total:
+                # Its workflow was edited.
+                found.append(Drift(selected.name, _counted(selected.node_total), _counted(nodes)))
         return found
 
     @cached_property
@@ -299,6 +307,10 @@ def _stood(state: str, instance_id: int | None) -> str:
     return _("%(state)s (run %(id)s)") % {"state": CycleState(state).label, "id": instance_id}
 
 
+def _counted(nodes: int) -> str:
+    return ngettext("%d node", "%d nodes", nodes) % nodes
+
+
 def _owners(teams: set[int]) -> dict[str, list[str]]:
     """The usernames of the owners of each team, by the team's name."""
     if not teams:
@@ -312,7 +324,7 @@ def _owners(teams: set[int]) -> dict[str, list[str]]:
 
 # No nodes are read as NULL: parsing [] for each of very many would take longer than all the rest.
 _SELECTED = """
-SELECT cycle_id, nullif(nodes, '[]')::text, original_id, seen_state, name
+SELECT cycle_id, nullif(nodes, '[]')::text, original_id, seen_state, name, node_total
 FROM reruns_rerunitem WHERE rerun_id = %s ORDER BY is_source DESC, id
 """
 
@@ -322,8 +334,8 @@ def selection_of(rerun: Rerun) -> dict[int, Selected]:
     with connection.cursor() as cursor:
         cursor.execute(_SELECTED, [rerun.pk])
         return {
-            cycle: Selected(tuple(json.loads(nodes)) if nodes else (), original, state, name)
-            for cycle, nodes, original, state, name in cursor.fetchall()
+            cycle: Selected(tuple(json.loads(nodes)) if nodes else (), *seen)
+            for cycle, nodes, *seen in cursor.fetchall()
         }
 
 

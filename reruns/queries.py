@@ -37,6 +37,10 @@ class RerunQuerySet(models.QuerySet[Any]):
     def drafts_of(self, user: AbstractBaseUser | AnonymousUser) -> Self:
         return self.filter(state=RerunState.DRAFT, requested_by=user.pk).order_by("-changed_at", "-pk")
 
+    def for_rows(self) -> Self:
+        """With what a row shows."""
+        return self.select_related("team")
+
     def locked(self, pk: int) -> Any:
         """This rerun, locked: after workflows and instances, before items."""
         return self.select_for_update(no_key=True).get(pk=pk)

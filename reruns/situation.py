@@ -18,7 +18,7 @@ from reruns.affected import Affected
 from reruns.eligibility import ACTIONS, NO_CONTENT, Content, Holder, Refusal
 from reruns.errors import RerunRefused
 from reruns.models import Action, Rerun, RerunItem
-from reruns.states import ITEM
+from reruns.states import ItemState
 from scheduling import journal
 from scheduling.models import Task
 from scheduling.permissions import RERUN, Rights
@@ -168,14 +168,14 @@ def _holders(reruns: set[int]) -> dict[int, Holder]:
         return {}
     counted = Rerun.objects.filter(pk__in=reruns).annotate(
         all=Count("items", filter=~Q(items__action=Action.FREEZE)),
-        ended=Count("items", filter=~Q(items__action=Action.FREEZE) & Q(items__state__in=ITEM.final)),
+        done=Count("items", filter=Q(items__state=ItemState.SUCCESS)),
     )
     return {
         each.pk: Holder(
             each.pk,
             each.actor,
             each.submitted_at,
-            100 * each.ended // each.all if each.all else 0,
+            100 * each.done // each.all if each.all else 0,
             each.state,
         )
         for each in counted

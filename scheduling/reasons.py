@@ -55,7 +55,7 @@ NO_CONTENT = gettext_noop("the task has no content")
 SKIPPED_FOR = gettext_noop("Batch %(batch)s of the task is unfinished, and its overlap policy is to skip.")
 SKIPPED = gettext_noop("An earlier batch of the task is unfinished, and its overlap policy is to skip.")
 MISFIRED = gettext_noop("No scheduler fired it within %(seconds)s s of its due time.")
-BATCH_REFUSED = gettext_noop("The database refused the batch: %(error)s")
+NOT_MADE = gettext_noop("Its batch could not be made: %(error)s")
 
 EXIT_CODE = gettext_noop("exit code %(code)s")
 KILLED_BY = gettext_noop("killed by %(signal)s")

@@ -88,6 +88,8 @@ class Box:
     carried: bool = False
     """Taken over from an earlier run, not run by this one."""
     pick: Pick | None = None
+    kept: str = ""
+    """How the title ends, where that is never to be cut."""
 
 
 @dataclass(frozen=True)
@@ -329,12 +331,17 @@ def _drawn_box(box: Box, place: Place) -> DrawnBox:
     return DrawnBox(
         box,
         place,
-        title=cut(box.title, room_of_title, _TITLE, middle=True),
+        title=_cut_title(box, room_of_title),
         sub=cut(sub, room, _SMALL),
         tip=tip,
         spoken=f"{box.title}: {spoken}",
         pick=pick,
     )
+
+
+def _cut_title(box: Box, room: float) -> str:
+    begin = box.title.removesuffix(box.kept)
+    return cut(begin, room - text_width(box.kept, _TITLE), _TITLE, middle=True) + box.kept
 
 
 def _group_box(group: Group, known: Mapping[str, Box], words: Mapping[str, str], folds: Folds) -> Box:

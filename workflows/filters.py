@@ -140,7 +140,8 @@ class CycleFilter(RecordFilter):
         if window == RANGE:
             return super().bounds
         since, _until = super().bounds
-        return since, timezone.now()
+        # What is frozen is mostly still to come, and who asks for it means all of it.
+        return since, None if self.form.cleaned_data["frozen"] == FROZEN else timezone.now()
 
     @property
     def names_cycles(self) -> bool:
@@ -285,7 +286,7 @@ class BackfillFilter(django_filters.FilterSet):  # type: ignore[misc]
 
     def rows_of(self) -> Any:
         """The backfills that match; none at all when the filter is invalid."""
-        return self.qs if self.is_valid() else Backfill.objects.none()
+        return self.qs.order_by("-created_at", "-pk") if self.is_valid() else Backfill.objects.none()
 
     @property
     def narrows(self) -> bool:

@@ -53,6 +53,7 @@ urlpatterns = [
     path("workflows/<int:pk>/", workflow.workflow_detail, name="workflow-detail"),
     path("workflows/<int:pk>/backfill/", backfill_new.backfill_new, name="workflow-backfill"),
     path("workflows/<int:pk>/changes/", workflow.workflow_changes, name="workflow-changes"),
+    path("workflows/<int:pk>/days/changes/", workflow.workflow_days, name="workflow-days"),
     path("workflows/<int:pk>/disable/", workflow_actions.workflow_disable, name="workflow-disable"),
     path("workflows/<int:pk>/enable/", workflow_actions.workflow_enable, name="workflow-enable"),
     path("workflows/<int:pk>/run/", workflow_actions.workflow_run, name="workflow-run"),

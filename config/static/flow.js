@@ -271,7 +271,9 @@ function begin(flow) {
   });
   const chosen = flow.querySelector('.node[aria-current="true"]');
   if (chosen && !view.chosen) choose(flow, chosen.id);
-  if (!stored) centre(flow, chosen ?? flow.querySelector(TROUBLED) ?? flow.querySelector(".node"));
+  // What is ticked begins at its source.
+  const first = chosen ?? flow.querySelector(".node.fixed") ?? flow.querySelector(TROUBLED);
+  if (!stored) centre(flow, first ?? flow.querySelector(".node"));
 }
 
 // Unfolding a group is a page of its own; one goes on looking where one looked.

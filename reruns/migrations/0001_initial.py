@@ -49,6 +49,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'rerun downstream',
                 'verbose_name_plural': 'reruns downstream',
+                'indexes': [models.Index(fields=['team', '-submitted_at', '-id'], name='rerun_of_team'), models.Index(fields=['-submitted_at', '-id'], name='rerun_newest'), models.Index(condition=models.Q(('due', True)), fields=['id'], name='rerun_due'), models.Index(condition=models.Q(('ended_at__isnull', True), models.Q(('state', 'draft'), _negated=True)), fields=['id'], name='rerun_active')],
+                'constraints': [models.CheckConstraint(condition=models.Q(models.Func(models.F('on_failure'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{go_on,stop}'::text[])")), name='rerun_on_failure_legal'), models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{draft,failed,paused,running,terminating}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{success,terminated}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='rerun_ended_when_final'), models.CheckConstraint(condition=models.Q(models.Q(('state', 'draft'), ('submitted_at__isnull', True)), models.Q(models.Q(('state', 'draft'), _negated=True), ('submitted_at__isnull', False)), _connector='OR'), name='rerun_submitted_unless_draft')],
             },
         ),
         migrations.CreateModel(
@@ -81,6 +83,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'item of a rerun',
                 'verbose_name_plural': 'items of reruns',
+                'indexes': [models.Index(fields=['rerun', 'state', 'wave', 'id'], name='rerun_item_by_state'), models.Index(fields=['original'], name='rerun_item_of_original'), models.Index(condition=models.Q(('instance__isnull', False)), fields=['instance'], name='rerun_item_of_instance'), models.Index(fields=['team', 'rerun'], name='rerun_item_of_team'), models.Index(fields=['workflow', 'rerun'], name='rerun_item_of_workflow')],
+                'constraints': [models.CheckConstraint(condition=models.Q(models.Func(models.F('action'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{freeze,rerun,terminate}'::text[])")), name='rerun_item_action_legal'), models.UniqueConstraint(fields=('rerun', 'cycle'), name='rerun_item_once'), models.UniqueConstraint(condition=models.Q(('owned', True)), fields=('cycle',), name='rerun_owns_cycle_alone'), models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{frozen,planned,running,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cancelled,failed,success,terminated,unfrozen}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='rerun_item_ended_when_final'), models.CheckConstraint(condition=models.Q(models.Q(('state', 'planned'), _negated=True), ('owned', False), _connector='OR'), name='rerun_item_owned_once_submitted')],
             },
         ),
         migrations.CreateModel(
@@ -90,34 +94,9 @@ class Migration(migrations.Migration):
                 ('item', models.ForeignKey(db_index=False, on_delete=django.db.models.deletion.CASCADE, related_name='upstreams', to='reruns.rerunitem')),
                 ('upstream', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='dependants', to='reruns.rerunitem')),
             ],
-        ),
-        migrations.AddIndex(
-            model_name='rerun',
-            index=models.Index(fields=['team', '-submitted_at', '-id'], name='rerun_of_team'),
-        ),
-        migrations.AddIndex(
-            model_name='rerun',
-            index=models.Index(fields=['-submitted_at', '-id'], name='rerun_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='rerun',
-            index=models.Index(condition=models.Q(('due', True)), fields=['id'], name='rerun_due'),
-        ),
-        migrations.AddIndex(
-            model_name='rerun',
-            index=models.Index(condition=models.Q(('ended_at__isnull', True), models.Q(('state', 'draft'), _negated=True)), fields=['id'], name='rerun_active'),
-        ),
-        migrations.AddConstraint(
-            model_name='rerun',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('on_failure'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{go_on,stop}'::text[])")), name='rerun_on_failure_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='rerun',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{draft,failed,paused,running,terminating}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{success,terminated}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='rerun_ended_when_final'),
-        ),
-        migrations.AddConstraint(
-            model_name='rerun',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'draft'), ('submitted_at__isnull', True)), models.Q(models.Q(('state', 'draft'), _negated=True), ('submitted_at__isnull', False)), _connector='OR'), name='rerun_submitted_unless_draft'),
+            options={
+                'constraints': [models.UniqueConstraint(fields=('item', 'upstream'), name='rerun_edge_once')],
+            },
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='rerun',
@@ -127,46 +106,6 @@ class Migration(migrations.Migration):
             model_name='rerun',
             trigger=pgtrigger.compiler.Trigger(name='rerun_record_lasts', sql=pgtrigger.compiler.UpsertTriggerSql(condition='WHEN (OLD.ended_at IS NOT NULL AND ROW(OLD.name, OLD.source_id, OLD.team_id, OLD.reason, OLD.freeze_mode, OLD.as_it_ran, OLD.parameters, OLD.parallelism, OLD.node_parallelism, OLD.on_failure, OLD.notify, OLD.actor, OLD.created_at, OLD.submitted_at, OLD.ended_at) IS DISTINCT FROM ROW(NEW.name, NEW.source_id, NEW.team_id, NEW.reason, NEW.freeze_mode, NEW.as_it_ran, NEW.parameters, NEW.parallelism, NEW.node_parallelism, NEW.on_failure, NEW.notify, NEW.actor, NEW.created_at, NEW.submitted_at, NEW.ended_at))', func="RAISE EXCEPTION 'Rerun % has ended; its record does not change', OLD.id;", hash='b8face53bdf53384ce8cf9f70e80b3ac746c4201', operation='UPDATE', pgid='pgtrigger_rerun_record_lasts_83c03', table='reruns_rerun', when='BEFORE')),
         ),
-        migrations.AddIndex(
-            model_name='rerunitem',
-            index=models.Index(fields=['rerun', 'state', 'wave', 'id'], name='rerun_item_by_state'),
-        ),
-        migrations.AddIndex(
-            model_name='rerunitem',
-            index=models.Index(fields=['original'], name='rerun_item_of_original'),
-        ),
-        migrations.AddIndex(
-            model_name='rerunitem',
-            index=models.Index(condition=models.Q(('instance__isnull', False)), fields=['instance'], name='rerun_item_of_instance'),
-        ),
-        migrations.AddIndex(
-            model_name='rerunitem',
-            index=models.Index(fields=['team', 'rerun'], name='rerun_item_of_team'),
-        ),
-        migrations.AddIndex(
-            model_name='rerunitem',
-            index=models.Index(fields=['workflow', 'rerun'], name='rerun_item_of_workflow'),
-        ),
-        migrations.AddConstraint(
-            model_name='rerunitem',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('action'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{freeze,rerun,terminate}'::text[])")), name='rerun_item_action_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='rerunitem',
-            constraint=models.UniqueConstraint(fields=('rerun', 'cycle'), name='rerun_item_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='rerunitem',
-            constraint=models.UniqueConstraint(condition=models.Q(('owned', True)), fields=('cycle',), name='rerun_owns_cycle_alone'),
-        ),
-        migrations.AddConstraint(
-            model_name='rerunitem',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{frozen,planned,running,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cancelled,failed,success,terminated,unfrozen}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='rerun_item_ended_when_final'),
-        ),
-        migrations.AddConstraint(
-            model_name='rerunitem',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('state', 'planned'), _negated=True), ('owned', False), _connector='OR'), name='rerun_item_owned_once_submitted'),
-        ),
         pgtrigger.migrations.AddTrigger(
             model_name='rerunitem',
             trigger=pgtrigger.compiler.Trigger(name='rerun_item_moves', sql=pgtrigger.compiler.UpsertTriggerSql(condition="WHEN (OLD.state <> NEW.state AND (OLD.state || ':' || NEW.state) <> ALL ('{failed:running,failed:success,failed:waiting,frozen:unfrozen,planned:frozen,planned:waiting,running:failed,running:success,running:terminated,terminated:running,terminated:success,terminated:waiting,waiting:cancelled,waiting:failed,waiting:running}'::text[]))", func='RAISE EXCEPTION \'Invalid transition of field "state" from "%" to "%" on table %\', OLD.state, NEW.state, TG_TABLE_NAME;', hash='cff696d38ea5eec58063e345a937a69674705fd5', operation='UPDATE', pgid='pgtrigger_rerun_item_moves_6508f', table='reruns_rerunitem', when='BEFORE')),
@@ -174,9 +113,5 @@ class Migration(migrations.Migration):
         pgtrigger.migrations.AddTrigger(
             model_name='rerunitem',
             trigger=pgtrigger.compiler.Trigger(name='rerun_item_immutable', sql=pgtrigger.compiler.UpsertTriggerSql(func="IF EXISTS (SELECT FROM reruns_rerun WHERE id IN (OLD.rerun_id, NEW.rerun_id) AND ended_at IS NOT NULL) THEN RAISE EXCEPTION 'Rerun % has ended; its record does not change', NEW.rerun_id; END IF; RETURN NEW;", hash='97a7714d81cb0d76d920af8d527f1170e3268924', operation='UPDATE OR INSERT', pgid='pgtrigger_rerun_item_immutable_04a66', table='reruns_rerunitem', when='BEFORE')),
-        ),
-        migrations.AddConstraint(
-            model_name='rerunedge',
-            constraint=models.UniqueConstraint(fields=('item', 'upstream'), name='rerun_edge_once'),
         ),
     ]

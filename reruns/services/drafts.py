@@ -172,7 +172,7 @@ def _selected(candidate: Candidate, keys: Collection[str] | None = None) -> Sele
         )
     if not content.allows(nodes):
         raise RerunRefused(f"{candidate.name}: {content.nodes_refusal(nodes)}")
-    return Selected(nodes, candidate.instance_id, candidate.state, candidate.name)
+    return Selected(nodes, candidate.instance_id, candidate.state, candidate.name, candidate.node_total)
 
 
 def _without(plan: Plan, gone: Collection[int]) -> Plan:

@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from functools import wraps
 from typing import Any
 
-from django.http import HttpResponse, HttpResponseRedirect
+from django.http import Http404, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
 from django.utils.translation import gettext as _
 from django.views.decorators.http import require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
-from config.http import HtmxRequest
-from reruns.errors import RerunRefused
+from config.http import HtmxRequest, NotFoundMessage, answer
 from reruns.models import Rerun
 from reruns.models import Step as StepOf
 from scheduling.permissions import visible
@@ -61,12 +60,21 @@ def for_draft(view: DraftView) -> DraftView:
     @vary_on_headers("HX-Request")
     @wraps(view)
     def look_up(request: HtmxRequest, pk: int, **named: Any) -> HttpResponse:
-        rerun: Rerun = visible(Rerun.objects.select_related("team"), request.user, pk=pk)
+        try:
+            rerun: Rerun = visible(Rerun.objects.select_related("team"), request.user, pk=pk)
+        except Http404:
+            # As a rule it was discarded in another window.
+            message = _("This draft is gone: it was discarded, or it is not yours to see.")
+            raise Http404(NotFoundMessage(message)) from None
         if rerun.is_draft:
             return view(request, rerun, **named)
         if request.method == "POST":
-            raise RerunRefused(
-                _("%(rerun)s has been submitted already; look at its record.") % {"rerun": rerun}
+            return answer(
+                request,
+                title=_("Refused"),
+                message=_("%(rerun)s has been submitted already; look at its record.") % {"rerun": rerun},
+                status=409,
+                leads_to=(record_of(pk), _("The record of %(rerun)s") % {"rerun": rerun}),
             )
         return HttpResponseRedirect(record_of(pk))
 

@@ -81,7 +81,8 @@ class _Boxes:
     def of(self, it: Candidate) -> Box:
         refusal, cycle, state = it.refusal, str(it.cycle_id), it.state
         chosen = it.chosen
-        ticked = "true" if it.is_source else "" if refusal else "true" if chosen else "false"
+        # What is ticked and cannot be done any more can still be unticked.
+        ticked = "true" if it.is_source or chosen else "" if refusal else "false"
         # A refusal is one object for all that it is about.
         deed = ("deed", id(refusal), chosen, it.action, it.outlook)
         count = ("count", chosen, it.node_count, it.node_total)

@@ -26,7 +26,8 @@ class ListRow:
 
     @classmethod
     def of(cls, candidate: Candidate) -> ListRow:
-        can_change = candidate.refusal is None and not candidate.is_source
+        # What is ticked and cannot be done any more can still be unticked.
+        can_change = not candidate.is_source and (candidate.refusal is None or candidate.chosen)
         return cls(candidate, deed_of(candidate), nodes_of(candidate), can_change)
 
     @property
@@ -37,6 +38,11 @@ class ListRow:
     def digest(self) -> str:
         it = self.candidate
         return digest_of(it.state, it.chosen, self.deed, self.nodes, self.can_change)
+
+    @property
+    def clock(self) -> str:
+        """The cycle time by the clocks of the workflow, where a template's filter would take the reader's."""
+        return f"{self.candidate.cycle_time:%Y-%m-%d %H:%M}"
 
     @property
     def why(self) -> str:

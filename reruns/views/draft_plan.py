@@ -153,6 +153,7 @@ def _shown(
         "path": plan.longest_path,
         "skipped": skipped_of(plan),
         "outlooks": outlooks,
+        "impossible": plan.source.refusal,
         "told": told_in_words(rerun.notify),
         "form": form,
         "drift": drift,

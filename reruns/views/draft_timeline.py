@@ -42,6 +42,11 @@ class PlannedRow:
     critical: bool
 
     @property
+    def clock(self) -> str:
+        """The cycle time by the clocks of the workflow, in short."""
+        return f"{self.candidate.cycle_time:%m-%d %H:%M}"
+
+    @property
     def mark(self) -> str:
         return f"cycle-{self.candidate.instance_id}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from urllib.parse import urlencode
 
 from django.db.models import Q
 from django.urls import reverse
@@ -25,7 +26,9 @@ def of_cycle(instance: CycleInstance, user: User) -> Iterable[Fact]:
     items = RerunItem.objects.filter(Q(instance=instance.pk) | Q(original=instance.pk))
     submitted = items.exclude(rerun__state=RerunState.DRAFT).select_related("rerun")
     for item in submitted.order_by("-rerun")[:SHOWN]:
-        address = f"{reverse('rerun-detail', args=[item.rerun_id])}#item-{item.pk}"
+        # By its name, as of very many instances the record shows a page.
+        asked = urlencode({"view": "list", "name": item.name})
+        address = f"{reverse('rerun-detail', args=[item.rerun_id])}?{asked}#item-{item.pk}"
         if item.instance_id == instance.pk:
             yield Fact(_("Made by rerun"), f"R-{item.rerun_id}", address)
         else:

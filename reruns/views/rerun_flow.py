@@ -163,13 +163,15 @@ def _box(
     key: str, piece: ask.Piece, stands: ask.Standing, state: str, teams: Mapping[int, str], user: User
 ) -> Box:
     instance = stands.instance_id or stands.original_id
+    time = f" {parted(piece.name)[1][5:]}".rstrip()
     return Box(
         key,
         # The time is in the title, as a rerun has many cycles of one workflow.
-        f"{_named(piece, teams, user)} {parted(piece.name)[1][5:]}".rstrip(),
+        _named(piece, teams, user) + time,
         state,
         state_in_words(state),
         _("taken out") if stands.state == ItemState.CANCELLED else "",
+        kept=time,
         href=reverse("cycle-detail", args=[instance]) if sees(user, piece.team_id) else "",
         carried=stands.state == ItemState.CANCELLED,
     )

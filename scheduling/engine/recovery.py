@@ -13,6 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
+from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
@@ -38,30 +39,46 @@ def lose(
 
     One past its deadline is timed out, one that was being stopped is terminated, any other is lost: it
     goes back to the queue when it has retries left, except a broadcast's whose node is gone. Unless its
-    process is `confirmed` dead, one that was being stopped has failed: nobody saw it end.
+    process is `confirmed` dead, one that was being stopped has failed: nobody saw it end. One whose end
+    cannot be recorded stays as it is, and holds up no other.
     """
     ended = 0
     for execution in executions:
-        instance = execution.instance
-        late = overdue(execution, grace=0)
-        why = said(reasons.TIMED_OUT_DEAF) if late else reason
-        done = transitions.end(
-            batch=instance.batch_id,
-            instance=instance.pk,
-            execution=execution.pk,
-            token=execution.token,
-            outcome=Outcome.TIMED_OUT if late else Outcome.LOST,
-            error=why,
-            reason=why,
-            confirmed=confirmed,
-            may_retry=not (node_gone and instance.pinned),
-        )
-        if done:
-            ended += 1
-            logger.warning("execution %s of instance %s: %s", execution.pk, instance.pk, reason)
-            if done.batch_ended:
-                settle_overlap(instance.batch.task_id)
+        try:
+            ended += _lose(
+                execution, reason, may_retry=not (node_gone and execution.instance.pinned), confirmed=confirmed
+            )
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            # What hears of the end of a batch is in the same transaction, and may be anything.
+            logger.exception("execution %s cannot be ended", execution.pk)
     return ended
+
+
+def _lose(execution: Any, reason: str, *, may_retry: bool, confirmed: bool) -> bool:
+    instance = execution.instance
+    late = overdue(execution, grace=0)
+    why = said(reasons.TIMED_OUT_DEAF) if late else reason
+    done = transitions.end(
+        batch=instance.batch_id,
+        instance=instance.pk,
+        execution=execution.pk,
+        token=execution.token,
+        outcome=Outcome.TIMED_OUT if late else Outcome.LOST,
+        error=why,
+        reason=why,
+        confirmed=confirmed,
+        may_retry=may_retry,
+        # Not joined to what is looked at every second: few are late.
+        retry_after=instance.batch.revision.retry_interval if late else 0,
+    )
+    if done is None:
+        return False
+    logger.warning("execution %s of instance %s: %s", execution.pk, instance.pk, reason)
+    if done.batch_ended:
+        settle_overlap(instance.batch.task_id)
+    return True
 
 
 def release_claims(node_id: int) -> int:
@@ -95,13 +112,20 @@ def take_over(node: Node, *, reason: str, confirmed: bool = True) -> None:
     lose(live_executions(node.pk), reason=reason, confirmed=confirmed)
 
 
-def node_gone(node: Node, *, reason: str, confirmed: bool = False, by: journal.By = journal.ENGINE) -> None:
+def node_gone(
+    node: Node,
+    *,
+    reason: str,
+    confirmed: bool = False,
+    by: journal.By = journal.ENGINE,
+    silent_for: float | None = None,
+) -> None:
     """Mark a node offline and give its work to others, or end what only it could have done.
 
-    `confirmed`: all its processes are known to have ended. A crash on the way is made good by
-    `finish_absent_nodes`.
+    `confirmed`: all its processes are known to have ended. With `silent_for` (seconds) it is left alone if it
+    has been heard of since. A crash on the way is made good by `finish_absent_nodes`.
     """
-    if not transitions.set_node_state(node, NodeState.OFFLINE, by=by, reason=reason):
+    if not transitions.set_node_state(node, NodeState.OFFLINE, by=by, reason=reason, silent_for=silent_for):
         return
     logger.warning("node %s is offline: %s", node.name, reason)
     _hand_on(node, reason=said(reasons.NODE_LOST, why=reason), confirmed=confirmed)
@@ -124,7 +148,9 @@ def finish_absent_nodes() -> int:
     waiting = unfinished.filter(pinned=True, claimed=False)
     offline = set(holding.filter(node__state=NodeState.OFFLINE).values_list("node_id", flat=True).distinct())
     absent = set(waiting.exclude(node__state=NodeState.ONLINE).values_list("node_id", flat=True).distinct())
-    for node in Node.objects.filter(pk__in=offline | absent).select_related("group"):
+    for pk in sorted(offline | absent):
+        # Read only now: one before it may have taken long, and it may be back.
+        node = Node.objects.select_related("group").get(pk=pk)
         if node.pk in offline and node.state == NodeState.OFFLINE:
             _hand_on(
                 node,
@@ -163,7 +189,8 @@ class SilenceWatch:
             return 0
         silent = list(Node.objects.silent_for(patience).select_related("group"))
         for node in silent:
-            node_gone(node, reason=said(reasons.NODE_SILENT, seconds=round(patience)))
+            # Those before it may have taken long, and it may be heard again.
+            node_gone(node, reason=said(reasons.NODE_SILENT, seconds=round(patience)), silent_for=patience)
         return len(silent)
 
 

@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any, cast
 
 from django.conf import settings
-from django.db import DatabaseError, DataError, IntegrityError, transaction
+from django.db import DatabaseError, InterfaceError, OperationalError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
@@ -38,6 +38,7 @@ ENOUGH_INSTANCES = 10_000
 # Missed due times of a cron schedule are counted one by one; nobody needs to know more exactly than this.
 COUNT_UP_TO = 1000
 _MOMENT = timedelta(microseconds=1)
+_NO_DATABASE = (OperationalError, InterfaceError)
 _revisions = Revisions()
 
 
@@ -236,13 +237,18 @@ def _nodes_of_broadcasts(tasks: Sequence[Task]) -> dict[int, list[Node]]:
 
 
 def _create(firing: _Firing) -> None:
-    """Make all batches at once; if the database refuses one of them, make them one by one without it."""
+    """Make all batches at once; if one of them is refused, make them one by one without it.
+
+    The database may refuse it, or what hears of a batch that ends at once.
+    """
     if not firing.requests:
         return
     try:
         with transaction.atomic():
             services.make_batches(firing.requests)
-    except (IntegrityError, DataError):
+    except _NO_DATABASE:
+        raise
+    except Exception:  # noqa: BLE001 - told of where it is met again
         for request in firing.requests:
             _create_alone(request, firing)
 
@@ -252,12 +258,14 @@ def _create_alone(request: BatchRequest, firing: _Firing) -> None:
     try:
         with transaction.atomic():
             services.make_batches([request])
-    except (IntegrityError, DataError) as error:
+    except _NO_DATABASE:
+        raise
+    except Exception as error:
         if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == "trigger_fires_once":
             logger.warning("Task %s has fired for %s already; not again", request.task.name, due)
             return
         logger.exception("Task %s cannot be fired for %s", request.task.name, due)
-        reason = said(reasons.BATCH_REFUSED, error=error)
+        reason = said(reasons.NOT_MADE, error=error)
         firing.missed.append((request.task, request.scheduled_for, reason))
         firing.entries.append(
             journal.entry(

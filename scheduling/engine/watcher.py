@@ -152,7 +152,8 @@ class Watcher(threading.Thread):
 
     def _interrupt(self, _signal: int, _frame: object) -> None:
         watched = self._current
-        if watched is not None and watched.interruptible:
+        # The job that it was meant for may have ended at this moment, and the worker's next one have begun.
+        if watched is not None and watched.interruptible and watched.interrupted:
             raise JobStopped
 
     def _connected(self) -> psycopg.Connection[Any]:

@@ -102,6 +102,11 @@ class RecordFilter(django_filters.FilterSet):  # type: ignore[misc]
         return queryset
 
     @property
+    def within(self) -> Any:
+        """The ranges of an index in which the rows lie, of a list too long to be walked along time."""
+        return None
+
+    @property
     def bounds(self) -> tuple[datetime | None, datetime | None]:
         """From when until when the records of a valid filter are (None: no bound)."""
         cleaned = self.form.cleaned_data

@@ -76,6 +76,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'batch',
                 'verbose_name_plural': 'batches',
+                'indexes': [models.Index(fields=['group', 'trigger', 'state', '-created_at', '-id'], name='batch_of_group'), models.Index(condition=models.Q(('actor__in', ('schedule',)), _negated=True), fields=['actor', '-created_at', '-id'], name='batch_of_person'), models.Index(condition=models.Q(('rerun_of__isnull', False)), fields=['rerun_of'], name='batch_reruns'), models.Index(condition=models.Q(('requested_by__isnull', False)), fields=['requested_by'], name='batch_requested_by'), models.Index(condition=models.Q(('state', 'failed')), fields=['-ended_at'], name='batch_failed')],
+                'constraints': [models.CheckConstraint(condition=models.Q(models.Func(models.F('trigger'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cron,fixed_rate,manual,workflow}'::text[])")), name='batch_trigger_legal'), models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{running,terminating,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{condition_not_met,failed,success}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='batch_ended_when_final'), models.CheckConstraint(condition=models.Q(django.db.models.lookups.GreaterThanOrEqual(models.F('total'), django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('succeeded'), '+', models.F('failed')), '+', models.F('timed_out')), '+', models.F('terminated'))), django.db.models.lookups.GreaterThanOrEqual(django.db.models.functions.comparison.Least('succeeded', 'failed', 'timed_out', 'terminated'), 0)), name='batch_counts_within_total')],
             },
         ),
         migrations.CreateModel(
@@ -88,6 +90,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'membership',
                 'verbose_name_plural': 'memberships',
+                'constraints': [models.CheckConstraint(condition=models.Q(('role__in', ['viewer', 'operator', 'developer', 'owner'])), name='membership_role_legal')],
             },
         ),
         migrations.CreateModel(
@@ -109,6 +112,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'node',
                 'verbose_name_plural': 'nodes',
                 'ordering': ['name'],
+                'constraints': [models.CheckConstraint(condition=models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{draining,offline,online}'::text[])")), name='node_state_legal'), models.CheckConstraint(condition=models.Q(('slots__gte', 1)), name='node_has_a_slot')],
             },
         ),
         migrations.CreateModel(
@@ -140,6 +144,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'instance',
                 'verbose_name_plural': 'instances',
                 'ordering': ['batch', 'number'],
+                'indexes': [models.Index(condition=models.Q(('claimed', False), ('ended_at__isnull', True), ('pinned', False)), fields=['group', '-priority', 'id'], name='instance_claimable'), models.Index(condition=models.Q(('claimed', False), ('ended_at__isnull', True), ('pinned', True)), fields=['node', '-priority', 'id'], name='instance_claimable_pinned'), models.Index(condition=models.Q(('claimed', True), ('ended_at__isnull', True)), fields=['node', 'batch'], name='instance_in_flight')],
+                'constraints': [models.UniqueConstraint(fields=('batch', 'number'), name='instance_number_once_a_batch'), models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{running,terminating,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{failed,success,terminated,timed_out}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='instance_ended_when_final'), models.CheckConstraint(condition=models.Q(('pinned', False), ('node__isnull', False), _connector='OR'), name='instance_pinned_has_node')],
             },
         ),
         migrations.CreateModel(
@@ -164,6 +170,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'execution',
                 'verbose_name_plural': 'executions',
                 'ordering': ['instance', '-number'],
+                'constraints': [models.UniqueConstraint(fields=('instance', 'number'), name='execution_number_once_an_instance'), models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True)), fields=('instance',), name='execution_one_live'), models.CheckConstraint(condition=models.Q(models.Q(('ended_at__isnull', True), ('outcome__isnull', True)), models.Q(('ended_at__isnull', False), ('outcome__isnull', False), models.Func(models.F('outcome'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{failed,lost,success,terminated,timed_out}'::text[])")), _connector='OR'), name='execution_ended_with_outcome')],
             },
         ),
         migrations.CreateModel(
@@ -180,6 +187,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'saved filter',
                 'verbose_name_plural': 'saved filters',
                 'ordering': ['name'],
+                'constraints': [models.UniqueConstraint(fields=('user', 'page', 'name'), name='saved_filter_name_once'), models.UniqueConstraint(condition=models.Q(('is_default', True)), fields=('user', 'page'), name='saved_filter_one_default')],
             },
         ),
         migrations.CreateModel(
@@ -198,6 +206,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'task',
                 'verbose_name_plural': 'tasks',
                 'ordering': ['name'],
+                'indexes': [models.Index(condition=models.Q(('enabled', True), ('next_due_at__isnull', False)), fields=['next_due_at'], name='task_due')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('retention_days__isnull', True), ('retention_days__gte', 1), _connector='OR'), name='task_keeps_records_a_day')],
             },
         ),
         migrations.AddField(
@@ -236,6 +246,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'task revision',
                 'verbose_name_plural': 'task revisions',
                 'ordering': ['-number'],
+                'constraints': [models.UniqueConstraint(fields=('task', 'number'), name='revision_number_once_a_task'), models.CheckConstraint(condition=models.Q(models.Func(models.F('mode'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{broadcast,random,sharded}'::text[])")), name='revision_mode_legal'), models.CheckConstraint(condition=models.Q(models.Func(models.F('trigger'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cron,fixed_rate,manual,workflow}'::text[])")), name='revision_trigger_legal'), models.CheckConstraint(condition=models.Q(models.Func(models.F('overlap'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{allow,queue,replace,skip}'::text[])")), name='revision_overlap_legal'), models.CheckConstraint(condition=models.Q(models.Func(models.F('misfire'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{run_all,run_once,skip}'::text[])")), name='revision_misfire_legal'), models.CheckConstraint(condition=models.Q(('success_ratio__gte', 1), ('success_ratio__lte', 100)), name='revision_ratio_1_to_100'), models.CheckConstraint(condition=models.Q(('timeout__isnull', True), ('timeout__gte', 1), _connector='OR'), name='revision_timeout_positive'), models.CheckConstraint(condition=models.Q(models.Q(('trigger', 'cron'), models.Q(('cron', ''), _negated=True), ('interval__isnull', True)), models.Q(('interval__isnull', False), ('trigger', 'fixed_rate'), ('cron', ''), ('interval__gte', 1)), models.Q(('cron', ''), ('interval__isnull', True), ('trigger__in', ['workflow', 'manual'])), _connector='OR'), name='revision_trigger_has_its_schedule')],
             },
         ),
         migrations.AddField(
@@ -275,6 +286,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'grant',
                 'verbose_name_plural': 'grants',
                 'ordering': ['task', 'team', 'permission'],
+                'constraints': [models.UniqueConstraint(fields=('task', 'team', 'permission'), name='grant_once'), models.CheckConstraint(condition=models.Q(models.Func(models.F('permission'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{rerun_task,run_task,stop_task,view}'::text[])")), name='grant_permission_legal')],
             },
         ),
         migrations.AddField(
@@ -305,6 +317,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'notification',
                 'verbose_name_plural': 'notifications',
                 'ordering': ['-created_at', '-id'],
+                'indexes': [models.Index(condition=models.Q(('state', 'waiting')), fields=['channel', 'next_attempt_at', 'id'], name='notification_waiting'), models.Index(condition=models.Q(('state', 'sent')), fields=['channel', '-sent_at'], name='notification_sent'), models.Index(fields=['team', '-created_at', '-id'], name='notification_of_team'), models.Index(condition=models.Q(('state', 'sent'), _negated=True), fields=['team', '-created_at', '-id'], name='notification_unsent'), models.Index(fields=['-created_at', '-id'], name='notification_newest')],
+                'constraints': [models.CheckConstraint(condition=models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{given_up,sent,waiting}'::text[])")), name='notification_state_legal'), models.CheckConstraint(condition=models.Q(models.Q(('sent_at__isnull', False), ('state', 'sent')), models.Q(models.Q(('state', 'sent'), _negated=True), ('sent_at__isnull', True)), _connector='OR'), name='notification_sent_at_when_sent')],
             },
         ),
         migrations.AddField(
@@ -333,6 +347,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'journal entry',
                 'verbose_name_plural': 'journal entries',
                 'ordering': ['-at', '-id'],
+                'indexes': [models.Index(fields=['object_type', 'object_id', '-at'], name='journal_of_object'), models.Index(fields=['-at', '-id'], name='journal_newest'), models.Index(fields=['team', '-at', '-id'], name='journal_of_team'), models.Index(fields=['task', '-at', '-id'], name='journal_of_task'), models.Index(fields=['object_name', '-at', '-id'], name='journal_of_name'), models.Index(condition=models.Q(('via', 'engine'), _negated=True), fields=['team', '-at', '-id'], name='journal_of_people'), models.Index(condition=models.Q(('via', 'engine'), _negated=True), fields=['actor', '-at', '-id'], name='journal_of_person'), models.Index(condition=models.Q(('action__in', ('ended', 'ready', 'started', 'triggered')), _negated=True), fields=['action', '-at', '-id'], name='journal_of_rare_action'), models.Index(condition=models.Q(('action__in', ('ended', 'ready', 'started', 'triggered')), _negated=True), fields=['team', 'action', '-at', '-id'], name='journal_of_rare_team_action')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('via__in', ['web', 'shell', 'engine'])), name='journal_via_legal')],
             },
         ),
         migrations.AddField(
@@ -360,189 +376,21 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('execution', 'sequence'), name='chunk_sequence_once_an_execution')],
             },
         ),
-        migrations.AddConstraint(
-            model_name='node',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{draining,offline,online}'::text[])")), name='node_state_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='node',
-            constraint=models.CheckConstraint(condition=models.Q(('slots__gte', 1)), name='node_has_a_slot'),
-        ),
-        migrations.AddIndex(
-            model_name='instance',
-            index=models.Index(condition=models.Q(('claimed', False), ('ended_at__isnull', True), ('pinned', False)), fields=['group', '-priority', 'id'], name='instance_claimable'),
-        ),
-        migrations.AddIndex(
-            model_name='instance',
-            index=models.Index(condition=models.Q(('claimed', False), ('ended_at__isnull', True), ('pinned', True)), fields=['node', '-priority', 'id'], name='instance_claimable_pinned'),
-        ),
-        migrations.AddIndex(
-            model_name='instance',
-            index=models.Index(condition=models.Q(('claimed', True), ('ended_at__isnull', True)), fields=['node', 'batch'], name='instance_in_flight'),
-        ),
-        migrations.AddConstraint(
-            model_name='instance',
-            constraint=models.UniqueConstraint(fields=('batch', 'number'), name='instance_number_once_a_batch'),
-        ),
-        migrations.AddConstraint(
-            model_name='instance',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{running,terminating,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{failed,success,terminated,timed_out}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='instance_ended_when_final'),
-        ),
-        migrations.AddConstraint(
-            model_name='instance',
-            constraint=models.CheckConstraint(condition=models.Q(('pinned', False), ('node__isnull', False), _connector='OR'), name='instance_pinned_has_node'),
-        ),
         pgtrigger.migrations.AddTrigger(
             model_name='instance',
             trigger=pgtrigger.compiler.Trigger(name='instance_moves', sql=pgtrigger.compiler.UpsertTriggerSql(condition="WHEN (OLD.state <> NEW.state AND (OLD.state || ':' || NEW.state) <> ALL ('{failed:waiting,running:failed,running:success,running:terminating,running:timed_out,success:waiting,terminated:waiting,terminating:failed,terminating:success,terminating:terminated,terminating:timed_out,timed_out:waiting,waiting:running,waiting:terminated}'::text[]))", func='RAISE EXCEPTION \'Invalid transition of field "state" from "%" to "%" on table %\', OLD.state, NEW.state, TG_TABLE_NAME;', hash='d1050459e4d3a73fb472cbab84826f5d02d1c050', operation='UPDATE', pgid='pgtrigger_instance_moves_e3c25', table='scheduling_instance', when='BEFORE')),
-        ),
-        migrations.AddConstraint(
-            model_name='execution',
-            constraint=models.UniqueConstraint(fields=('instance', 'number'), name='execution_number_once_an_instance'),
-        ),
-        migrations.AddConstraint(
-            model_name='execution',
-            constraint=models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True)), fields=('instance',), name='execution_one_live'),
-        ),
-        migrations.AddConstraint(
-            model_name='execution',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('ended_at__isnull', True), ('outcome__isnull', True)), models.Q(('ended_at__isnull', False), ('outcome__isnull', False), models.Func(models.F('outcome'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{failed,lost,success,terminated,timed_out}'::text[])")), _connector='OR'), name='execution_ended_with_outcome'),
-        ),
-        migrations.AddConstraint(
-            model_name='savedfilter',
-            constraint=models.UniqueConstraint(fields=('user', 'page', 'name'), name='saved_filter_name_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='savedfilter',
-            constraint=models.UniqueConstraint(condition=models.Q(('is_default', True)), fields=('user', 'page'), name='saved_filter_one_default'),
-        ),
-        migrations.AddConstraint(
-            model_name='taskrevision',
-            constraint=models.UniqueConstraint(fields=('task', 'number'), name='revision_number_once_a_task'),
-        ),
-        migrations.AddConstraint(
-            model_name='taskrevision',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('mode'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{broadcast,random,sharded}'::text[])")), name='revision_mode_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='taskrevision',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('trigger'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cron,fixed_rate,manual,workflow}'::text[])")), name='revision_trigger_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='taskrevision',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('overlap'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{allow,queue,replace,skip}'::text[])")), name='revision_overlap_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='taskrevision',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('misfire'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{run_all,run_once,skip}'::text[])")), name='revision_misfire_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='taskrevision',
-            constraint=models.CheckConstraint(condition=models.Q(('success_ratio__gte', 1), ('success_ratio__lte', 100)), name='revision_ratio_1_to_100'),
-        ),
-        migrations.AddConstraint(
-            model_name='taskrevision',
-            constraint=models.CheckConstraint(condition=models.Q(('timeout__isnull', True), ('timeout__gte', 1), _connector='OR'), name='revision_timeout_positive'),
-        ),
-        migrations.AddConstraint(
-            model_name='taskrevision',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('trigger', 'cron'), models.Q(('cron', ''), _negated=True), ('interval__isnull', True)), models.Q(('interval__isnull', False), ('trigger', 'fixed_rate'), ('cron', ''), ('interval__gte', 1)), models.Q(('cron', ''), ('interval__isnull', True), ('trigger__in', ['workflow', 'manual'])), _connector='OR'), name='revision_trigger_has_its_schedule'),
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='taskrevision',
             trigger=pgtrigger.compiler.Trigger(name='revision_immutable', sql=pgtrigger.compiler.UpsertTriggerSql(condition='WHEN (OLD."id" IS DISTINCT FROM (NEW."id") OR OLD."task_id" IS DISTINCT FROM (NEW."task_id") OR OLD."number" IS DISTINCT FROM (NEW."number") OR OLD."digest" IS DISTINCT FROM (NEW."digest") OR OLD."created_at" IS DISTINCT FROM (NEW."created_at") OR OLD."kind" IS DISTINCT FROM (NEW."kind") OR OLD."spec" IS DISTINCT FROM (NEW."spec") OR OLD."parameters" IS DISTINCT FROM (NEW."parameters") OR OLD."mode" IS DISTINCT FROM (NEW."mode") OR OLD."shards" IS DISTINCT FROM (NEW."shards") OR OLD."shard_concurrency" IS DISTINCT FROM (NEW."shard_concurrency") OR OLD."trigger" IS DISTINCT FROM (NEW."trigger") OR OLD."cron" IS DISTINCT FROM (NEW."cron") OR OLD."interval" IS DISTINCT FROM (NEW."interval") OR OLD."timezone" IS DISTINCT FROM (NEW."timezone") OR OLD."timeout" IS DISTINCT FROM (NEW."timeout") OR OLD."retry_count" IS DISTINCT FROM (NEW."retry_count") OR OLD."retry_interval" IS DISTINCT FROM (NEW."retry_interval") OR OLD."success_ratio" IS DISTINCT FROM (NEW."success_ratio") OR OLD."overlap" IS DISTINCT FROM (NEW."overlap") OR OLD."misfire" IS DISTINCT FROM (NEW."misfire") OR OLD."priority" IS DISTINCT FROM (NEW."priority"))', func="RAISE EXCEPTION 'pgtrigger: Cannot update rows from % table', TG_TABLE_NAME;", hash='3592f4939fcfaf4fb4f1bfb5bdca7eb7cee7b05a', operation='UPDATE', pgid='pgtrigger_revision_immutable_c25d1', table='scheduling_taskrevision', when='BEFORE')),
         ),
         migrations.AddConstraint(
-            model_name='taskgrant',
-            constraint=models.UniqueConstraint(fields=('task', 'team', 'permission'), name='grant_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='taskgrant',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('permission'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{rerun_task,run_task,stop_task,view}'::text[])")), name='grant_permission_legal'),
-        ),
-        migrations.AddIndex(
-            model_name='task',
-            index=models.Index(condition=models.Q(('enabled', True), ('next_due_at__isnull', False)), fields=['next_due_at'], name='task_due'),
-        ),
-        migrations.AddConstraint(
             model_name='task',
             constraint=models.UniqueConstraint(fields=('team', 'name'), name='task_name_once_a_team'),
         ),
         migrations.AddConstraint(
-            model_name='task',
-            constraint=models.CheckConstraint(condition=models.Q(('retention_days__isnull', True), ('retention_days__gte', 1), _connector='OR'), name='task_keeps_records_a_day'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('state', 'waiting')), fields=['channel', 'next_attempt_at', 'id'], name='notification_waiting'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('state', 'sent')), fields=['channel', '-sent_at'], name='notification_sent'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(fields=['team', '-created_at', '-id'], name='notification_of_team'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(condition=models.Q(('state', 'sent'), _negated=True), fields=['team', '-created_at', '-id'], name='notification_unsent'),
-        ),
-        migrations.AddIndex(
-            model_name='notification',
-            index=models.Index(fields=['-created_at', '-id'], name='notification_newest'),
-        ),
-        migrations.AddConstraint(
-            model_name='notification',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{given_up,sent,waiting}'::text[])")), name='notification_state_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='notification',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('sent_at__isnull', False), ('state', 'sent')), models.Q(models.Q(('state', 'sent'), _negated=True), ('sent_at__isnull', True)), _connector='OR'), name='notification_sent_at_when_sent'),
-        ),
-        migrations.AddConstraint(
             model_name='membership',
             constraint=models.UniqueConstraint(fields=('team', 'user'), name='membership_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='membership',
-            constraint=models.CheckConstraint(condition=models.Q(('role__in', ['viewer', 'operator', 'developer', 'owner'])), name='membership_role_legal'),
-        ),
-        migrations.AddIndex(
-            model_name='journalentry',
-            index=models.Index(fields=['object_type', 'object_id', '-at'], name='journal_of_object'),
-        ),
-        migrations.AddIndex(
-            model_name='journalentry',
-            index=models.Index(fields=['-at', '-id'], name='journal_newest'),
-        ),
-        migrations.AddIndex(
-            model_name='journalentry',
-            index=models.Index(fields=['team', '-at', '-id'], name='journal_of_team'),
-        ),
-        migrations.AddIndex(
-            model_name='journalentry',
-            index=models.Index(fields=['task', '-at', '-id'], name='journal_of_task'),
-        ),
-        migrations.AddIndex(
-            model_name='journalentry',
-            index=models.Index(fields=['object_name', '-at', '-id'], name='journal_of_name'),
-        ),
-        migrations.AddIndex(
-            model_name='journalentry',
-            index=models.Index(condition=models.Q(('via', 'engine'), _negated=True), fields=['team', '-at', '-id'], name='journal_of_people'),
-        ),
-        migrations.AddIndex(
-            model_name='journalentry',
-            index=models.Index(condition=models.Q(('via', 'engine'), _negated=True), fields=['actor', '-at', '-id'], name='journal_of_person'),
-        ),
-        migrations.AddIndex(
-            model_name='journalentry',
-            index=models.Index(condition=models.Q(('action__in', ('ended', 'ready', 'started', 'triggered')), _negated=True), fields=['action', '-at', '-id'], name='journal_of_rare_action'),
-        ),
-        migrations.AddConstraint(
-            model_name='journalentry',
-            constraint=models.CheckConstraint(condition=models.Q(('via__in', ['web', 'shell', 'engine'])), name='journal_via_legal'),
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='journalentry',
@@ -558,10 +406,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='batch',
-            index=models.Index(fields=['group', 'trigger', 'state', '-created_at', '-id'], name='batch_of_group'),
-        ),
-        migrations.AddIndex(
-            model_name='batch',
             index=models.Index(fields=['task', 'trigger', 'state', '-created_at', '-id'], name='batch_of_task'),
         ),
         migrations.AddIndex(
@@ -570,23 +414,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='batch',
-            index=models.Index(condition=models.Q(('actor__in', ('schedule',)), _negated=True), fields=['actor', '-created_at', '-id'], name='batch_of_person'),
-        ),
-        migrations.AddIndex(
-            model_name='batch',
-            index=models.Index(condition=models.Q(('rerun_of__isnull', False)), fields=['rerun_of'], name='batch_reruns'),
-        ),
-        migrations.AddIndex(
-            model_name='batch',
-            index=models.Index(condition=models.Q(('requested_by__isnull', False)), fields=['requested_by'], name='batch_requested_by'),
-        ),
-        migrations.AddIndex(
-            model_name='batch',
             index=models.Index(condition=models.Q(('ended_at__isnull', True)), fields=['task', 'id'], name='batch_unfinished'),
-        ),
-        migrations.AddIndex(
-            model_name='batch',
-            index=models.Index(condition=models.Q(('state', 'failed')), fields=['-ended_at'], name='batch_failed'),
         ),
         migrations.AddIndex(
             model_name='batch',
@@ -595,18 +423,6 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='batch',
             constraint=models.UniqueConstraint(condition=models.Q(('trigger__in', ('cron', 'fixed_rate'))), fields=('task', 'trigger', 'scheduled_for'), name='trigger_fires_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='batch',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('trigger'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cron,fixed_rate,manual,workflow}'::text[])")), name='batch_trigger_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='batch',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{running,terminating,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{condition_not_met,failed,success}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='batch_ended_when_final'),
-        ),
-        migrations.AddConstraint(
-            model_name='batch',
-            constraint=models.CheckConstraint(condition=models.Q(django.db.models.lookups.GreaterThanOrEqual(models.F('total'), django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('succeeded'), '+', models.F('failed')), '+', models.F('timed_out')), '+', models.F('terminated'))), django.db.models.lookups.GreaterThanOrEqual(django.db.models.functions.comparison.Least('succeeded', 'failed', 'timed_out', 'terminated'), 0)), name='batch_counts_within_total'),
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='batch',

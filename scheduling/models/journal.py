@@ -75,6 +75,11 @@ class JournalEntry(models.Model):
                 name="journal_of_rare_action",
                 condition=~models.Q(action__in=ROUTINE),
             ),
+            models.Index(
+                fields=["team", "action", "-at", "-id"],
+                name="journal_of_rare_team_action",
+                condition=~models.Q(action__in=ROUTINE),
+            ),
         ]
         triggers = [pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "task", "user"])]
 

@@ -270,8 +270,14 @@ def as_json(maps: models.QuerySet[Any]) -> Func:
 
 def executing_on(
     nodes: models.QuerySet[Any], instances: InstanceQuerySet, *, size: int
-) -> dict[int, list[int]]:
-    """The ids of up to `size` instances that each of `nodes` executes, the longest running first."""
+) -> dict[int, list[dict[str, Any]]]:
+    """Up to `size` instances that each of `nodes` executes, the longest running first, in one query.
+
+    Each is a map of `pk`, `state`, `started` (seconds of the epoch) and `task`, the name of its task.
+    """
     longest = instances.executing().filter(node=OuterRef("pk")).order_by("started_at", "pk")
-    found = nodes.order_by().annotate(executing=ArraySubquery(longest.values("pk")[:size]))
+    as_map = JSONObject(
+        pk="pk", state="state", started=Extract("started_at", "epoch", tzinfo=UTC), task="batch__task__name"
+    )
+    found = nodes.order_by().annotate(executing=as_json(longest.values_list(as_map)[:size]))
     return dict(found.values_list("pk", "executing"))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from functools import cache
 from html import escape
-from typing import Any
 
 from django import template
 from django.utils.safestring import SafeString
@@ -17,6 +16,7 @@ from django.utils.translation import gettext as _
 
 from scheduling.models import Batch
 from scheduling.reasons import actor_in_words, in_words
+from scheduling.states import InstanceState
 from scheduling.templatetags.tailrace import (
     NOTHING,
     actions,
@@ -25,11 +25,12 @@ from scheduling.templatetags.tailrace import (
     counters,
     duration,
     icon,
+    label,
     state,
     took,
     when,
 )
-from scheduling.views.node_rows import NodeRow
+from scheduling.views.node_rows import Executed, NodeRow
 from scheduling.views.rows import BatchRow, InstanceRow
 
 register = template.Library()
@@ -55,7 +56,8 @@ def _words_in(language: str | None) -> Words:
     return Words()
 
 
-def _head(mark: str, oob: bool) -> str:
+def head(mark: str, oob: bool) -> str:
+    """The beginning of a row; of one that takes the place of another when it is `oob`."""
     return f'<tr id="{mark}" hx-swap-oob="true">' if oob else f'<tr id="{mark}">'
 
 
@@ -67,7 +69,7 @@ def batch_row(row: BatchRow, *, oob: bool = False) -> SafeString:
     """The row of a BatchRow; it takes the place of the one that the page shows when it is `oob`."""
     batch, said = row.batch, _words_in(get_language())
     return SafeString(
-        f"""{_head(row.mark, oob)}
+        f"""{head(row.mark, oob)}
   <td class="at-tick">{_tick(row, said)}</td>
   <td class="at-id">{_id(batch.pk, said)}</td>
   <th scope="row" class="name">{_task(batch)}</th>
@@ -138,7 +140,7 @@ def instance_row(row: InstanceRow, *, oob: bool = False) -> SafeString:
     parameter = f"<code>{escape(it.shard_parameter)}</code>" if it.shard_parameter else ""
     again = f"<small>{escape(choice(it, 'cause'))}</small>" if it.executions_count > 1 else ""
     return SafeString(
-        f"""{_head(row.mark, oob)}
+        f"""{head(row.mark, oob)}
   <td class="at-tick">{_choose(row, said)}</td>
   <td><a class="id" href="{address("instance-detail", it.pk)}">{it.pk}</a></td>
   <td class="num" data-label="{said.shard}">{it.number}</td>
@@ -167,12 +169,13 @@ def _choose(row: InstanceRow, said: Words) -> str:
 
 @register.simple_tag
 def executing(row: NodeRow) -> SafeString:
-    """The items of what a node executes: instances with the name of their task as `task_name`."""
+    """The items of what a node executes."""
     return SafeString("".join(_executed(row.mark, each) for each in row.instances))
 
 
-def _executed(mark: str, it: Any) -> str:
-    ending = f' <span class="tag">{escape(choice(it, "state"))}</span>' if it.state == "terminating" else ""
+def _executed(mark: str, it: Executed) -> str:
+    word = escape(label(InstanceState, it.state)) if it.state == InstanceState.TERMINATING else ""
+    ending = word and f' <span class="tag">{word}</span>'
     return (
         f'<li><a id="{mark}-{it.pk}" href="{address("instance-detail", it.pk)}">{escape(it.task_name)} '
         f'<span class="id">{it.pk}</span></a>{ending} '

@@ -14,7 +14,7 @@ from html import escape
 from typing import Any
 
 from django import template
-from django.db.models import Model
+from django.db.models import Choices, Model
 from django.forms import BoundField
 from django.templatetags.static import static
 from django.urls import get_script_prefix, reverse
@@ -80,6 +80,16 @@ def choice(of: Any, field: str) -> str:
         return str(getattr(of, f"get_{field}_display")())
     value = getattr(of, field)
     return _choices(type(of), field, get_language()).get(value, value)
+
+
+@cache
+def _labels(states: type[Choices], language: str | None) -> dict[str, str]:
+    return {str(each.value): str(each.label) for each in states}
+
+
+def label(states: type[Choices], value: str) -> str:
+    """What `str(states(value).label)` says, translated once a language."""
+    return _labels(states, get_language())[value]
 
 
 # --- addresses and icons ---------------------------------------------------------------------------
@@ -228,14 +238,14 @@ def when(moment: datetime | None) -> SafeString | str:
     if moment is None:
         return NOTHING
     zone = timezone.get_current_timezone()
-    local, today = moment.astimezone(zone), datetime.now(zone)
-    clock = f"{local.hour:02d}:{local.minute:02d}:{local.second:02d}"
-    day = f"{local.month:02d}-{local.day:02d}"
-    dated = ""
-    if (local.year, local.month, local.day) != (today.year, today.month, today.day):
-        dated = f" <small>{day if local.year == today.year else f'{local.year}-{day}'}</small>"
-    whole = f"{local.year:04d}-{day} {clock}.{local.microsecond // 1000:03d} {escape(local.tzname() or '')}"
-    return SafeString(f'<time datetime="{local.isoformat()}" title="{whole}">{clock}{dated}</time>')
+    local, today = moment.astimezone(zone), datetime.now(zone).isoformat()
+    # Cut out of the one text: a page has hundreds of them, and each number formatted costs as much as that.
+    text = local.isoformat()
+    day, clock, dated = text[:10], text[11:19], ""
+    if day != today[:10]:
+        dated = f" <small>{day[5:] if day[:4] == today[:4] else day}</small>"
+    whole = f"{day} {clock}.{local.microsecond // 1000:03d} {escape(local.tzname() or '')}"
+    return SafeString(f'<time datetime="{text}" title="{whole}">{clock}{dated}</time>')
 
 
 @register.simple_tag

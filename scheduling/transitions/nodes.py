@@ -14,10 +14,16 @@ from scheduling.states import NodeState
 from scheduling.transitions.statements import WORK_CHANNEL, execute, notify
 
 
-def set_node_state(node: Node, state: str, *, by: journal.By, reason: str = "") -> bool:
-    """Compare-and-set a node's state, with a journal entry; False when it had that state already."""
+def set_node_state(
+    node: Node, state: str, *, by: journal.By, reason: str = "", silent_for: float | None = None
+) -> bool:
+    """Compare-and-set a node's state, with a journal entry; False when it had that state already.
+
+    With `silent_for` (seconds), also when the node has been heard of since.
+    """
+    others = Node.objects.filter(pk=node.pk).exclude(state=state)
     with transaction.atomic():
-        changed = Node.objects.filter(pk=node.pk).exclude(state=state).update(state=state)
+        changed = (others if silent_for is None else others.silent_for(silent_for)).update(state=state)
         if changed:
             journal.record(f"node_{NodeState(state).value}", node, by, reason=reason)
     node.state = state

@@ -26,9 +26,9 @@ from scheduling.permissions import User, denied, may_somewhere
 from scheduling.queries import capped_count, newest_first
 from scheduling.services.results import MOST_AT_ONCE, Refused, Result
 from scheduling.views.actions import ACTED, ReasonForm
+from scheduling.views.lists import MOST_COUNTED, said_count
 
 TEMPLATE = "scheduling/bulk.html"
-MOST_COUNTED = 10_000
 # After the deed a page without htmx leads here, so that loading it again does nothing again.
 TOLD = "told"
 
@@ -167,7 +167,7 @@ def _ask(request: HtmxRequest, kind: Kind, verb: Verb) -> HttpResponse:
 
 
 def _too_many(kind: Kind, count: int) -> str:
-    return kind.too_many(f"{count:,}" if count <= MOST_COUNTED else f"{MOST_COUNTED:,}+", MOST_AT_ONCE)
+    return kind.too_many(said_count(count), MOST_AT_ONCE)
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from django.utils.translation import gettext as _
@@ -34,6 +34,23 @@ def is_long_gone(node: Node, now: datetime) -> bool:
 
 
 @dataclass(frozen=True)
+class Executed:
+    """An instance that a node executes."""
+
+    pk: int
+    state: str
+    task_name: str
+    started_at: datetime | None
+
+    @classmethod
+    def of(cls, found: Mapping[str, Any]) -> Executed:
+        """As `queries.executing_on` found it."""
+        started = found["started"]
+        started_at = None if started is None else datetime.fromtimestamp(started, UTC)
+        return cls(found["pk"], found["state"], found["task"], started_at)
+
+
+@dataclass(frozen=True)
 class NodeRow:
     """A node, how many of its slots are taken and by what, and what this user may do to it."""
 
@@ -43,7 +60,7 @@ class NodeRow:
     long_gone: bool
     may_drain: bool
     may_undrain: bool
-    instances: list[Any] = field(default_factory=list)
+    instances: Sequence[Executed] = ()
 
     @classmethod
     def of(
@@ -51,7 +68,7 @@ class NodeRow:
         nodes: Sequence[Node],
         user: User,
         now: datetime,
-        instances: Mapping[int, list[Any]] | None = None,
+        instances: Mapping[int, list[Executed]] | None = None,
         taken: Mapping[int, int] | None = None,
     ) -> list[NodeRow]:
         """One row a node, in two queries however many there are (one of them for the user's roles).
@@ -69,7 +86,7 @@ class NodeRow:
                 long_gone=is_long_gone(node, now),
                 may_drain=node.state == NodeState.ONLINE and rights.has(DRAIN, node),
                 may_undrain=node.drained and rights.has(DRAIN, node),
-                instances=(instances or {}).get(node.pk, []),
+                instances=(instances or {}).get(node.pk, ()),
             )
             for node in nodes
         ]

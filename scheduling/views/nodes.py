@@ -8,7 +8,6 @@ from itertools import groupby
 from typing import Any
 
 from django.core.paginator import Page, Paginator
-from django.db.models import F
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -26,7 +25,7 @@ from scheduling.states import NodeState
 from scheduling.views.actions import Action
 from scheduling.views.asking import ask
 from scheduling.views.links import records
-from scheduling.views.node_rows import NodeRow, load_of
+from scheduling.views.node_rows import Executed, NodeRow, load_of
 from scheduling.views.sections import Section, changes, context_of
 
 TEMPLATE = "scheduling/node_list.html"
@@ -102,15 +101,12 @@ def _said_of(sections: list[Section]) -> dict[str, Any]:
     return {"groups": [section.context[section.mark] for section in sections]}
 
 
-def _executing(visible: Any, nodes: list[Node]) -> dict[int, list[Instance]]:
-    """Up to INSTANCES_SHOWN instances that each of `nodes` executes, in two queries."""
+def _executing(visible: Any, nodes: list[Node]) -> dict[int, list[Executed]]:
+    """Up to INSTANCES_SHOWN instances that each of `nodes` executes, in one query."""
     listed = executing_on(
         visible.filter(pk__in=[node.pk for node in nodes]), Instance.objects.all(), size=INSTANCES_SHOWN
     )
-    wanted = [pk for pks in listed.values() for pk in pks]
-    shown = Instance.objects.only("state", "started_at").annotate(task_name=F("batch__task__name"))
-    found = shown.in_bulk(wanted)
-    return {node: [found[pk] for pk in pks if pk in found] for node, pks in listed.items()}
+    return {node: [Executed.of(each) for each in found] for node, found in listed.items()}
 
 
 # --- drain and take back ---------------------------------------------------------------------------

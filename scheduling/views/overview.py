@@ -2,7 +2,7 @@
 
 Each part is bounded, by an index and by how much it shows, so the page costs the same at a million batches.
 The parts that move are looked at every few seconds and only those that differ are sent; the timeline, which
-counts a whole day, asks for itself once a minute.
+counts a whole day, is asked for by the page that stands already, and then once a minute.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def overview(request: HtmxRequest) -> HttpResponse:
     """The whole page."""
     now = timezone.now()
     context = _parts(request.user, now)
-    context |= context_of(context.pop("sections")) | _timeline(request.user, now)
+    context |= context_of(context.pop("sections"))
     return render(request, TEMPLATE, context | {"time_zone": timezone.get_current_timezone_name()})
 
 

@@ -17,7 +17,7 @@ from scheduling.models import Batch, Task
 from scheduling.permissions import EDIT_TASK, RUN, Rights, User
 from scheduling.queries import newest_runs
 from scheduling.states import BATCH, BatchState
-from scheduling.templatetags.tailrace import duration
+from scheduling.templatetags.tailrace import duration, label
 from scheduling.templatetags.words import seconds, whole_percent
 from scheduling.views.rows import digest_of
 
@@ -50,7 +50,7 @@ class ShownRun(charts.Run):
 
     def get_state_display(self) -> str:
         """The state in words."""
-        return str(BatchState(self.state).label)
+        return label(BatchState, self.state)
 
     @property
     def title(self) -> str:

@@ -9,7 +9,6 @@ from itertools import islice, pairwise
 from typing import Any
 
 from django.contrib import admin
-from django.core.paginator import Page, Paginator
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.urls import reverse
@@ -25,18 +24,20 @@ from scheduling.models import Batch, JournalEntry, Task, TaskRevision
 from scheduling.models.tasks import SCHEDULED
 from scheduling.permissions import visible
 from scheduling.views.links import records, tab_of
-from scheduling.views.rows import BatchRow, difference, shown_by
-from scheduling.views.sections import NOTHING_NEW, Section, changes, context_of
+from scheduling.views.lists import NumberedList
+from scheduling.views.rows import BatchRow
+from scheduling.views.sections import Section, changes, context_of
 from scheduling.views.task_rows import RECENT, Performance, TaskRow
 
-LIST = "scheduling/task_list.html"
 DETAIL = "scheduling/task_detail.html"
-PAGE_SIZE = 50
 CHARTED = 100
 BATCHES_SHOWN = 15
 DUE_SHOWN = 5
 REVISIONS_SHOWN = 100
 ENTRIES_SHOWN = 20
+
+
+TASKS = NumberedList("scheduling/task_list.html", TaskFilter, TaskRow.of, {"recent": RECENT})
 
 
 # --- the list --------------------------------------------------------------------------------------
@@ -45,39 +46,13 @@ ENTRIES_SHOWN = 20
 @require_safe
 def task_list(request: HtmxRequest) -> HttpResponse:
     """The tasks by name, filtered, fifty a page."""
-    context = _list(request)
-    return render(request, LIST, context, status=context["status"])
+    return TASKS.page(request)
 
 
 @require_safe
 def task_list_changes(request: HtmxRequest) -> HttpResponse:
-    """The rows that differ from what the page shows; who came or went is seen when the page is opened anew."""
-    context = _list(request)
-    found = difference(request, context["rows"])
-    if not found:
-        return HttpResponse(status=NOTHING_NEW)
-    return render(request, f"{LIST}#changes", context | {"changed": found.changed, "gone": found.gone})
-
-
-def _list(request: HtmxRequest) -> dict[str, Any]:
-    filters = TaskFilter(request.GET, request=request)
-    page: Page[Task] = Paginator(filters.rows_of().for_rows(), PAGE_SIZE).get_page(request.GET.get("page"))
-    rows = TaskRow.of(list(page.object_list), request.user)
-    query = request.GET.copy()
-    query.pop("page", None)
-    return {
-        "filters": filters,
-        "page": page,
-        "rows": rows,
-        "shown": shown_by(rows),
-        # Said, since to find that a name is not there is what takes a template longest.
-        "oob": False,
-        "recent": RECENT,
-        "query": query.urlencode(),
-        "asked": request.GET.urlencode(),
-        "time_zone": timezone.get_current_timezone_name(),
-        "status": 200 if filters.is_valid() else 422,
-    }
+    """The tasks that differ from what the page shows."""
+    return TASKS.changes(request)
 
 
 # --- one task --------------------------------------------------------------------------------------

@@ -282,5 +282,11 @@ ADDRESSES: dict[str, Callable[[World], str]] = {
     "workflow page": lambda w: page(
         "workflow-detail", w._one("SELECT id FROM workflows_workflow WHERE name = %(name)s", name=w.workflow)
     ),
+    "workflow, live changes": lambda w: page(
+        "workflow-changes", w._one("SELECT id FROM workflows_workflow WHERE name = %(name)s", name=w.workflow)
+    ),
+    "workflow, its days": lambda w: page(
+        "workflow-days", w._one("SELECT id FROM workflows_workflow WHERE name = %(name)s", name=w.workflow)
+    ),
     "backfills": lambda w: page("backfill-list"),
 }

@@ -34,7 +34,7 @@ from workflows.models import Backfill, Cycle, CycleInstance, NodeRun, Workflow
 from workflows.services import clock
 from workflows.states import CYCLE, NODE_RUN
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 EXAMPLES = int(os.environ.get("CYCLE_EXAMPLES", 0))
 MORNING = datetime(2026, 11, 20, 7, tzinfo=UTC)

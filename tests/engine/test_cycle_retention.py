@@ -231,6 +231,7 @@ def test_every_key_that_points_to_what_goes_has_an_index() -> None:
         assert cursor.fetchall() == []
 
 
+@pytest.mark.long
 def test_the_rows_of_a_step_are_bounded(workflow: Workflow) -> None:
     assert retention.CYCLE_DAYS >= 400
     for hours in range(1, 6):

@@ -151,6 +151,7 @@ def test_cycles_are_generated_to_the_end_of_tomorrow_and_not_twice() -> None:
     assert first.cycle.effective_id == first.pk
 
 
+@pytest.mark.long
 @at_noon
 def test_a_cycle_is_ready_when_its_time_came_and_all_its_upstream_succeeded() -> None:
     team = make.group()

@@ -8,19 +8,11 @@ from typing import Any
 import pytest
 from django.core.management import CommandError, call_command
 
-from scheduling import definitions
-from scheduling.definitions import InvalidDefinitions
 from scheduling.models import Team
 from tests import factories
-from tests.engine.definitions import GOOD
+from tests.engine.definitions import GOOD, mistakes_of
 
 pytestmark = pytest.mark.django_db
-
-
-def mistakes_of(*files: str) -> list[str]:
-    with pytest.raises(InvalidDefinitions) as refusal:
-        definitions.read_files(files)
-    return [str(mistake) for mistake in refusal.value.mistakes]
 
 
 @pytest.mark.parametrize(

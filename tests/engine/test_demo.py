@@ -29,6 +29,8 @@ from tests import factories
 from tests.processes import database_url
 from tests.unit.support import Log, make_context
 
+pytestmark = pytest.mark.long
+
 NEW_YORK = ZoneInfo("America/New_York")
 EVERY_DAY = [dt.date(2026, 1, 1) + dt.timedelta(days=number) for number in range(365)]
 

@@ -24,6 +24,8 @@ from tests.processes import database_url
 from tests.unit.support import Log, make_context
 from workflows.models import Backfill, Cycle, CycleDependency, CycleInstance
 
+pytestmark = pytest.mark.long
+
 NEW_YORK = ZoneInfo("America/New_York")
 SUNDAY = dt.datetime(2026, 11, 22, 9, tzinfo=NEW_YORK)
 BROKEN = history.broken_hour(SUNDAY)

@@ -123,6 +123,7 @@ shardings = (
 )
 
 
+@pytest.mark.long
 @settings(
     max_examples=25,
     deadline=None,

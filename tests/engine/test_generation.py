@@ -343,6 +343,7 @@ def test_an_hour_that_does_not_exist_runs_once_and_one_that_exists_twice_runs_tw
 # --- on the spot -------------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_many_cycles_that_end_on_the_spot_are_begun_one_after_the_other() -> None:
     group = make.group()
     make.task("a", group=group, mode="broadcast")

@@ -299,6 +299,7 @@ class AnyOrder(RuleBasedStateMachine):
         assert set(self.ended) <= set(executions.values_list("pk", flat=True))
 
 
+@pytest.mark.long
 def test_verbs_in_any_order_keep_batch_instances_and_executions_in_agreement():
     run_state_machine_as_test(
         AnyOrder,

@@ -76,6 +76,7 @@ pieces = some.lists(
 )
 
 
+@pytest.mark.long
 @given(chunks=pieces, cut=some.integers(0, 12), at_once=some.integers(1, 8), octets=some.integers(4, 200))
 @example(chunks=["a", 1, "b"], cut=1, at_once=8, octets=200)
 @example(chunks=["a\n", 1, "b\n"], cut=2, at_once=1, octets=4)

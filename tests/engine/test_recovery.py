@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import uuid
+from datetime import timedelta
+from typing import Any
+
 import pytest
+from django.utils import timezone
 
 from scheduling import services, transitions
 from scheduling.engine import recovery
@@ -50,6 +55,76 @@ def test_a_broadcast_that_was_begun_while_its_node_went_away_does_not_wait_for_i
     batch.refresh_from_db()
     assert (batch.state, batch.terminated) == ("failed", 1)
     assert node.name in batch.instances.get().reason
+
+
+def busy_nodes(count: int, **fields: Any) -> list[Node]:
+    """Nodes that each execute one instance, the first of them made first."""
+    group = factories.group()
+    nodes = [factories.node(group=group, boot_id=uuid.uuid4(), **fields) for _ in range(count)]
+    for node in nodes:
+        services.trigger(factories.task(group=group), by="test")
+        [claimed] = claim(node)
+        assert start(claimed)
+    return nodes
+
+
+@pytest.fixture
+def back_meanwhile(monkeypatch: pytest.MonkeyPatch) -> list[Node]:
+    """Nodes that are heard again while the first node that went away is dealt with."""
+    back: list[Node] = []
+    lose = recovery.lose
+
+    def losing(*given: Any, **options: Any) -> int:
+        while back:
+            node = back.pop()
+            assert transitions.heartbeat(node.pk, node.boot_id)
+        return lose(*given, **options)
+
+    monkeypatch.setattr(recovery, "lose", losing)
+    return back
+
+
+def test_a_node_that_was_silent_and_is_heard_before_its_turn_comes_keeps_what_it_runs(
+    monkeypatch: pytest.MonkeyPatch, back_meanwhile: list[Node]
+):
+    gone, back = busy_nodes(2, heartbeat_at=timezone.now() - timedelta(minutes=1))
+    back_meanwhile.append(back)
+    watch = recovery.SilenceWatch()
+    monkeypatch.setattr(watch, "_listening_since", watch._called_at - 60)
+    watch()
+    gone.refresh_from_db()
+    back.refresh_from_db()
+    assert (gone.state, back.state) == (NodeState.OFFLINE, NodeState.ONLINE)
+    assert Execution.objects.live().get().node_id == back.pk
+
+
+def test_a_node_that_was_offline_and_is_back_before_its_turn_comes_keeps_what_it_runs(
+    back_meanwhile: list[Node],
+):
+    nodes = busy_nodes(2)
+    for node in nodes:
+        offline(node)
+    back_meanwhile.append(nodes[1])
+    recovery.finish_absent_nodes()
+    assert Execution.objects.live().get().node_id == nodes[1].pk
+
+
+@pytest.mark.parametrize(("late", "cause", "waits"), [(True, "retry", True), (False, "lost", False)])
+def test_what_its_worker_did_not_time_out_itself_is_retried_after_the_interval(
+    late: bool, cause: str, waits: bool
+):
+    """What was lost with its worker is not the job's fault, and tried again at once."""
+    node = factories.node()
+    task = factories.task(group=node.group, timeout=60, retry_count=1, retry_interval=600)
+    batch = services.trigger(task, by="test")
+    [claimed] = claim(node)
+    assert start(claimed)
+    ago = timezone.now() - timedelta(seconds=5)
+    Execution.objects.update(deadline_at=ago if late else None)
+    recovery.lose(recovery.live_executions(node.pk), reason="gone")
+    instance = batch.instances.get()
+    assert (instance.state, instance.cause) == ("waiting", cause)
+    assert (instance.run_after > timezone.now() + timedelta(seconds=500)) == waits
 
 
 def test_nodes_that_are_there_keep_what_they_hold():

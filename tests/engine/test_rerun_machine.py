@@ -43,7 +43,7 @@ from workflows.models import Backfill, CycleInstance, NodeRun, Workflow
 from workflows.services import clock
 from workflows.states import CYCLE
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 EXAMPLES = int(os.environ.get("RERUN_EXAMPLES", 0))
 MORNING = datetime(2026, 11, 20, 7, tzinfo=UTC)

@@ -14,7 +14,7 @@ from reruns.models import Rerun
 from scheduling.models import JournalEntry, Membership
 from tests import factories as make
 from tests.engine.cycle_support import Picture, everything
-from tests.engine.rerun_world import NOON, World, fresh, settle
+from tests.engine.rerun_world import HOURLY, NOON, World, fresh, settle
 from workflows import services as workflow_services
 from workflows.models import Cycle, CycleInstance
 
@@ -115,6 +115,40 @@ def test_what_began_since_is_terminated_when_that_is_confirmed(noon: Any) -> Non
     drifted = refused(draft, "has changed", PlanDrifted)
     services.submit(draft, confirmed=drifted.drift)
     assert (world.item(draft, "b").action, world.states(draft)["b"]) == ("terminate", "waiting")
+
+
+def edited(world: World, name: str, upstream: str, nodes: str) -> None:
+    """Somebody edits a workflow while its cycle is being planned."""
+    make.workflow(name, group=world.group, nodes=nodes, depends_on=[{"workflow": upstream}], **HOURLY)
+
+
+def test_a_workflow_that_was_edited_since_is_confirmed(noon: Any) -> None:
+    world = World("a > b", noon)
+    draft = world.draft("a", "b", as_it_ran=False)
+    edited(world, "b", "a", "n > m")
+    drifted = refused(draft, "1 chosen instance has changed", PlanDrifted)
+    assert drifted.drift == [Drift("b 2026-11-20 13:00", "1 node", "2 nodes")]
+    services.submit(draft, confirmed=drifted.drift)
+    assert world.item(draft, "b").node_total == 2
+
+
+def test_as_it_ran_an_edit_changes_nothing(noon: Any) -> None:
+    world = World("a > b", noon)
+    draft = world.draft("a", "b")
+    edited(world, "b", "a", "n > m")
+    services.submit(draft)
+    assert world.item(draft, "b").node_total == 1
+
+
+def test_chosen_nodes_that_an_edit_removed_are_refused_by_name_until_others_are_chosen(noon: Any) -> None:
+    world = World("a > b", noon, nodes="n > m")
+    draft = world.draft("a", as_it_ran=False)
+    services.choose_nodes(draft, world.cycle("b").pk, ["m"])
+    edited(world, "b", "a", "n > x")
+    refused(draft, r"b 2026-11-20 13:00: Its workflow was edited and has no node m any more")
+    services.choose_nodes(draft, world.cycle("b").pk, ["x"])
+    services.submit(draft)
+    assert world.item(draft, "b").nodes == ["x"]
 
 
 def test_what_cannot_be_rerun_any_more_is_refused_by_name_however_it_is_confirmed(noon: Any) -> None:

@@ -12,6 +12,8 @@ from scheduling.models import Batch, DeploymentGroup, Execution, Instance, Journ
 from tests import factories as make
 from tests.engine.support import check
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     ("instances", "batches"),

@@ -15,6 +15,7 @@ from scheduling import services
 from scheduling.engine import triggers
 from scheduling.engine.revisions import READ_AHEAD, Revisions
 from scheduling.models import Batch, Instance, JournalEntry, Task, TaskRevision
+from scheduling.signals import batch_ended
 from tests import factories
 
 pytestmark = pytest.mark.django_db
@@ -240,6 +241,26 @@ def test_a_due_time_that_has_fired_already_is_not_fired_again_and_holds_up_no_ot
     assert runs(fresh) == [NOW]
     tasks[1].refresh_from_db()
     assert tasks[1].next_due_at == NOW + MINUTE
+
+
+def test_a_batch_at_whose_end_somebody_stumbles_holds_up_no_other():
+    """A broadcast without a node ends as it is made, and that is told in the round's transaction."""
+    task = due(factories.task(interval=60))
+    stumbling = due(factories.task(interval=60, group=task.group, mode="broadcast"))
+
+    def stumble(**_: object) -> None:
+        raise RuntimeError("no such luck")
+
+    batch_ended.connect(stumble)
+    try:
+        assert fire_all() == [2]
+    finally:
+        batch_ended.disconnect(stumble)
+    assert (runs(task), runs(stumbling)) == ([NOW], [])
+    [entry] = entries(stumbling, "trigger_failed")
+    assert "no such luck" in entry.reason
+    stumbling.refresh_from_db()
+    assert stumbling.next_due_at == NOW + MINUTE
 
 
 def test_a_schedule_that_cannot_be_reckoned_holds_up_no_other():

@@ -192,6 +192,7 @@ json_values = st.recursive(
 )
 
 
+@pytest.mark.long
 @pytest.mark.django_db
 @settings(max_examples=60, deadline=None)
 @given(value=json_values)

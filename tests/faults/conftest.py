@@ -1,10 +1,15 @@
 """Fixtures of the tests of faults."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import pytest
+import time_machine
 
 from scheduling.signals import batch_ended
+from tests.engine.rerun_world import NOON
+from tests.faults.races import deadlocks
 
 
 @pytest.fixture(autouse=True)
@@ -23,3 +28,16 @@ def told() -> Any:
     batch_ended.connect(hear)
     yield heard
     batch_ended.disconnect(hear)
+
+
+@pytest.fixture
+def no_deadlocks() -> Any:
+    before = deadlocks()
+    yield
+    assert deadlocks() == before
+
+
+@pytest.fixture
+def noon() -> Any:
+    with time_machine.travel(NOON, tick=False) as traveller:
+        yield traveller

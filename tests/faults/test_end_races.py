@@ -6,10 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from django.db.models.functions import Now
 
 from scheduling import services, transitions
+from scheduling.engine import recovery
 from scheduling.errors import TransitionRefused
-from scheduling.models import Instance, JournalEntry
+from scheduling.models import Execution, Instance, JournalEntry
+from scheduling.signals import batch_ended
 from tests import factories
 from tests.engine.support import before_commit, check, claim, end, start
 from tests.faults.races import batch_of, instance_of, running
@@ -18,6 +21,27 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 # --- ends --------------------------------------------------------------------------------------------
+
+
+def test_a_lost_execution_at_whose_end_somebody_stumbles_holds_up_no_other(caplog: pytest.LogCaptureFixture):
+    stumbling, other = batch_of(1), batch_of(1)
+    lost = [running(batch)[0][1] for batch in (stumbling, other)]
+
+    def stumble(batch_id: int, **_: Any) -> None:
+        if batch_id == stumbling.pk:
+            raise RuntimeError("no such luck")
+
+    batch_ended.connect(stumble)
+    try:
+        assert recovery.lose(Execution.objects.filter(pk__in=lost).annotate(now=Now()), reason="gone") == 1
+    finally:
+        batch_ended.disconnect(stumble)
+    assert "no such luck" in caplog.text
+    for batch, state in ((stumbling, "running"), (other, "failed")):
+        check(batch)
+        assert batch.state == state
+    # It is found again, and ends as soon as it can.
+    assert recovery.lose(Execution.objects.live().annotate(now=Now()), reason="gone") == 1
 
 
 def test_two_ends_of_the_last_two_instances_judge_the_batch_once(told: list[tuple[int, str]]):

@@ -3,60 +3,26 @@
 from __future__ import annotations
 
 import random
-import threading
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-import time_machine
 from django.db import transaction
 
 from reruns import services
 from reruns.errors import RerunRefused
 from reruns.models import Rerun
 from reruns.services import advancing, generating
-from scheduling.errors import TransitionRefused
 from tests import factories as make
 from tests.engine.rerun_picture import RerunPicture
 from tests.engine.rerun_world import NOON, World, fresh
-from tests.engine.support import Elsewhere, before_commit
-from tests.faults.races import deadlocks
+from tests.engine.support import before_commit
+from tests.faults.races import REFUSALS, at_once
 from workflows import services as workflow_services
-from workflows.errors import CycleRefused
 from workflows.models import NodeRun
 from workflows.services import clock
 
-pytestmark = pytest.mark.django_db(transaction=True)
-
-REFUSALS = (RerunRefused, CycleRefused, TransitionRefused)
-
-
-@pytest.fixture(autouse=True)
-def no_deadlocks() -> Any:
-    before = deadlocks()
-    yield
-    assert deadlocks() == before
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
-
-
-def at_once(*acts: Callable[[], Any]) -> list[Any]:
-    """What each act returns, or the refusal that it met, all of them begun at the same moment."""
-    together = threading.Barrier(len(acts))
-
-    def begin(act: Callable[[], Any]) -> Any:
-        together.wait(20)
-        try:
-            return act()
-        except REFUSALS as refused:
-            return refused
-
-    threads = [Elsewhere(lambda act=act: begin(act)) for act in acts]
-    return [thread.result() for thread in threads]
+pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_deadlocks", "noon")]
 
 
 def everything_agrees() -> RerunPicture:

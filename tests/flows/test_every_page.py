@@ -153,6 +153,7 @@ NO_PAGES = {
     "task-changes",
     "task-list-changes",
     "workflow-changes",
+    "workflow-days",
     "workflow-list-changes",
 }
 

@@ -158,6 +158,7 @@ plain = st.recursive(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=400, deadline=None)
 @given(plain)
 def test_whatever_is_written_is_read_as_the_same(value: object) -> None:

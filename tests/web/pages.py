@@ -45,3 +45,10 @@ def live_address(response: Any) -> str:
     found = re.search(r'id="live" hidden hx-get="([^"]*)"', text_of(response))
     assert found, "the page has no live view"
     return found.group(1).replace("&amp;", "&")
+
+
+def asked_for(client: Any, page: str, mark: str) -> Any:
+    """The panel with the id `mark`, which `page` asks for once it stands."""
+    found = re.search(r'hx-get="([^"]*)" hx-trigger="load', element(client.get(page), mark))
+    assert found, f"the page does not ask for {mark}"
+    return client.get(found.group(1), headers=HTMX)

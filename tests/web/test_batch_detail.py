@@ -246,6 +246,7 @@ def test_the_content_is_shown_as_it_ran_and_what_was_changed_since(desk: Desk, o
     assert '<span data-sign="+">+ command: &#x27;false&#x27;' in content
 
 
+@pytest.mark.long
 def test_of_many_shards_the_content_shows_the_first_and_a_comparison_those_that_differ(
     desk: Desk, operator: Client
 ) -> None:

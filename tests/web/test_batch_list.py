@@ -162,7 +162,7 @@ def test_a_page_mark_that_is_not_ours_is_not_found(desk: Desk, operator: Client,
 def test_pages_follow_each_other_without_gap_or_repeat_also_within_one_moment(
     desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("scheduling.views.batches.PAGE_SIZE", 3)
+    monkeypatch.setattr("scheduling.views.lists.PAGE_SIZE", 3)
     task = make.task(group=desk.group)
     batches = [make.batch(task) for _ in range(8)]
     # All made in the same microsecond, so that only the id tells them apart.
@@ -186,7 +186,7 @@ def test_pages_follow_each_other_without_gap_or_repeat_also_within_one_moment(
 
 
 def test_the_page_links_keep_the_filter(desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("scheduling.views.batches.PAGE_SIZE", 1)
+    monkeypatch.setattr("scheduling.views.lists.PAGE_SIZE", 1)
     make.batch(desk.task)
     make.batch(desk.task)
     page = operator.get("/batches/?state=waiting")
@@ -293,11 +293,11 @@ def test_the_count_stands_in_the_page_when_it_is_known_and_is_asked_for_else(
     make.batch(desk.task)
     make.batch(desk.task)
     assert "<b>2</b> batches match" in text_of(operator.get("/batches/?state=waiting"))
-    monkeypatch.setattr("scheduling.views.batches.PAGE_SIZE", 1)
+    monkeypatch.setattr("scheduling.views.lists.PAGE_SIZE", 1)
     address = "/batches/count/?tab=basic&amp;state=waiting"
     assert address in text_of(operator.get("/batches/?state=waiting"))
     assert "<b>2</b> batches match" in text_of(operator.get(address.replace("&amp;", "&")))
-    monkeypatch.setattr("scheduling.views.batches.MOST_COUNTED", 1)
+    monkeypatch.setattr("scheduling.views.lists.MOST_COUNTED", 1)
     assert "<b>1+</b> batches match" in text_of(operator.get("/batches/count/?tab=basic"))
     assert "<b>0</b> batches match" in text_of(operator.get("/batches/count/?state=asleep"))
 

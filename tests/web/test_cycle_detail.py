@@ -218,6 +218,7 @@ def test_workflows_that_wait_for_each_others_cycles_in_turn_can_be_drawn(desk: D
 # --- what it costs -----------------------------------------------------------------------------------
 
 
+@pytest.mark.long
 def test_what_the_page_asks_does_not_grow_with_nodes(
     desk: Desk, operator: Client, django_assert_max_num_queries: Any
 ) -> None:

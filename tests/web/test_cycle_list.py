@@ -91,6 +91,16 @@ def test_a_frozen_cycle_says_who_froze_it_and_why(desk: Desk, operator: Client) 
     assert "Frozen by mei: the source is being repaired" in row
 
 
+def test_who_asks_for_what_is_frozen_sees_what_is_still_to_come_too(desk: Desk, operator: Client) -> None:
+    come(daily(desk))
+    ahead = CycleInstance.objects.filter(cycle_time__gt=timezone.now()).first()
+    assert ahead is not None
+    services.freeze(ahead, by="mei", reason="the source is being repaired")
+    assert marks(operator.get("/cycles/?frozen=yes"), "cycle") == [ahead.pk]
+    assert marks(operator.get("/cycles/?frozen=yes&window=7d"), "cycle") == [ahead.pk]
+    assert ahead.pk not in marks(operator.get("/cycles/?frozen=no"), "cycle")
+
+
 def test_the_menu_offers_what_the_state_and_the_role_allow(
     desk: Desk, operator: Client, viewer: Client
 ) -> None:
@@ -148,7 +158,7 @@ def test_a_row_has_one_digest_in_whatever_order_its_permissions_come(desk: Desk)
 
 
 def test_pages_follow_each_other_by_cycle_time(desk: Desk, operator: Client, monkeypatch: Any) -> None:
-    monkeypatch.setattr("workflows.views.cycles.PAGE_SIZE", 2)
+    monkeypatch.setattr("scheduling.views.lists.PAGE_SIZE", 2)
     first, second, third = come(daily(desk))
     page = operator.get("/cycles/?window=7d")
     assert marks(page, "cycle") == [first.pk, second.pk]

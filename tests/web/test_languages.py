@@ -52,6 +52,7 @@ def said() -> set[messages.Message]:
     return messages.messages()
 
 
+@pytest.mark.long
 def test_everything_that_code_and_templates_say_is_in_the_catalogue(
     catalogue: polib.POFile, said: set[messages.Message]
 ) -> None:
@@ -66,6 +67,7 @@ def test_everything_in_the_catalogue_is_translated(catalogue: polib.POFile) -> N
     assert list(messages.untranslated(catalogue)) == []
 
 
+@pytest.mark.long
 def test_a_text_that_counts_is_not_said_without_its_count(said: set[messages.Message]) -> None:
     alone = {(each.text, each.context) for each in said if each.plural is None}
     # A language of one form has its count in it, and gettext finds that form for the text alone too.

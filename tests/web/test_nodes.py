@@ -150,7 +150,7 @@ def test_the_nodes_take_the_same_number_of_queries_however_many_there_are(
     make.start_batch(make.batch(desk.task))
     # Session, user, the count, the page, what each executes and those instances, the load, and the roles.
     for _ in range(2):
-        with django_assert_num_queries(8):
+        with django_assert_num_queries(7):
             operator.get("/nodes/")
         for _ in range(4):
             group = make.group(team=desk.team)

@@ -9,6 +9,7 @@ import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from reruns import services
 from reruns.models import Rerun
@@ -95,6 +96,35 @@ def test_what_another_rerun_holds_says_who_and_how_far_it_is(
     assert f"It is in rerun {other}, submitted by lin" in row(page, world.report)
     assert f'href="/reruns/{other.pk}/"' in row(page, world.report)
     assert "this rerun of lin, done to 0 %, holds 1 instance." in text_without_marks(page)
+
+
+def test_of_a_rerun_that_stands_still_it_says_that_it_does_not_end_by_itself(
+    world: Downstream, draft: Rerun, operator: Client
+) -> None:
+    other = services.plan(world.report, by="lin", nodes=["a"])
+    services.submit(other, by="lin", reason="in a hurry")
+    item = other.items.get()
+    item.state, item.ended_at = "failed", timezone.now()
+    item.save()
+    Rerun.objects.filter(pk=other.pk).update(state="failed")
+    page = operator.get(f"{address(draft, 'downstream')}?view=list")
+    # Nothing of it has succeeded, and who waits for its end waits for ever.
+    said = row(page, world.report)
+    assert "done to 0 % and stands still (Failed). Resume that one, or terminate it." in said
+    assert "Wait for its end" not in said
+    assert "this rerun of lin stands still (Failed), done to 0 %, and holds 1 instance." in text_without_marks(
+        page
+    )
+
+
+def test_cycle_times_are_on_the_clocks_of_each_workflow_whoever_reads(
+    world: Downstream, draft: Rerun, operator: Client
+) -> None:
+    by_its_clocks = f"{world.daily.cycle_time:%Y-%m-%d %H:%M}"
+    operator.cookies["zone"] = "Asia/Shanghai"
+    page = operator.get(f"{address(draft, 'downstream')}?view=list")
+    assert page.context["time_zone"] == "Asia/Shanghai"
+    assert f'<span class="time">{by_its_clocks}</span>' in row(page, world.daily)
 
 
 def test_what_somebody_froze_says_so(world: Downstream, operator: Client) -> None:
@@ -359,7 +389,31 @@ def test_what_was_submitted_in_another_window_is_not_changed_any_more(
     answer = post(operator, draft, page, on=str(world.daily.cycle_id))
     assert answer.status_code == 409
     assert "has been submitted already" in text_of(answer)
+    assert f'href="/reruns/{draft.pk}/"' in text_of(answer)
+    page = operator.post(address(draft, "plan"), {"reason": "once more"} | seen(page))
+    assert page.status_code == 409
+    assert f'href="/reruns/{draft.pk}/">The record of {draft}</a>' in text_of(page)
     assert operator.get(address(draft, "downstream"))["Location"] == f"/reruns/{draft.pk}/"
+
+
+@pytest.mark.parametrize("view", ["list", "flow"])
+def test_what_is_ticked_and_cannot_be_done_any_more_is_unticked_by_itself(
+    world: Downstream, operator: Client, view: str
+) -> None:
+    draft = world.draft(operator, world.daily, world.report)
+    other = services.plan(world.report, by="lin", nodes=["a"])
+    services.submit(other, by="lin", reason="in a hurry")
+    page = operator.get(f"{address(draft, 'downstream')}?view={view}")
+    assert "is ticked cannot be done any more" in text_without_marks(page)
+    if view == "list":
+        assert f'id="tick-{world.report.cycle_id}"' in row(page, world.report)
+    else:
+        assert 'data-ticked="true"' in box(page, world.report)
+        assert "aria-disabled" not in box(page, world.report)
+    answer = post(operator, draft, page, f"?view={view}", off=str(world.report.cycle_id))
+    assert "report" not in chosen(draft)
+    shown = row(answer, world.report) if view == "list" else box(answer, world.report)
+    assert "checkbox" not in shown if view == "list" else 'aria-disabled="true"' in shown
 
 
 def test_a_right_that_was_taken_away_is_seen_at_once(world: Downstream, draft: Rerun, operator: Client) -> None:

@@ -86,6 +86,28 @@ def test_the_plan_says_its_settings_and_who_is_told(draft: Rerun, operator: Clie
         assert words in said
 
 
+def test_when_the_source_itself_cannot_be_rerun_any_more_nothing_is_offered(
+    world: Downstream, operator: Client
+) -> None:
+    draft = world.draft(operator, world.daily)
+    other = services.plan(world.hourly, by="lin", nodes=["check"])
+    services.submit(other, by="lin", reason="in a hurry")
+    page = operator.get(address(draft, "plan"))
+    assert f"A rerun downstream cannot begin here. It is in rerun {other}" in text_without_marks(page)
+    assert 'id="submit"' not in text_of(page)
+    assert 'name="confirmed"' not in text_of(page)
+
+
+def test_a_draft_that_was_discarded_in_another_window_says_so(world: Downstream, operator: Client) -> None:
+    draft = world.draft(operator, world.daily)
+    page = operator.get(address(draft, "plan"))
+    sent = {"reason": "the wind was wrong"} | seen(page)
+    services.discard(draft, by=operator.user)  # type: ignore[attr-defined]
+    answer = operator.post(address(draft, "plan"), sent)
+    assert answer.status_code == 404
+    assert "This draft is gone: it was discarded" in text_of(answer)
+
+
 def test_the_longest_path_is_marked(world: Downstream, operator: Client) -> None:
     slow = cycle(make.workflow("slow", group=world.desk.group), at(2), after=[world.daily], took=900)
     draft = world.draft(operator, world.daily, world.report, slow)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import html
 import re
 from datetime import timedelta
 from typing import Any
+from urllib.parse import urlencode
 
+import pytest
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from reruns.models import Rerun
+from reruns.models import Rerun, RerunItem
 from tests import factories as make
 from tests.web.conftest import Desk, signed_in
 from tests.web.pages import HTMX, element, live_address, marks, shown, state_of, text_of
@@ -258,18 +261,37 @@ def test_the_overview_is_silent_about_reruns_when_none_is_active(desk: Desk, ope
 # --- cycle pages -----------------------------------------------------------------------------------
 
 
+def shown_as(item: RerunItem) -> str:
+    """Where the record of its rerun shows an item, as an address stands in a page."""
+    asked = urlencode({"view": "list", "name": item.name})
+    return html.escape(f"/reruns/{item.rerun_id}/?{asked}#item-{item.pk}")
+
+
 def test_a_cycle_says_which_rerun_made_it_and_in_which_it_was_chosen(desk: Desk, operator: Client) -> None:
     weather, flights = cycles(desk.team, "weather", "flights")
     of = rerun(weather, {"a:waiting": flights})
     source = of.items.get(is_source=True)
     waits = of.items.get(is_source=False)
     made = element(operator.get(f"/cycles/{source.instance_id}/"), f"cycle-{source.instance_id}")
-    assert f'<dt>Made by rerun</dt><dd><a href="/reruns/{of.pk}/#item-{source.pk}">R-{of.pk}</a>' in made
+    assert f'<dt>Made by rerun</dt><dd><a href="{shown_as(source)}">R-{of.pk}</a>' in made
     chosen = element(operator.get(f"/cycles/{weather.pk}/"), f"cycle-{weather.pk}")
     assert f"R-{of.pk} · rerun as {source.instance_id}" in chosen
     waiting = element(operator.get(f"/cycles/{flights.pk}/"), f"cycle-{flights.pk}")
-    assert f"#item-{waits.pk}" in waiting
+    assert f'href="{shown_as(waits)}"' in waiting
     assert f"R-{of.pk} · waiting to rerun" in waiting
+
+
+def test_what_leads_to_an_item_finds_it_however_many_there_are(
+    desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reruns.views.rerun.PAGE_SIZE", 1)
+    weather, flights = cycles(desk.team, "weather", "flights")
+    of = rerun(weather, {"a:waiting": flights})
+    page = element(operator.get(f"/cycles/{flights.pk}/"), f"cycle-{flights.pk}")
+    led = re.search(r'href="(/reruns/[^"]+)"', page)
+    assert led is not None
+    found = operator.get(html.unescape(led.group(1)))
+    assert marks(found, "item") == [of.items.get(is_source=False).pk]
 
 
 def test_a_draft_is_no_fact_of_a_cycle(desk: Desk, operator: Client) -> None:

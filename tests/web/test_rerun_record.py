@@ -244,6 +244,20 @@ def test_the_flow_draws_each_item_in_its_state_and_who_waits_for_whom(
     assert f'data-from="i{edge[0]}" data-to="i{edge[1]}"' in said
 
 
+def test_a_box_says_which_cycle_it_is_in_full_however_long_the_name_of_the_workflow(
+    desk: Desk, operator: Client
+) -> None:
+    [source] = cycles(desk.team, "quality_of_stations_by_hour")
+    of = rerun(source)
+    [only] = of.items.all()
+    said = text_of(operator.get(f"/reruns/{of.pk}/?view=flow"))
+    drawn = re.search(rf'id="node-i{only.pk}".*?</a>', said, re.S)
+    assert drawn is not None
+    assert f" {source.cycle_time:%m-%d %H:%M}</text>" in drawn.group()
+    # Otherwise the middle of it would have been cut.
+    assert "…" in drawn.group()
+
+
 def test_a_box_that_changed_comes_alone(poisoned: Rerun, operator: Client) -> None:
     page = operator.get(f"/reruns/{poisoned.pk}/?view=flow")
     failed, waits = of_item(poisoned, "flights"), of_item(poisoned, "delays")

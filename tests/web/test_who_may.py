@@ -231,6 +231,7 @@ ROWS: dict[str, Row] = {
     "workflow-list-changes": SOME,
     "workflow-detail": page("workflow"),
     "workflow-changes": page("workflow"),
+    "workflow-days": page("workflow"),
     "workflow-run": action("workflow", "run_workflow", cycle_time="2026-01-01T01:00"),
     # Without `start` it only says what would run.
     "workflow-backfill": action(
@@ -554,6 +555,7 @@ def curt(monkeypatch: pytest.MonkeyPatch, settings: Any, caplog: pytest.LogCaptu
     caplog.set_level(logging.CRITICAL, logger="django.request")
 
 
+@pytest.mark.long
 @pytest.mark.django_db
 @pytest.mark.usefixtures("curt")
 @pytest.mark.parametrize("name", ROWS)

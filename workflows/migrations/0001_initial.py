@@ -30,6 +30,8 @@ class Migration(migrations.Migration):
                 'verbose_name': 'cycle',
                 'verbose_name_plural': 'cycles',
                 'ordering': ['workflow', 'cycle_time'],
+                'indexes': [models.Index(condition=models.Q(('holder', ''), _negated=True), fields=['holder'], name='cycle_of_holder')],
+                'constraints': [models.CheckConstraint(condition=models.Q(('holder', ''), ('succeeded', False), _connector='OR'), name='cycle_held_has_not_succeeded')],
             },
         ),
         migrations.CreateModel(
@@ -52,6 +54,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'backfill',
                 'verbose_name_plural': 'backfills',
+                'indexes': [models.Index(fields=['team', '-created_at', '-id'], name='backfill_of_team'), models.Index(condition=models.Q(('ended_at__isnull', True)), fields=['id'], name='backfill_unfinished')],
+                'constraints': [models.CheckConstraint(condition=models.Q(models.Func(models.F('order'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{newest_first,oldest_first}'::text[])")), name='backfill_order_legal'), models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{paused,running,terminating}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{failed,success,terminated}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='backfill_ended_when_final'), models.CheckConstraint(condition=models.Q(('parallelism__gte', 1)), name='backfill_runs_something'), models.CheckConstraint(condition=models.Q(('until__gte', models.F('since'))), name='backfill_range')],
             },
         ),
         migrations.CreateModel(
@@ -96,6 +100,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'cycle instance',
                 'verbose_name_plural': 'cycle instances',
+                'indexes': [models.Index(fields=['team', 'state', '-cycle_time', '-id'], name='cycle_of_team'), models.Index(condition=models.Q(('online', True), models.Q(models.Q(('due', True), ('state', 'not_ready')), ('state', 'ready'), _connector='OR')), fields=['team', 'due_at'], name='cycle_late'), models.Index(condition=models.Q(('run_type', 'online'), _negated=True), fields=['team', 'run_type', '-cycle_time', '-id'], name='cycle_by_hand_of_team'), models.Index(condition=models.Q(('due', False), ('due_at__isnull', False), ('state', 'not_ready')), fields=['due_at'], name='cycle_due'), models.Index(condition=models.Q(('deadline_at__isnull', False), ('state', 'running'), ('stopping', '')), fields=['deadline_at'], name='cycle_deadline'), models.Index(condition=models.Q(('state', 'running'), models.Q(('stopping', ''), _negated=True)), fields=['id'], name='cycle_stopping'), models.Index(condition=models.Q(('frozen_at__isnull', False)), fields=['holder'], name='cycle_held'), models.Index(condition=models.Q(('backfill__isnull', False)), fields=['backfill', 'cycle_time'], name='cycle_of_backfill'), models.Index(condition=models.Q(('rerun_of__isnull', False)), fields=['rerun_of'], name='cycle_reruns'), models.Index(condition=models.Q(('state', 'failed')), fields=['-ended_at'], name='cycle_failed')],
+                'constraints': [models.UniqueConstraint(fields=('cycle', 'number'), name='cycle_instance_number_once'), models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True), models.Q(('run_type', 'test'), _negated=True)), fields=('cycle',), name='cycle_one_unfinished'), models.CheckConstraint(condition=models.Q(models.Func(models.F('run_type'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{backfill,online,rerun,test}'::text[])")), name='cycle_run_type_legal'), models.CheckConstraint(condition=models.Q(models.Func(models.F('stopping'), output_field=models.BooleanField(), template='%(expressions)s = ANY (\'{"",failure,stop,timeout}\'::text[])')), name='cycle_stopping_legal'), models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{not_ready,ready,running}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cancelled,failed,success,terminated}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='cycle_ended_when_final'), models.CheckConstraint(condition=models.Q(models.Q(('frozen_at__isnull', True), ('frozen_by', ''), ('frozen_reason', ''), ('holder', '')), models.Q(('frozen_at__isnull', False), models.Q(('frozen_by', ''), _negated=True)), _connector='OR'), name='cycle_frozen_by_someone'), models.CheckConstraint(condition=models.Q(('frozen_at__isnull', True), ('state__in', ['not_ready', 'ready']), _connector='OR'), name='cycle_frozen_before_it_runs'), models.CheckConstraint(condition=models.Q(('total__gte', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('succeeded'), '+', models.F('failed')), '+', models.F('passed_over')))), name='cycle_counts_within_total')],
             },
         ),
         migrations.AddField(
@@ -122,6 +128,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'workflow',
                 'verbose_name_plural': 'workflows',
                 'ordering': ['name'],
+                'constraints': [models.UniqueConstraint(fields=('team', 'name'), name='workflow_name_once_a_team'), models.CheckConstraint(condition=models.Q(models.Func(models.F('mode'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{offline,online}'::text[])")), name='workflow_mode_legal'), models.CheckConstraint(condition=models.Q(models.Q(('enabled', True), ('paused_at__isnull', True)), models.Q(('enabled', False), ('paused_at__isnull', False)), _connector='OR'), name='workflow_paused_when_off')],
             },
         ),
         migrations.AddField(
@@ -155,6 +162,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'node',
                 'verbose_name_plural': 'nodes',
                 'ordering': ['revision', 'number'],
+                'constraints': [models.CheckConstraint(condition=models.Q(models.Func(models.F('join'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{all,any}'::text[])")), name='node_join_legal')],
             },
         ),
         migrations.CreateModel(
@@ -168,6 +176,7 @@ class Migration(migrations.Migration):
             ],
             options={
                 'ordering': ['pk'],
+                'constraints': [models.UniqueConstraint(fields=('target', 'source'), name='edge_once'), models.CheckConstraint(condition=models.Q(models.Func(models.F('condition'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{always,failure,result,success}'::text[])")), name='edge_condition_legal'), models.CheckConstraint(condition=models.Q(('condition', 'result'), ('expected__isnull', True), _connector='OR'), name='edge_expects_on_result_only')],
             },
         ),
         migrations.CreateModel(
@@ -191,6 +200,8 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'node run',
                 'verbose_name_plural': 'node runs',
+                'indexes': [models.Index(condition=models.Q(('batch__isnull', False)), fields=['batch'], name='node_run_of_batch'), models.Index(condition=models.Q(('deadline_at__isnull', False), ('state', 'running')), fields=['deadline_at'], name='node_run_deadline')],
+                'constraints': [models.UniqueConstraint(fields=('instance', 'node'), name='node_run_once'), models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{running,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cancelled,condition_not_met,failed,success,terminated,timed_out}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='node_run_ended_when_final')],
             },
         ),
         migrations.CreateModel(
@@ -212,6 +223,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'workflow revision',
                 'verbose_name_plural': 'workflow revisions',
                 'ordering': ['workflow', '-number'],
+                'constraints': [models.UniqueConstraint(fields=('workflow', 'number'), name='workflow_revision_number_once'), models.CheckConstraint(condition=models.Q(models.Func(models.F('misfire'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{run_all,run_once,skip}'::text[])")), name='workflow_misfire_legal')],
             },
         ),
         migrations.AddField(
@@ -232,6 +244,7 @@ class Migration(migrations.Migration):
                 'verbose_name': 'dependency',
                 'verbose_name_plural': 'dependencies',
                 'ordering': ['pk'],
+                'constraints': [models.UniqueConstraint(fields=('revision', 'upstream', 'offset'), name='dependency_once'), models.CheckConstraint(condition=models.Q(models.Func(models.F('offset'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{last,previous,same,within_period}'::text[])")), name='dependency_offset_legal')],
             },
         ),
         migrations.AddField(
@@ -256,89 +269,21 @@ class Migration(migrations.Migration):
                 'constraints': [models.UniqueConstraint(fields=('cycle', 'upstream'), name='cycle_dependency_once')],
             },
         ),
-        migrations.AddIndex(
-            model_name='cycle',
-            index=models.Index(condition=models.Q(('holder', ''), _negated=True), fields=['holder'], name='cycle_of_holder'),
-        ),
         migrations.AddConstraint(
             model_name='cycle',
             constraint=models.UniqueConstraint(fields=('workflow', 'cycle_time'), name='cycle_time_once_a_workflow'),
-        ),
-        migrations.AddConstraint(
-            model_name='cycle',
-            constraint=models.CheckConstraint(condition=models.Q(('holder', ''), ('succeeded', False), _connector='OR'), name='cycle_held_has_not_succeeded'),
-        ),
-        migrations.AddIndex(
-            model_name='backfill',
-            index=models.Index(fields=['team', '-created_at', '-id'], name='backfill_of_team'),
-        ),
-        migrations.AddIndex(
-            model_name='backfill',
-            index=models.Index(condition=models.Q(('ended_at__isnull', True)), fields=['id'], name='backfill_unfinished'),
-        ),
-        migrations.AddConstraint(
-            model_name='backfill',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('order'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{newest_first,oldest_first}'::text[])")), name='backfill_order_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='backfill',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{paused,running,terminating}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{failed,success,terminated}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='backfill_ended_when_final'),
-        ),
-        migrations.AddConstraint(
-            model_name='backfill',
-            constraint=models.CheckConstraint(condition=models.Q(('parallelism__gte', 1)), name='backfill_runs_something'),
-        ),
-        migrations.AddConstraint(
-            model_name='backfill',
-            constraint=models.CheckConstraint(condition=models.Q(('until__gte', models.F('since'))), name='backfill_range'),
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='backfill',
             trigger=pgtrigger.compiler.Trigger(name='backfill_moves', sql=pgtrigger.compiler.UpsertTriggerSql(condition="WHEN (OLD.state <> NEW.state AND (OLD.state || ':' || NEW.state) <> ALL ('{paused:failed,paused:running,paused:success,paused:terminating,running:failed,running:paused,running:success,running:terminating,terminating:terminated}'::text[]))", func='RAISE EXCEPTION \'Invalid transition of field "state" from "%" to "%" on table %\', OLD.state, NEW.state, TG_TABLE_NAME;', hash='68b13935da05e848190731b731f7696e18617f2f', operation='UPDATE', pgid='pgtrigger_backfill_moves_e0b66', table='workflows_backfill', when='BEFORE')),
         ),
-        migrations.AddConstraint(
-            model_name='workflowedge',
-            constraint=models.UniqueConstraint(fields=('target', 'source'), name='edge_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='workflowedge',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('condition'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{always,failure,result,success}'::text[])")), name='edge_condition_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='workflowedge',
-            constraint=models.CheckConstraint(condition=models.Q(('condition', 'result'), ('expected__isnull', True), _connector='OR'), name='edge_expects_on_result_only'),
-        ),
         pgtrigger.migrations.AddTrigger(
             model_name='workflowedge',
             trigger=pgtrigger.compiler.Trigger(name='workflow_edge_immutable', sql=pgtrigger.compiler.UpsertTriggerSql(condition='WHEN (OLD.* IS DISTINCT FROM NEW.*)', func="RAISE EXCEPTION 'pgtrigger: Cannot update rows from % table', TG_TABLE_NAME;", hash='a7afe9d1a64cd3e5498996a321135311b8bc0f69', operation='UPDATE', pgid='pgtrigger_workflow_edge_immutable_13d45', table='workflows_workflowedge', when='BEFORE')),
         ),
-        migrations.AddIndex(
-            model_name='noderun',
-            index=models.Index(condition=models.Q(('batch__isnull', False)), fields=['batch'], name='node_run_of_batch'),
-        ),
-        migrations.AddIndex(
-            model_name='noderun',
-            index=models.Index(condition=models.Q(('deadline_at__isnull', False), ('state', 'running')), fields=['deadline_at'], name='node_run_deadline'),
-        ),
-        migrations.AddConstraint(
-            model_name='noderun',
-            constraint=models.UniqueConstraint(fields=('instance', 'node'), name='node_run_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='noderun',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{running,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cancelled,condition_not_met,failed,success,terminated,timed_out}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='node_run_ended_when_final'),
-        ),
         pgtrigger.migrations.AddTrigger(
             model_name='noderun',
             trigger=pgtrigger.compiler.Trigger(name='node_run_moves', sql=pgtrigger.compiler.UpsertTriggerSql(condition="WHEN (OLD.state <> NEW.state AND (OLD.state || ':' || NEW.state) <> ALL ('{running:failed,running:success,running:terminated,running:timed_out,waiting:cancelled,waiting:condition_not_met,waiting:running}'::text[]))", func='RAISE EXCEPTION \'Invalid transition of field "state" from "%" to "%" on table %\', OLD.state, NEW.state, TG_TABLE_NAME;', hash='75384209b36f85b420536ac9bf38aa393d619af7', operation='UPDATE', pgid='pgtrigger_node_run_moves_7addf', table='workflows_noderun', when='BEFORE')),
-        ),
-        migrations.AddConstraint(
-            model_name='workflowrevision',
-            constraint=models.UniqueConstraint(fields=('workflow', 'number'), name='workflow_revision_number_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='workflowrevision',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('misfire'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{run_all,run_once,skip}'::text[])")), name='workflow_misfire_legal'),
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='workflowrevision',
@@ -348,41 +293,13 @@ class Migration(migrations.Migration):
             model_name='workflownode',
             constraint=models.UniqueConstraint(fields=('revision', 'key'), name='node_key_once_a_revision'),
         ),
-        migrations.AddConstraint(
-            model_name='workflownode',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('join'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{all,any}'::text[])")), name='node_join_legal'),
-        ),
         pgtrigger.migrations.AddTrigger(
             model_name='workflownode',
             trigger=pgtrigger.compiler.Trigger(name='workflow_node_immutable', sql=pgtrigger.compiler.UpsertTriggerSql(condition='WHEN (OLD.* IS DISTINCT FROM NEW.*)', func="RAISE EXCEPTION 'pgtrigger: Cannot update rows from % table', TG_TABLE_NAME;", hash='2ae19d5d57722acf8593000516365787fb1f328a', operation='UPDATE', pgid='pgtrigger_workflow_node_immutable_47dbf', table='workflows_workflownode', when='BEFORE')),
         ),
-        migrations.AddConstraint(
-            model_name='workflowdependency',
-            constraint=models.UniqueConstraint(fields=('revision', 'upstream', 'offset'), name='dependency_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='workflowdependency',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('offset'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{last,previous,same,within_period}'::text[])")), name='dependency_offset_legal'),
-        ),
         pgtrigger.migrations.AddTrigger(
             model_name='workflowdependency',
             trigger=pgtrigger.compiler.Trigger(name='workflow_dependency_immutable', sql=pgtrigger.compiler.UpsertTriggerSql(condition='WHEN (OLD.* IS DISTINCT FROM NEW.*)', func="RAISE EXCEPTION 'pgtrigger: Cannot update rows from % table', TG_TABLE_NAME;", hash='1275f3325c8e674236df5287552979726728362b', operation='UPDATE', pgid='pgtrigger_workflow_dependency_immutable_50be3', table='workflows_workflowdependency', when='BEFORE')),
-        ),
-        migrations.AddConstraint(
-            model_name='workflow',
-            constraint=models.UniqueConstraint(fields=('team', 'name'), name='workflow_name_once_a_team'),
-        ),
-        migrations.AddConstraint(
-            model_name='workflow',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('mode'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{offline,online}'::text[])")), name='workflow_mode_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='workflow',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('enabled', True), ('paused_at__isnull', True)), models.Q(('enabled', False), ('paused_at__isnull', False)), _connector='OR'), name='workflow_paused_when_off'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
-            index=models.Index(fields=['team', 'state', '-cycle_time', '-id'], name='cycle_of_team'),
         ),
         migrations.AddIndex(
             model_name='cycleinstance',
@@ -390,19 +307,7 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='cycleinstance',
-            index=models.Index(condition=models.Q(('online', True), models.Q(models.Q(('due', True), ('state', 'not_ready')), ('state', 'ready'), _connector='OR')), fields=['team', 'due_at'], name='cycle_late'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
-            index=models.Index(condition=models.Q(('run_type', 'online'), _negated=True), fields=['team', 'run_type', '-cycle_time', '-id'], name='cycle_by_hand_of_team'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
             index=models.Index(condition=models.Q(('run_type', 'online'), _negated=True), fields=['workflow', 'run_type', '-cycle_time', '-id'], name='cycle_by_hand_of_workflow'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
-            index=models.Index(condition=models.Q(('due', False), ('due_at__isnull', False), ('state', 'not_ready')), fields=['due_at'], name='cycle_due'),
         ),
         migrations.AddIndex(
             model_name='cycleinstance',
@@ -415,62 +320,6 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name='cycleinstance',
             index=models.Index(condition=models.Q(('state', 'running')), fields=['workflow'], name='cycle_running'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
-            index=models.Index(condition=models.Q(('deadline_at__isnull', False), ('state', 'running'), ('stopping', '')), fields=['deadline_at'], name='cycle_deadline'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
-            index=models.Index(condition=models.Q(('state', 'running'), models.Q(('stopping', ''), _negated=True)), fields=['id'], name='cycle_stopping'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
-            index=models.Index(condition=models.Q(('frozen_at__isnull', False)), fields=['holder'], name='cycle_held'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
-            index=models.Index(condition=models.Q(('backfill__isnull', False)), fields=['backfill', 'cycle_time'], name='cycle_of_backfill'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
-            index=models.Index(condition=models.Q(('rerun_of__isnull', False)), fields=['rerun_of'], name='cycle_reruns'),
-        ),
-        migrations.AddIndex(
-            model_name='cycleinstance',
-            index=models.Index(condition=models.Q(('state', 'failed')), fields=['-ended_at'], name='cycle_failed'),
-        ),
-        migrations.AddConstraint(
-            model_name='cycleinstance',
-            constraint=models.UniqueConstraint(fields=('cycle', 'number'), name='cycle_instance_number_once'),
-        ),
-        migrations.AddConstraint(
-            model_name='cycleinstance',
-            constraint=models.UniqueConstraint(condition=models.Q(('ended_at__isnull', True), models.Q(('run_type', 'test'), _negated=True)), fields=('cycle',), name='cycle_one_unfinished'),
-        ),
-        migrations.AddConstraint(
-            model_name='cycleinstance',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('run_type'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{backfill,online,rerun,test}'::text[])")), name='cycle_run_type_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='cycleinstance',
-            constraint=models.CheckConstraint(condition=models.Q(models.Func(models.F('stopping'), output_field=models.BooleanField(), template='%(expressions)s = ANY (\'{"",failure,stop,timeout}\'::text[])')), name='cycle_stopping_legal'),
-        ),
-        migrations.AddConstraint(
-            model_name='cycleinstance',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{not_ready,ready,running}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cancelled,failed,success,terminated}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='cycle_ended_when_final'),
-        ),
-        migrations.AddConstraint(
-            model_name='cycleinstance',
-            constraint=models.CheckConstraint(condition=models.Q(models.Q(('frozen_at__isnull', True), ('frozen_by', ''), ('frozen_reason', ''), ('holder', '')), models.Q(('frozen_at__isnull', False), models.Q(('frozen_by', ''), _negated=True)), _connector='OR'), name='cycle_frozen_by_someone'),
-        ),
-        migrations.AddConstraint(
-            model_name='cycleinstance',
-            constraint=models.CheckConstraint(condition=models.Q(('frozen_at__isnull', True), ('state__in', ['not_ready', 'ready']), _connector='OR'), name='cycle_frozen_before_it_runs'),
-        ),
-        migrations.AddConstraint(
-            model_name='cycleinstance',
-            constraint=models.CheckConstraint(condition=models.Q(('total__gte', django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('succeeded'), '+', models.F('failed')), '+', models.F('passed_over')))), name='cycle_counts_within_total'),
         ),
         pgtrigger.migrations.AddTrigger(
             model_name='cycleinstance',

@@ -94,7 +94,7 @@ def _failed(instances: Any, now: datetime) -> tuple[list[Failed], int]:
 def _late(instances: Any, now: datetime) -> tuple[list[Late], int]:
     before = now - timedelta(seconds=cast("float", settings.TAILRACE["MISFIRE_GRACE"]))
     late = instances.late(before)
-    found = list(late.for_rows().with_unmet()[:SHOWN])
+    found = list(late.first_for_rows(SHOWN).with_unmet().order_by("due_at", "pk"))
     count = late.count_up_to(MOST_COUNTED) if len(found) == SHOWN else len(found)
     upstreams = _cycles(found)
     return [Late(each, _why(each, upstreams)) for each in found], count

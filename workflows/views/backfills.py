@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.core.paginator import Page, Paginator
 from django.http import HttpResponse
 from django.shortcuts import render
 from django.utils import timezone
@@ -19,6 +18,7 @@ from scheduling.permissions import authorised, visible
 from scheduling.queries import newest_first
 from scheduling.views.actions import Action
 from scheduling.views.asking import ask
+from scheduling.views.lists import NumberedList
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.paging import cursors_of
 from scheduling.views.rows import difference, shown_by
@@ -30,10 +30,12 @@ from workflows.permissions import STOP
 from workflows.states import BACKFILL, BackfillState, CycleState
 from workflows.views.rows import BackfillRow, CycleRow
 
-LIST = "workflows/backfill_list.html"
 DETAIL = "workflows/backfill_detail.html"
 PAGE_SIZE = 50
 ENTRIES_SHOWN = 20
+
+
+BACKFILLS = NumberedList("workflows/backfill_list.html", BackfillFilter, BackfillRow.of)
 
 
 # --- the list --------------------------------------------------------------------------------------
@@ -42,37 +44,13 @@ ENTRIES_SHOWN = 20
 @require_safe
 def backfill_list(request: HtmxRequest) -> HttpResponse:
     """The backfills, filtered, newest first."""
-    context = _list(request)
-    return render(request, LIST, context, status=context["status"])
+    return BACKFILLS.page(request)
 
 
 @require_safe
 def backfill_list_changes(request: HtmxRequest) -> HttpResponse:
-    """The rows that differ from what the page shows; who came is seen when the page is opened anew."""
-    context = _list(request)
-    found = difference(request, context["rows"])
-    if not found:
-        return HttpResponse(status=NOTHING_NEW)
-    return render(request, f"{LIST}#changes", context | {"changed": found.changed, "gone": found.gone})
-
-
-def _list(request: HtmxRequest) -> dict[str, Any]:
-    filters = BackfillFilter(request.GET, request=request)
-    ordered = filters.rows_of().for_rows().order_by("-created_at", "-pk")
-    page: Page[Backfill] = Paginator(ordered, PAGE_SIZE).get_page(request.GET.get("page"))
-    rows = BackfillRow.of(list(page.object_list), request.user)
-    query = request.GET.copy()
-    query.pop("page", None)
-    return {
-        "filters": filters,
-        "page": page,
-        "rows": rows,
-        "shown": shown_by(rows),
-        "query": query.urlencode(),
-        "asked": request.GET.urlencode(),
-        "time_zone": timezone.get_current_timezone_name(),
-        "status": 200 if filters.is_valid() else 422,
-    }
+    """The backfills that differ from what the page shows."""
+    return BACKFILLS.changes(request)
 
 
 # --- one -------------------------------------------------------------------------------------------

@@ -9,13 +9,12 @@ from typing import Any
 
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from scheduling import charts
 from scheduling.permissions import Rights, User, places_of
-from scheduling.templatetags.tailrace import duration
+from scheduling.templatetags.tailrace import address, duration, label
 from scheduling.views.rows import digest_of
 from scheduling.views.task_rows import Performance, Recent, Switch
 from scheduling.words import relative
@@ -118,13 +117,13 @@ class ShownCycle(charts.Run):
 
     def get_state_display(self) -> str:
         """The state in words."""
-        return str(CycleState(self.state).label)
+        return label(CycleState, self.state)
 
     @property
     def title(self) -> str:
         """The cycle in words."""
         named = {
-            "at": date_format(timezone.localtime(self.at), "Y-m-d H:i"),
+            "at": f"{timezone.localtime(self.at):%Y-%m-%d %H:%M}",
             "state": self.get_state_display(),
         }
         if self.took is None:
@@ -257,8 +256,8 @@ def downstreams_of(workflow: Workflow, user: User) -> list[Upstream]:
 
 
 def _upstream(workflow: Workflow, seen: frozenset[int], said: str = "") -> Upstream:
-    address = reverse("workflow-detail", args=[workflow.pk]) if workflow.team_id in seen else ""
-    return Upstream(workflow.name, workflow.team.name, address, said)
+    where = address("workflow-detail", workflow.pk) if workflow.team_id in seen else ""
+    return Upstream(workflow.name, workflow.team.name, where, said)
 
 
 # --- backfills -------------------------------------------------------------------------------------

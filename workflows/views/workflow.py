@@ -71,6 +71,13 @@ def workflow_changes(request: HtmxRequest, pk: int) -> HttpResponse:
     return changes(request, f"{TEMPLATE}#changes", _sections(request, workflow), **_of(workflow))
 
 
+@require_safe
+def workflow_days(request: HtmxRequest, pk: int) -> HttpResponse:
+    """How the cycles of each of the last days stand: counted apart, as they may be tens of thousands."""
+    workflow = visible(Workflow.objects.for_page(), request.user, pk=pk)
+    return render(request, f"{TEMPLATE}#days", {"workflow": workflow} | _days(workflow, timezone.now()))
+
+
 def _of(workflow: Workflow) -> dict[str, Any]:
     return {"workflow": workflow, "time_zone": timezone.get_current_timezone_name()}
 
@@ -81,7 +88,6 @@ def _sections(request: HtmxRequest, workflow: Workflow) -> list[Section]:
     return [
         _head(row),
         _durations(row),
-        _days(workflow, now),
         _cycles(request.user, workflow, now),
         _backfills(request.user, workflow),
         _next(workflow, now),
@@ -114,8 +120,7 @@ class Day:
     column: charts.Column
 
 
-def _days(workflow: Workflow, now: datetime) -> Section:
-    """How the cycles of each of the last days stand."""
+def _days(workflow: Workflow, now: datetime) -> dict[str, Any]:
     zone = ZoneInfo(workflow.revision.timezone if workflow.revision else "UTC")
     today = now.astimezone(zone).date()
     dates = [today - timedelta(days=before) for before in reversed(range(DAYS))]
@@ -126,11 +131,7 @@ def _days(workflow: Workflow, now: datetime) -> Section:
             counts[date][state if state in LAYERS[:2] else OTHER] += count
     stack = charts.stack([counts[date] for date in dates], LAYERS)
     days = [Day(date, counts[date], column) for date, column in zip(dates, stack.columns, strict=True)]
-    return Section(
-        "days",
-        [(day.date, day.counts) for day in days],
-        {"days": days, "day_ticks": stack.ticks, "any_day": bool(counted)},
-    )
+    return {"days": days, "day_ticks": stack.ticks, "any_day": bool(counted)}
 
 
 def _cycles(user: User, workflow: Workflow, now: datetime) -> Section:
