@@ -5,14 +5,16 @@ How many statements that takes depends neither on how many cycles there are nor 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from django.db import connection, transaction
+from django.db import connection
 
 from reruns.planning import CycleGraph
 from workflows.detail_queries import TYPICAL_OF
@@ -168,7 +170,24 @@ _NAMES = (
 )
 
 
-@transaction.atomic
+@contextmanager
+def very_many() -> Iterator[None]:
+    """For reading very many rows, in a transaction: until its end PostgreSQL sorts and joins in memory.
+
+    By default it does so in files. Python, which would look through what has come for garbage again and again,
+    does not while it comes.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL work_mem = '32MB'")
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
 def load(cycle_id: int, *, alone: bool = False) -> Affected | None:
     """The cycle and all that waits for it, however indirectly (`alone`: without that); None when it is gone."""
     with connection.cursor() as cursor:
@@ -178,8 +197,6 @@ def load(cycle_id: int, *, alone: bool = False) -> Affected | None:
             found: tuple[Any, ...] = cursor.fetchone()
             return found
 
-        # Very many are sorted and joined in memory; with what PostgreSQL has by default, in files.
-        cursor.execute("SET LOCAL work_mem = '32MB'")
         cycles = f"{{{cycle_id}}}" if alone else row(_DOWNSTREAM, cycle=cycle_id)[0]
         columns: dict[str, Any] = dict(zip(_NAMES, row(_COLUMNS, cycle=cycle_id, cycles=cycles), strict=True))
         if columns["cycle_id"] is None:

@@ -14,12 +14,12 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from reruns import planning
-from reruns.affected import EPOCH
+from reruns.affected import EPOCH, very_many
 from reruns.candidates import Candidate, Candidates
 from reruns.eligibility import NOT_DOWNSTREAM, Holder, Refusal, in_part, nodes_gone_refusal
 from reruns.errors import Drift, RerunRefused
@@ -344,11 +344,13 @@ def source_cycle(rerun: Rerun) -> int:
     return int(RerunItem.objects.filter(rerun=rerun.pk, is_source=True).values_list("cycle_id", flat=True)[0])
 
 
+@transaction.atomic
 def plan_of(rerun: Rerun, *, user: Any = None, now: datetime | None = None) -> Plan:
     """What a saved draft would do as things stand now, and all that could be chosen beside.
 
     `user` is whose permission counts; without one (the shell) nobody's is asked. Raises RerunRefused when the
     cycle that it begins at is gone.
     """
-    selection = selection_of(rerun)
-    return Plan(rerun, situation_of(rerun, next(iter(selection)), user=user, now=now), selection)
+    with very_many():
+        selection = selection_of(rerun)
+        return Plan(rerun, situation_of(rerun, next(iter(selection)), user=user, now=now), selection)

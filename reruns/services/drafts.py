@@ -15,12 +15,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from reruns import choices, notifications, permissions
+from reruns.affected import very_many
 from reruns.candidates import Candidate
 from reruns.eligibility import NOT_DOWNSTREAM, Refusal, in_part, unknown_nodes
 from reruns.errors import RerunRefused
 from reruns.models import Action, OnFailure, Rerun, RerunItem
-from reruns.plans import Plan, Selected, selection_of
-from reruns.situation import Situation, asker, situation_of, source_refusal
+from reruns.plans import Plan, Selected, plan_of
+from reruns.situation import asker, situation_of, source_refusal
 from scheduling import bulk, journal, validation
 from scheduling.notifications import clean_rules
 from workflows.models import CycleInstance
@@ -59,7 +60,8 @@ def plan(
         changed_at=now,
         **_clean(settings),
     )
-    situation = situation_of(rerun, source.cycle_id, user=asker(by), now=now)
+    with very_many():
+        situation = situation_of(rerun, source.cycle_id, user=asker(by), now=now)
     if refusal := source_refusal(source, situation):
         raise RerunRefused(f"{source.name}: {refusal}")
     rerun.save()
@@ -279,9 +281,7 @@ def _edited(rerun: Rerun, by: journal.By, **values: Any) -> Plan:
     found = _locked(rerun, by)
     for name, value in values.items():
         setattr(found, name, value)
-    selection = selection_of(found)
-    situation: Situation = situation_of(found, next(iter(selection)), user=asker(by))
-    return Plan(found, situation, selection)
+    return plan_of(found, user=asker(by))
 
 
 def _store(plan: Plan, *, new: Mapping[int, Selected] | None = None, gone: Collection[int] = ()) -> Rerun:

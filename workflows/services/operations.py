@@ -16,7 +16,7 @@ from scheduling.models import TaskRevision
 from workflows import periods, transitions, words
 from workflows.errors import CycleRefused
 from workflows.graphs import graph_of, keys_of
-from workflows.models import Cycle, CycleInstance, NodeRun, RunType, Workflow, WorkflowNode
+from workflows.models import CycleInstance, NodeRun, RunType, Workflow, WorkflowNode
 from workflows.services import generation
 from workflows.states import CycleState, NodeRunState
 
@@ -199,8 +199,6 @@ def rerun_locked(
     overrides = validation.clean_parameters(parameters or {})
     workflow = source.workflow
     _refuse_rerun(source, holder)
-    if holder:
-        Cycle.objects.filter(pk=source.cycle_id, holder=holder).update(holder="")
     revision = source.revision if as_it_ran else workflow.current
     keys = keys_of(revision.pk)
     runs = {run.node.key: run for run in source.node_runs.select_related("node", "batch")}
@@ -211,6 +209,7 @@ def rerun_locked(
         [source.cycle],
         run_type=RunType.TEST if source.run_type == RunType.TEST else RunType.RERUN,
         by=by,
+        released=bool(holder),
         revision=revision,
         online=source.online,
         parameters={**source.parameters, **overrides},
