@@ -6,6 +6,7 @@ is written in the journal: a draft becomes somebody else's business only when it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -323,8 +324,8 @@ _RECKON = """
 UPDATE reruns_rerunitem item
 SET action = planned.action, wave = planned.wave, starts_at = planned.starts_at, ends_at = planned.ends_at,
     node_total = planned.node_total
-FROM unnest(%(cycle)s::bigint[], %(action)s::text[], %(wave)s::int[], %(starts)s::float8[], %(ends)s::float8[],
-    %(nodes)s::int[]) AS planned (cycle_id, action, wave, starts_at, ends_at, node_total)
+FROM json_to_recordset(%(chosen)s) AS planned (cycle_id bigint, action text, wave int, starts_at float8,
+    ends_at float8, node_total int)
 WHERE item.rerun_id = %(rerun)s AND item.cycle_id = planned.cycle_id
   AND (item.action, item.wave, item.starts_at, item.ends_at, item.node_total) IS DISTINCT FROM
       (planned.action, planned.wave, planned.starts_at, planned.ends_at, planned.node_total)
@@ -333,17 +334,17 @@ WHERE item.rerun_id = %(rerun)s AND item.cycle_id = planned.cycle_id
 
 def _reckon(plan: Plan) -> None:
     """Write down the order and the times of everything chosen, which any choice may change."""
-    chosen = plan.chosen
+    # As one text: arrays of very many are adapted entry by entry.
+    chosen = [
+        {
+            "cycle_id": each.cycle_id,
+            "action": each.action,
+            "wave": each.wave,
+            "starts_at": each.starts,
+            "ends_at": each.ends,
+            "node_total": each.node_total,
+        }
+        for each in plan.chosen
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(
-            _RECKON,
-            {
-                "rerun": plan.rerun.pk,
-                "cycle": [each.cycle_id for each in chosen],
-                "action": [each.action for each in chosen],
-                "wave": [each.wave for each in chosen],
-                "starts": [each.starts for each in chosen],
-                "ends": [each.ends for each in chosen],
-                "nodes": [each.node_total for each in chosen],
-            },
-        )
+        cursor.execute(_RECKON, {"rerun": plan.rerun.pk, "chosen": json.dumps(chosen)})
