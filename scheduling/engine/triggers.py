@@ -61,7 +61,8 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
         _revisions.give(tasks)
         firing = _Firing(now, unfinished=_unfinished_batches(tasks), nodes=_nodes_of_broadcasts(tasks))
         # What makes good for hours may take many rounds, and is the longest due in each.
-        for task in sorted(tasks, key=lambda task: cast("datetime", task.next_due_at) < _grace_begins(now)):
+        grace = _grace_begins(now)
+        for task in sorted(tasks, key=lambda task: cast("datetime", task.next_due_at) < grace):
             firing.add(task)
             if firing.instances >= ENOUGH_INSTANCES:
                 break
