@@ -5,9 +5,11 @@ How many statements that takes depends neither on how many cycles there are nor 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+import gc
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
@@ -37,13 +39,21 @@ class NodeRow(NamedTuple):
     team: str
 
 
+class Frozen(NamedTuple):
+    """Who froze an instance, when and why."""
+
+    by: str
+    at: datetime
+    reason: str
+
+
 @dataclass(frozen=True)
 class Affected:
     """The source cycle, which is at `source`, and everything downstream of it, the oldest first.
 
     A column each, as rows of objects would take many times as long to make. `instance_id` is the effective
     instance, None for a cycle that has none; what follows is of that instance. `cycle_time` is in microseconds
-    of the epoch. `ready_at` is the source's.
+    of the epoch, `data_date` a day's ordinal. Of `frozen` there are those that are. `ready_at` is the source's.
     """
 
     cycle_time: Sequence[int]
@@ -54,10 +64,8 @@ class Affected:
     online: Sequence[bool]
     waits: Sequence[bool]
     revision_id: Sequence[int]
-    data_date: Sequence[date]
-    frozen_at: Sequence[datetime | None]
-    frozen_by: Sequence[str]
-    frozen_reason: Sequence[str]
+    data_date: Sequence[int]
+    frozen: Mapping[int, Frozen]
     ready_at: datetime | None
     position: Mapping[int, int]
     source: int
@@ -103,25 +111,31 @@ WITH RECURSIVE affected AS (
         SELECT cycle_id FROM workflows_cycledependency WHERE upstream_id = affected.id OFFSET 0
     ) next
 )
-SELECT id FROM affected
+SELECT array_agg(id)::text FROM affected
 """
 
-# Given as a literal, the planner knows how many there are: few are looked up, very many joined at once.
-_ROWS = """
-SELECT (extract(epoch FROM cycle.cycle_time) * 1000000)::bigint, cycle.workflow_id, cycle.id,
-    instance.id, instance.state, instance.online, instance.waits_for_upstream, instance.revision_id,
-    instance.data_date, instance.frozen_at, instance.frozen_by, instance.frozen_reason
-FROM unnest(%(cycles)s::bigint[]) AS affected (id) JOIN workflows_cycle cycle ON cycle.id = affected.id
-LEFT JOIN workflows_cycleinstance instance ON instance.id = cycle.effective_id
-"""
-
-_READY_AT = """
-SELECT instance.ready_at FROM workflows_cycle cycle
-JOIN workflows_cycleinstance instance ON instance.id = cycle.effective_id WHERE cycle.id = %(cycle)s
+# Given as a literal, the planner knows how many there are: few are looked up, very many joined at once. A
+# column comes as one array: very many rows take longer to send and to receive than all the rest.
+_COLUMNS = """
+SELECT array_agg(cycle_time), array_agg(workflow_id), array_agg(cycle_id), array_agg(instance_id),
+    array_agg(state), array_agg(online), array_agg(waits), array_agg(revision_id), array_agg(data_date),
+    array_agg(cycle_id) FILTER (WHERE frozen), array_agg(frozen_by) FILTER (WHERE frozen),
+    array_agg(frozen_at) FILTER (WHERE frozen), array_agg(frozen_reason) FILTER (WHERE frozen),
+    max(ready_at) FILTER (WHERE cycle_id = %(cycle)s)
+FROM (
+    SELECT (date_part('epoch', cycle.cycle_time) * 1000000)::bigint AS cycle_time, cycle.workflow_id,
+        cycle.id AS cycle_id, instance.id AS instance_id, instance.state, instance.online,
+        instance.waits_for_upstream AS waits, instance.revision_id,
+        instance.data_date - date '0001-01-01' + 1 AS data_date, instance.frozen_at IS NOT NULL AS frozen,
+        instance.frozen_by, instance.frozen_at, instance.frozen_reason, instance.ready_at
+    FROM unnest(%(cycles)s::bigint[]) AS affected (id) JOIN workflows_cycle cycle ON cycle.id = affected.id
+    LEFT JOIN workflows_cycleinstance instance ON instance.id = cycle.effective_id
+    ORDER BY cycle.cycle_time, cycle.workflow_id, cycle.id
+) AS placed
 """
 
 _EDGES = """
-SELECT dependency.upstream_id, dependency.cycle_id
+SELECT array_agg(dependency.upstream_id), array_agg(dependency.cycle_id)
 FROM unnest(%(cycles)s::bigint[]) AS affected (id)
 JOIN workflows_cycledependency dependency ON dependency.upstream_id = affected.id
 """
@@ -149,45 +163,66 @@ WHERE target.revision_id = ANY(%(revisions)s)
 """
 
 
-# What `_ROWS` selects, in its order.
-_COLUMNS = (
+# What `_COLUMNS` selects, in its order.
+_NAMES = (
     *("cycle_time", "workflow_id", "cycle_id", "instance_id", "state", "online", "waits", "revision_id"),
-    *("data_date", "frozen_at", "frozen_by", "frozen_reason"),
+    *("data_date", "frozen", "frozen_by", "frozen_at", "frozen_reason", "ready_at"),
 )
+
+
+@contextmanager
+def very_many() -> Iterator[None]:
+    """For reading very many rows, in a transaction: until its end PostgreSQL sorts and joins in memory.
+
+    By default it does so in files. Python, which would look through what has come for garbage again and again,
+    does not while it comes.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL work_mem = '32MB'")
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
 
 
 def load(cycle_id: int, *, alone: bool = False) -> Affected | None:
     """The cycle and all that waits for it, however indirectly (`alone`: without that); None when it is gone."""
     with connection.cursor() as cursor:
-        ids = [cycle_id]
-        if not alone:
-            cursor.execute(_DOWNSTREAM, {"cycle": cycle_id})
-            ids = [pk for (pk,) in cursor.fetchall()]
-        cursor.execute(_ROWS, {"cycles": _literal(ids)})
-        rows = sorted(cursor.fetchall())
-        if not rows:
+
+        def row(statement: str, **given: int | str) -> tuple[Any, ...]:
+            cursor.execute(statement, given)
+            found: tuple[Any, ...] = cursor.fetchone()
+            return found
+
+        cycles = f"{{{cycle_id}}}" if alone else row(_DOWNSTREAM, cycle=cycle_id)[0]
+        columns: dict[str, Any] = dict(zip(_NAMES, row(_COLUMNS, cycle=cycle_id, cycles=cycles), strict=True))
+        if columns["cycle_id"] is None:
             return None
-        columns: dict[str, Any] = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
         position = {pk: at for at, pk in enumerate(columns["cycle_id"])}
-        cursor.execute(_READY_AT, {"cycle": cycle_id})
-        ready_at = [moment for (moment,) in cursor.fetchall()]
-        edges: list[tuple[int, int]] = []
-        if not alone:
-            cursor.execute(_EDGES, {"cycles": _literal(ids)})
-            # A cycle that was generated between the two statements is not in the first.
-            edges = [(position[up], position[down]) for up, down in cursor.fetchall() if down in position]
+        edges = (None, None) if alone else row(_EDGES, cycles=cycles)
+    since = zip(*(columns.pop(f"frozen_{name}") or () for name in ("by", "at", "reason")), strict=True)
+    frozen = zip(columns["frozen"] or (), since, strict=True)
+    columns["frozen"] = {position[pk]: Frozen(*each) for pk, each in frozen}
     return Affected(
         **columns,
-        ready_at=ready_at[0] if ready_at else None,
         position=position,
         source=position[cycle_id],
-        graph=CycleGraph.of(len(rows), edges),
+        graph=CycleGraph.of(len(position), _placed(position, *edges)),
     )
 
 
-def _literal(ids: Iterable[int]) -> str:
-    """An array as PostgreSQL writes it; a list is adapted number by number, which takes long for very many."""
-    return f"{{{','.join(map(str, ids))}}}"
+def _placed(
+    position: Mapping[int, int], upstreams: Sequence[int] | None, downstreams: Sequence[int] | None
+) -> Iterable[tuple[int, int]]:
+    """Edges by the places of their cycles."""
+    ups = list(map(position.get, upstreams or ()))
+    downs = list(map(position.get, downstreams or ()))
+    edges: Iterable[Any] = zip(ups, downs, strict=True)
+    # A cycle that was generated, or deleted, between the statements has no place.
+    return (edge for edge in edges if None not in edge) if None in ups or None in downs else edges
 
 
 def _workflows(ids: Collection[int]) -> dict[int, WorkflowRow]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, overload
 
-from reruns.affected import Affected, WorkflowRow
+from reruns.affected import WorkflowRow
 from reruns.eligibility import Content, Refusal
 from reruns.models import Action
 from workflows.states import CycleState
@@ -17,10 +18,11 @@ if TYPE_CHECKING:
 class Candidate:
     """One cycle downstream (or the source) with its effective instance, as the plan has it. Only to be read."""
 
-    __slots__ = ("_at", "_plan")
+    __slots__ = ("_affected", "_at", "_plan", "_verdict")
 
     def __init__(self, plan: Plan, at: int) -> None:
         self._plan, self._at = plan, at
+        self._affected, self._verdict = plan.situation.affected, plan.situation.verdicts[at]
 
     def __repr__(self) -> str:
         return f"<{self.name}: {self.action or (self.refusal and self.refusal.kind)}>"
@@ -32,11 +34,7 @@ class Candidate:
     @property
     def content(self) -> Content:
         """The nodes of what would run, and which of them the user may rerun."""
-        return self._plan.situation.content(self._at)
-
-    @property
-    def _affected(self) -> Affected:
-        return self._plan.situation.affected
+        return self._verdict.content
 
     @property
     def cycle_id(self) -> int:
@@ -77,7 +75,7 @@ class Candidate:
 
     @property
     def data_date(self) -> date:
-        return self._affected.data_date[self._at]
+        return date.fromordinal(self._affected.data_date[self._at])
 
     @property
     def state(self) -> str:
@@ -89,12 +87,12 @@ class Candidate:
 
     @property
     def is_source(self) -> bool:
-        return self._at == self._plan.situation.affected.source
+        return self._at == self._affected.source
 
     @property
     def action(self) -> str:
         """What would be done to it; empty when it cannot be chosen."""
-        return self._plan.situation.actions[self._at]
+        return self._verdict.action
 
     @property
     def action_label(self) -> str:
@@ -102,7 +100,7 @@ class Candidate:
 
     @property
     def refusal(self) -> Refusal | None:
-        return self._plan.situation.refusals[self._at]
+        return self._verdict.refusal
 
     @property
     def chosen(self) -> bool:
@@ -163,3 +161,24 @@ class Candidate:
 
     def __hash__(self) -> int:
         return hash(self._at)
+
+
+class Candidates(Sequence[Candidate]):
+    """Many of them, each made when it is looked at."""
+
+    def __init__(self, plan: Plan, places: Sequence[int]) -> None:
+        self._plan, self._places = plan, places
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @overload
+    def __getitem__(self, at: int) -> Candidate: ...
+    @overload
+    def __getitem__(self, at: slice) -> Candidates: ...
+    def __getitem__(self, at: int | slice) -> Candidate | Candidates:
+        found = self._places[at]
+        return Candidate(self._plan, found) if isinstance(found, int) else Candidates(self._plan, found)
+
+    def __iter__(self) -> Iterator[Candidate]:
+        return (Candidate(self._plan, place) for place in self._places)

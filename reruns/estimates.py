@@ -18,13 +18,11 @@ def seconds_of(situation: Situation, chosen: Mapping[int, tuple[str, ...]]) -> t
     workflows, content_ids = situation.affected.workflow_id, situation.content_ids
     whole = graph.typical_seconds({workflows[at] for at, nodes in chosen.items() if not nodes})
     in_part = _in_part(situation, {at: nodes for at, nodes in chosen.items() if nodes})
-    found: dict[int, float] = {}
-    unknown = 0
-    for at, nodes in chosen.items():
-        seconds = in_part[workflows[at], content_ids[at], nodes] if nodes else whole.get(workflows[at])
-        unknown += seconds is None
-        found[at] = seconds or 0.0
-    return found, unknown
+    known = {
+        at: in_part[workflows[at], content_ids[at], nodes] if nodes else whole.get(workflows[at])
+        for at, nodes in chosen.items()
+    }
+    return {at: seconds or 0.0 for at, seconds in known.items()}, list(known.values()).count(None)
 
 
 def _in_part(

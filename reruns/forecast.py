@@ -89,11 +89,8 @@ def remaining(
     waiting = {pk for pk, stands in standing.items() if stands.state == ItemState.WAITING}
     running = [pk for pk, stands in standing.items() if stands.state == ItemState.RUNNING]
     seconds = {piece.pk: piece.seconds * min(_SLOWEST, max(_FASTEST, pace)) for piece in shape.pieces}
-    order = [
-        piece
-        for piece in shape.pieces
-        if piece.pk in running or (piece.pk in waiting - blocked and not stopped)
-    ]
+    going_on = {*running, *(() if stopped else waiting - blocked)}
+    order = [piece for piece in shape.pieces if piece.pk in going_on]
     if not any(seconds[piece.pk] for piece in order):
         return None, len(blocked & waiting)
     at = {piece.pk: number for number, piece in enumerate(order)}

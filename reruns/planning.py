@@ -11,7 +11,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from itertools import chain
 
 import rustworkx
 
@@ -30,9 +30,13 @@ class TooManyDependencies(ValueError):
 
 @dataclass(frozen=True)
 class CycleGraph:
-    """Who waits for whom: `upstreams` of each cycle; `order` has each after all that it waits for."""
+    """Who waits for whom: the `upstreams` and `downstreams` of each cycle, by its number.
+
+    `order` has each after all that it waits for; of what it leaves out nothing is known.
+    """
 
     upstreams: list[list[int]]
+    downstreams: list[list[int]]
     order: list[int]
 
     @classmethod
@@ -42,38 +46,32 @@ class CycleGraph:
         Where edges lead in a circle, as edits of definitions can leave it between cycles of the past, only
         those from an earlier to a later one of the circle count.
         """
-        given = list(edges)
-        try:
-            order = _order(size, given)
-        except rustworkx.DAGHasCycle:
-            given = _without_circles(size, given)
-            order = _order(size, given)
-        upstreams: list[list[int]] = [[] for _ in range(size)]
-        for upstream, downstream in given:
-            upstreams[downstream].append(upstream)
-        return cls(upstreams, order)
+        downstreams: list[list[int]] = [[] for _ in range(size)]
+        for upstream, downstream in edges:
+            downstreams[upstream].append(downstream)
+        found = _walked(downstreams)
+        return found if len(found.order) == size else _walked(_without_circles(downstreams))
 
     def __len__(self) -> int:
         return len(self.upstreams)
 
-    @cached_property
-    def downstreams(self) -> list[list[int]]:
-        """Who waits for each; of what `order` leaves out nothing is known."""
-        found: list[list[int]] = [[] for _ in self.upstreams]
-        for downstream in self.order:
-            for upstream in self.upstreams[downstream]:
-                found[upstream].append(downstream)
-        return found
-
     def leading_to(self, chosen: Collection[int]) -> CycleGraph:
         """The same without whatever no chosen cycle is downstream of; the chosen ones stay."""
-        wanted = [False] * len(self)
-        for each in reversed(self.order):
-            if wanted[each] or each in chosen:
-                wanted[each] = True
-                for upstream in self.upstreams[each]:
-                    wanted[upstream] = True
-        return CycleGraph(self.upstreams, [each for each in self.order if wanted[each]])
+        if len(chosen) == len(self.order):
+            return self
+        wanted = set(chosen)
+        left = list(chosen)
+        while left:
+            for upstream in self.upstreams[left.pop()]:
+                if upstream not in wanted:
+                    wanted.add(upstream)
+                    left.append(upstream)
+        order = [each for each in self.order if each in wanted]
+        downstreams: list[list[int]] = [[] for _ in self.upstreams]
+        for each in order:
+            for upstream in self.upstreams[each]:
+                downstreams[upstream].append(each)
+        return CycleGraph(self.upstreams, downstreams, order)
 
     def below(self, start: int) -> list[int]:
         """Everything downstream of `start`, without it, in the graph's order."""
@@ -88,24 +86,38 @@ class CycleGraph:
         return [each for each in self.order if each in found]
 
 
-def _graph(size: int, edges: list[tuple[int, int]]) -> rustworkx.PyDiGraph[int, None]:
+def _walked(downstreams: list[list[int]]) -> CycleGraph:
+    """Generation by generation, the lower number first; what is in a circle, or after one, is left out."""
+    upstreams: list[list[int]] = [[] for _ in downstreams]
+    unmet = [0] * len(downstreams)
+    for each in chain.from_iterable(downstreams):
+        unmet[each] += 1
+    order: list[int] = []
+    generation = [each for each, upstream in enumerate(unmet) if not upstream]
+    while generation:
+        order += generation
+        following = []
+        for upstream in generation:
+            for each in downstreams[upstream]:
+                upstreams[each].append(upstream)
+                unmet[each] = left = unmet[each] - 1
+                if not left:
+                    following.append(each)
+        generation = sorted(following)
+    return CycleGraph(upstreams, downstreams, order)
+
+
+def _without_circles(downstreams: list[list[int]]) -> list[list[int]]:
     graph: rustworkx.PyDiGraph[int, None] = rustworkx.PyDiGraph()
-    graph.add_nodes_from(range(size))
-    graph.add_edges_from_no_data(edges)
-    return graph
-
-
-def _order(size: int, edges: list[tuple[int, int]]) -> list[int]:
-    generations = rustworkx.topological_generations(_graph(size, edges))
-    return [each for generation in generations for each in sorted(generation)]
-
-
-def _without_circles(size: int, edges: list[tuple[int, int]]) -> list[tuple[int, int]]:
-    part = list(range(size))
-    for number, members in enumerate(rustworkx.strongly_connected_components(_graph(size, edges))):
+    graph.add_nodes_from(range(len(downstreams)))
+    graph.add_edges_from_no_data([(up, down) for up, downs in enumerate(downstreams) for down in downs])
+    part = [0] * len(downstreams)
+    for number, members in enumerate(rustworkx.strongly_connected_components(graph)):
         for each in members:
             part[each] = number
-    return [(up, down) for up, down in edges if part[up] != part[down] or up < down]
+    return [
+        [down for down in downs if part[up] != part[down] or up < down] for up, downs in enumerate(downstreams)
+    ]
 
 
 # --- the order -----------------------------------------------------------------------------------------
@@ -232,7 +244,10 @@ def simulate(
 
 
 class _Simulation:
-    """Events in the order of time, kept in heaps: what ends, what may be generated, what waits in each lane."""
+    """What ends at each moment, what may be generated then, and what waits in each lane.
+
+    Many end at the same moment, as the cycles of a workflow all take what they usually take.
+    """
 
     def __init__(
         self,
@@ -243,84 +258,87 @@ class _Simulation:
         room: Mapping[int, int],
     ) -> None:
         self.graph, self.seconds, self.limit = graph, seconds, limit
-        self.downstreams = graph.downstreams
         self.waves = waves(graph, seconds) if limit else {}
         self.lanes, self.room = lanes, room
         self.unmet = [len(each) for each in graph.upstreams]
         self.ready: list[tuple[int, int]] = []
-        self.queues: dict[int, list[int]] = defaultdict(list)
-        self.running: list[tuple[float, int]] = []
+        self.queues: dict[int, list[int]] = {}
         self.taken: dict[int, int] = defaultdict(int)
         self.unfinished = 0
+        self.moments: list[float] = []
+        self.ending: dict[float, list[int]] = {}
         self.starts: dict[int, float] = {}
         self.ends: dict[int, float] = {}
 
     def run(self) -> Schedule:
         now = 0.0
-        self.arrive([each for each in self.graph.order if not self.unmet[each]])
-        self.generate(now)
-        running = self.running
-        while running:
-            now = running[0][0]
-            lanes = set()
+        first = [each for each in self.graph.order if not self.unmet[each]]
+        chosen = [each for each in first if each in self.seconds]
+        passed = [each for each in first if each not in self.seconds]
+        self.start(self.generated(chosen + self.freed_by(passed)), now)
+        while self.moments:
             # All that end at one moment do so before anything has its turn.
-            while running and running[0][0] == now:
-                each = heapq.heappop(running)[1]
-                lane = self.lanes[each]
-                lanes.add(lane)
-                self.taken[lane] -= 1
-                self.unfinished -= 1
-                self.arrive(self.freed_by(each))
-            for lane in lanes:
-                self.begin(lane, now)
-            self.generate(now)
+            now = heapq.heappop(self.moments)
+            ended = self.ending.pop(now)
+            self.start(self.let_in(ended) + self.generated(self.freed_by(ended)), now)
         return Schedule(self.starts, self.ends, now)
 
-    def arrive(self, cycles: list[int]) -> None:
-        """Nothing keeps `cycles` any more: they have their turn, or are passed through."""
-        while cycles:
-            each = cycles.pop()
-            if each not in self.seconds:
-                cycles += self.freed_by(each)
-            elif self.limit:
-                heapq.heappush(self.ready, (self.waves[each], each))
-            else:
-                self.ready.append((0, each))
-
-    def freed_by(self, cycle: int) -> list[int]:
-        unmet, freed = self.unmet, []
-        for each in self.downstreams[cycle]:
-            unmet[each] -= 1
-            if not unmet[each]:
-                freed.append(each)
+    def freed_by(self, ended: list[int]) -> list[int]:
+        """The chosen cycles that nothing keeps any more after these, straight or through what is not chosen."""
+        unmet, downstreams, seconds = self.unmet, self.graph.downstreams, self.seconds
+        freed: list[int] = []
+        over = ended.copy()
+        for upstream in over:
+            for each in downstreams[upstream]:
+                unmet[each] = left = unmet[each] - 1
+                if not left:
+                    # What is passed through is over at once, and frees others in its turn.
+                    (freed if each in seconds else over).append(each)
         return freed
 
-    def generate(self, now: float) -> None:
-        """Let what is ready into its lane, as far as the limit goes, and begin what has room there."""
-        turn: list[int] = []
+    def let_in(self, ended: list[int]) -> list[int]:
+        """What gets the room that these leave in their lanes."""
+        self.unfinished -= len(ended)
+        lanes = [self.lanes[each] for each in ended]
+        for lane in lanes:
+            self.taken[lane] -= 1
+        begun: list[int] = []
+        for lane in self.queues.keys() & lanes:
+            queue = self.queues[lane]
+            while queue and self.taken[lane] < self.room[lane]:
+                self.taken[lane] += 1
+                begun.append(heapq.heappop(queue))
+            if not queue:
+                del self.queues[lane]
+        return begun
+
+    def generated(self, freed: list[int]) -> list[int]:
+        """Let what is free into its lane, as far as the limit goes; what has room there."""
+        turn = freed
         if self.limit:
+            for each in freed:
+                heapq.heappush(self.ready, (self.waves[each], each))
+            turn = []
             while self.ready and self.unfinished + len(turn) < self.limit:
                 turn.append(heapq.heappop(self.ready)[1])
-        else:
-            turn = [each for _wave, each in self.ready]
-            self.ready.clear()
         self.unfinished += len(turn)
+        begun: list[int] = []
         for each in sorted(turn):
             lane = self.lanes[each]
             room = self.room.get(lane, 0)
-            # Where there is room nothing is queued.
             if not room or self.taken[lane] < room:
-                self.start(each, lane, now)
+                self.taken[lane] += 1
+                begun.append(each)
             else:
-                heapq.heappush(self.queues[lane], each)
+                heapq.heappush(self.queues.setdefault(lane, []), each)
+        return begun
 
-    def begin(self, lane: int, now: float) -> None:
-        queue, room = self.queues[lane], self.room.get(lane, 0)
-        while queue and (not room or self.taken[lane] < room):
-            self.start(heapq.heappop(queue), lane, now)
-
-    def start(self, cycle: int, lane: int, now: float) -> None:
-        self.taken[lane] += 1
-        self.starts[cycle] = now
-        self.ends[cycle] = end = now + self.seconds[cycle]
-        heapq.heappush(self.running, (end, cycle))
+    def start(self, cycles: list[int], now: float) -> None:
+        self.starts.update(dict.fromkeys(cycles, now))
+        for each in cycles:
+            self.ends[each] = end = now + self.seconds[each]
+            if end in self.ending:
+                self.ending[end].append(each)
+            else:
+                self.ending[end] = [each]
+                heapq.heappush(self.moments, end)

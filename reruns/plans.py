@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from django.db import connection
+from django.db import connection, transaction
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from reruns import planning
-from reruns.affected import EPOCH
-from reruns.candidates import Candidate
+from reruns.affected import EPOCH, very_many
+from reruns.candidates import Candidate, Candidates
 from reruns.eligibility import NOT_DOWNSTREAM, Holder, Refusal, in_part, nodes_gone_refusal
 from reruns.errors import Drift, RerunRefused
 from reruns.estimates import seconds_of
@@ -31,6 +31,8 @@ from scheduling.models import Membership
 from scheduling.models.teams import Role
 from workflows.states import CycleState
 
+# An enum's member is looked up by way of its class: too slow for each of very many.
+FREEZE = Action.FREEZE.value
 NOT_READY = CycleState.NOT_READY.value
 
 
@@ -96,13 +98,15 @@ class Plan:
             at = situation.affected.position.get(cycle_id)
             if at is None:
                 self.lost[cycle_id] = NOT_DOWNSTREAM
-            elif refusal := situation.refusals[at]:
-                self.lost[cycle_id] = refusal
-            elif not (content := situation.content_at[at]).allows(selected.nodes):
-                self.lost[cycle_id] = content.nodes_refusal(selected.nodes)
-            elif selected.nodes and (gone := content.unknown(selected.nodes)):
+                continue
+            verdict = situation.verdicts[at]
+            if verdict.refusal is not None:
+                self.lost[cycle_id] = verdict.refusal
+            elif not verdict.content.allows(selected.nodes):
+                self.lost[cycle_id] = verdict.content.nodes_refusal(selected.nodes)
+            elif selected.nodes and (gone := verdict.content.unknown(selected.nodes)):
                 self.lost[cycle_id] = nodes_gone_refusal(gone)
-            elif situation.actions[at] == Action.FREEZE:
+            elif verdict.action == FREEZE:
                 self.frozen[at] = selected.nodes
             else:
                 self.rerun_at[at] = selected.nodes
@@ -115,9 +119,12 @@ class Plan:
     # --- what there is -----------------------------------------------------------------------------
 
     @cached_property
-    def candidates(self) -> list[Candidate]:
-        affected = self.situation.affected
-        return [Candidate(self, at) for at in affected.graph.order if affected.instance_id[at] is not None]
+    def candidates(self) -> Candidates:
+        return self._with_instance(self.situation.affected.graph.order)
+
+    def _with_instance(self, cycles: Iterable[int]) -> Candidates:
+        known = self.situation.affected.instance_id
+        return Candidates(self, [at for at in cycles if known[at] is not None])
 
     @property
     def chosen(self) -> list[Candidate]:
@@ -126,8 +133,7 @@ class Plan:
 
     @property
     def refused(self) -> list[Candidate]:
-        refusals = self.situation.refusals
-        return [each for each in self.candidates if refusals[each._at] is not None]
+        return [each for each in self.candidates if each.refusal is not None]
 
     @property
     def source(self) -> Candidate:
@@ -139,12 +145,11 @@ class Plan:
             return None
         return Candidate(self, at)
 
-    def subtree(self, cycle_id: int) -> list[Candidate]:
+    def subtree(self, cycle_id: int) -> Candidates:
         """A candidate's cycle and all that is downstream of it, in the plan's order."""
         affected = self.situation.affected
         at = affected.position[cycle_id]
-        found = [at, *affected.graph.below(at)]
-        return [Candidate(self, each) for each in found if affected.instance_id[each] is not None]
+        return self._with_instance([at, *affected.graph.below(at)])
 
     # --- in which order, and when ------------------------------------------------------------------
 
@@ -173,9 +178,9 @@ class Plan:
         )
 
     @cached_property
-    def longest_path(self) -> list[Candidate]:
+    def longest_path(self) -> Candidates:
         """The chosen instances that decide how long it takes at least, in order."""
-        return [Candidate(self, at) for at in self._longest[1]]
+        return Candidates(self, self._longest[1])
 
     @cached_property
     def _longest(self) -> tuple[float, list[int]]:
@@ -212,7 +217,7 @@ class Plan:
         holds_up: set[int] = {*self.rerun_at, *self.frozen}
         found = {}
         for at in affected.graph.order:
-            if affected.state[at] != NOT_READY or at in self.frozen or affected.frozen_at[at] is not None:
+            if affected.state[at] != NOT_READY or at in self.frozen or at in affected.frozen:
                 continue
             waits = affected.waits[at] and any(up in holds_up for up in affected.graph.upstreams[at])
             found[at] = "waits" if waits else "as_planned"
@@ -222,11 +227,15 @@ class Plan:
 
     @cached_property
     def summary(self) -> Summary:
-        actions, contents = self.situation.actions, self.situation.content_at
+        verdicts = self.situation.verdicts
+        alike = Counter(map(verdicts.__getitem__, self.rerun_at))
+        carried = sum(
+            len(verdicts[at].content.nodes) - len(nodes) for at, nodes in self.rerun_at.items() if nodes
+        )
         return Summary(
             instances=len(self.rerun_at),
-            nodes=sum(len(nodes) or len(contents[at].nodes) for at, nodes in self.rerun_at.items()),
-            terminated=sum(actions[at] == Action.TERMINATE for at in self.rerun_at),
+            nodes=sum(count * len(verdict.content.nodes) for verdict, count in alike.items()) - carried,
+            terminated=sum(count for each, count in alike.items() if each.action == Action.TERMINATE),
             frozen=len(self.frozen),
             skipped=len(self.candidates) - len(self.rerun_at) - len(self.frozen),
             waves=max(self.waves.values(), default=0),
@@ -250,7 +259,7 @@ class Plan:
                 continue
             at = affected.position[cycle_id]
             stands = (affected.state[at], affected.instance_id[at])
-            nodes = len(self.situation.content_at[at].nodes)
+            nodes = len(self.situation.verdicts[at].content.nodes)
             if was != stands:
                 found.append(Drift(selected.name, _stood(*was), _stood(*stands)))
             elif nodes != selected.node_total:
@@ -265,11 +274,11 @@ class Plan:
             return []
         lacking: dict[str, tuple[set[int], dict[int, None], int]] = {}
         affected, content_ids = self.situation.affected, self.situation.content_ids
-        of_each = zip(affected.workflow_id, content_ids, self.situation.refusals, strict=True)
+        of_each = zip(affected.workflow_id, content_ids, self.situation.verdicts, strict=True)
         counted = Counter(
             (workflow, content)
-            for workflow, content, refusal in of_each
-            if refusal is None or refusal.kind in {"permission", "freeze_mode"}
+            for workflow, content, verdict in of_each
+            if verdict.refusal is None or verdict.refusal.kind in {"permission", "freeze_mode"}
         )
         for (workflow, content), count in counted.items():
             owners = {node.team: node.team_id for node in self.situation.contents[content].lacking}
@@ -335,11 +344,13 @@ def source_cycle(rerun: Rerun) -> int:
     return int(RerunItem.objects.filter(rerun=rerun.pk, is_source=True).values_list("cycle_id", flat=True)[0])
 
 
+@transaction.atomic
 def plan_of(rerun: Rerun, *, user: Any = None, now: datetime | None = None) -> Plan:
     """What a saved draft would do as things stand now, and all that could be chosen beside.
 
     `user` is whose permission counts; without one (the shell) nobody's is asked. Raises RerunRefused when the
     cycle that it begins at is gone.
     """
-    selection = selection_of(rerun)
-    return Plan(rerun, situation_of(rerun, next(iter(selection)), user=user, now=now), selection)
+    with very_many():
+        selection = selection_of(rerun)
+        return Plan(rerun, situation_of(rerun, next(iter(selection)), user=user, now=now), selection)

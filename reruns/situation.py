@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
@@ -31,9 +30,21 @@ def asker(by: journal.By) -> Any:
     return by if isinstance(by, AbstractBaseUser | AnonymousUser) else None
 
 
+@dataclass(frozen=True, eq=False)
+class Verdict:
+    """What could be done to an instance, or why nothing can, and what a rerun of it would run.
+
+    It is the same object for all that stand alike.
+    """
+
+    action: str
+    refusal: Refusal | None
+    content: Content
+
+
 @dataclass
 class Situation:
-    """What could be done, by `user`, to each of the affected: the lists have an entry for each."""
+    """What could be done, by `user`, to each of the affected."""
 
     affected: Affected
     freeze_mode: bool
@@ -46,70 +57,51 @@ class Situation:
     holders: Mapping[int, Holder]
 
     def __post_init__(self) -> None:
-        self.actions: list[str] = []
-        self.refusals: list[Refusal | None] = []
-        self.content_at: list[Content] = []
-        """What a rerun of each would run."""
         affected = self.affected
         self.content_ids: Sequence[int] = affected.revision_id
         if not self.as_it_ran:
             self.content_ids = [affected.workflows[workflow].revision_id for workflow in affected.workflow_id]
-        known: dict[tuple[str, int], tuple[str, Refusal | None]] = {}
-        for at, (cycle, instance, online, frozen, state, content) in enumerate(
-            zip(
-                *(affected.cycle_id, affected.instance_id, affected.online, affected.frozen_at),
-                *(affected.state, self.content_ids),
-                strict=True,
-            )
-        ):
-            self.content_at.append(self.contents.get(content, NO_CONTENT))
-            if instance is None or not online or frozen is not None or cycle in self.held:
-                action, refusal = "", self._apart(at)
-            elif (state, content) in known:
-                action, refusal = known[state, content]
-            else:
-                action, refusal = known[state, content] = self._by_state(state, content)
-            self.actions.append(action)
-            self.refusals.append(refusal)
-        self._judge_source()
+        kinds = list(zip(affected.online, affected.state, self.content_ids, strict=True))
+        by_kind = {kind: self._by_kind(*kind) for kind in set(kinds)}
+        self.verdicts = [by_kind[kind] for kind in kinds]
+        """One for each of the affected."""
+        self._judge_apart()
 
-    def content(self, at: int) -> Content:
-        return self.content_at[at]
-
-    def _apart(self, at: int) -> Refusal | None:
-        """What stands against the cycle at `at` whatever its state is and whoever asks."""
-        affected = self.affected
-        if affected.instance_id[at] is None:
-            return eligibility.NOT_GENERATED
-        if not affected.online[at]:
-            return eligibility.NOT_ONLINE
-        if affected.cycle_id[at] in self.held:
-            return self._held_by[self.held[affected.cycle_id[at]]]
-        if (moment := affected.frozen_at[at]) is not None:
-            return eligibility.frozen_refusal(affected.frozen_by[at], moment, affected.frozen_reason[at])
-        return None
-
-    def _by_state(self, state: str, content: int) -> tuple[str, Refusal | None]:
+    def _by_kind(self, online: bool | None, state: str, content_id: int) -> Verdict:
+        content = self.contents.get(content_id, NO_CONTENT)
         action = ACTIONS.get(state, "")
-        if not action:
-            return "", eligibility.state_refusal(state)
-        if refusal := self.contents[content].refusal(action):
-            return "", refusal
-        if action != Action.RERUN and not self.freeze_mode:
-            return "", eligibility.freeze_mode_refusal(state)
-        return action, None
+        refusal = None
+        if online is None:
+            refusal = eligibility.NOT_GENERATED
+        elif not online:
+            refusal = eligibility.NOT_ONLINE
+        elif not action:
+            refusal = eligibility.state_refusal(state)
+        elif lacking := content.refusal(action):
+            refusal = lacking
+        elif action != Action.RERUN and not self.freeze_mode:
+            refusal = eligibility.freeze_mode_refusal(state)
+        return Verdict("" if refusal else action, refusal, content)
 
-    def _judge_source(self) -> None:
-        """A rerun begins only at what got ready of late (B4)."""
-        at = self.affected.source
-        if self._apart(at) is None:
-            zone = self.affected.zones[self.affected.revision_id[at]]
-            if refusal := eligibility.ready_time_refusal(self.affected.ready_at, self.now, zone):
-                self.actions[at], self.refusals[at] = "", refusal
+    def _judge_apart(self) -> None:
+        """What stands against single ones, whatever their state is and whoever asks."""
+        affected = self.affected
+        for at, frozen in affected.frozen.items():
+            if affected.online[at]:
+                self._refuse(at, eligibility.frozen_refusal(frozen.by, frozen.at, frozen.reason))
+        held_by = {pk: holder.refusal() for pk, holder in self.holders.items()}
+        for cycle, rerun in self.held.items():
+            if affected.online[at := affected.position[cycle]]:
+                self._refuse(at, held_by[rerun])
+        # A rerun begins only at what got ready of late (B4).
+        at = affected.source
+        if affected.online[at] and at not in affected.frozen and affected.cycle_id[at] not in self.held:
+            zone = affected.zones[affected.revision_id[at]]
+            if late := eligibility.ready_time_refusal(affected.ready_at, self.now, zone):
+                self._refuse(at, late)
 
-    @cached_property
-    def _held_by(self) -> dict[int, Refusal]:
-        return {pk: holder.refusal() for pk, holder in self.holders.items()}
+    def _refuse(self, at: int, refusal: Refusal) -> None:
+        self.verdicts[at] = Verdict("", refusal, self.verdicts[at].content)
 
 
 def situation_of(
@@ -148,7 +140,7 @@ def source_refusal(instance: CycleInstance, situation: Situation) -> Refusal | N
     effective = situation.affected.instance_id[source]
     if effective != instance.pk:
         return eligibility.not_effective_refusal(effective)
-    return situation.refusals[source]
+    return situation.verdicts[source].refusal
 
 
 def contents_for(revisions: set[int], user: Any) -> dict[int, Content]:

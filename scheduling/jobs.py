@@ -42,7 +42,8 @@ class JobFailed(Exception):
 
     def __init__(self, message: str, exit_code: int | None = None, result: Any = None) -> None:
         super().__init__(message)
-        self.message = message
+        # Jobs are anybody's code, and nothing has checked what they raise.
+        self.message = str(message)
         self.exit_code = exit_code
         self.result = result
 

@@ -17,7 +17,7 @@ from itertools import zip_longest
 from typing import Any
 
 from django.conf import settings
-from django.db.models import BooleanField, F, Func, IntegerField
+from django.db.models import BooleanField, F, Field, Func
 from django.template.defaultfilters import filesizeformat
 from django.utils.translation import gettext as _
 
@@ -162,7 +162,8 @@ class Index:
 
     def _measured(self) -> Any:
         def number(sql: str) -> Func:
-            return Func(F("text"), template=sql, output_field=IntegerField())
+            # They come as numbers. As an IntegerField each would be made one again, thousands a page.
+            return Func(F("text"), template=sql, output_field=Field())
 
         # The size of a stored text is known without reading it.
         octets = number("octet_length(%(expressions)s)")

@@ -125,14 +125,6 @@ class CycleInstanceQuerySet(models.QuerySet[Any]):
         found = self.filter(waiting, online=True, due_at__lt=before, workflow__enabled=True)
         return found.order_by("due_at", "pk")
 
-    def first_for_rows(self, size: int) -> Self:
-        """The first `size` of these, in their order, as `for_rows` loads them.
-
-        They are chosen by themselves. How many are late PostgreSQL cannot know, and joins what it thinks are
-        thousands with all cycles there are.
-        """
-        return self.model._default_manager.filter(pk__in=self.values("pk")[:size]).for_rows()
-
     def with_unmet(self) -> Self:
         """With `unmet`: the oldest upstream cycle, by its id, that has not succeeded; None when all have."""
         dependencies: Any = self.model._meta.apps.get_model("workflows", "CycleDependency")._default_manager

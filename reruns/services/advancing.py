@@ -71,7 +71,9 @@ def advance(rerun_id: int, *, by: journal.By = journal.ENGINE, reason: str = "")
         done += _reopen(rerun)
     match rerun.state:
         case RerunState.RUNNING:
-            done += _stop_first(rerun) + _generate(rerun) + _conclude(rerun)
+            # What was generated lets the rerun be looked at again: nothing is to be concluded before.
+            done += _stop_first(rerun)
+            done += _generate(rerun) or _conclude(rerun)
         case RerunState.TERMINATING:
             done += _stop_running(rerun, by=by, reason=reason) + _conclude_terminating(rerun)
     return done

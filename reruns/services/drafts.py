@@ -6,6 +6,7 @@ is written in the journal: a draft becomes somebody else's business only when it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,13 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from reruns import choices, notifications, permissions
+from reruns.affected import very_many
 from reruns.candidates import Candidate
 from reruns.eligibility import NOT_DOWNSTREAM, Refusal, in_part, unknown_nodes
 from reruns.errors import RerunRefused
 from reruns.models import Action, OnFailure, Rerun, RerunItem
-from reruns.plans import Plan, Selected, selection_of
-from reruns.situation import Situation, asker, situation_of, source_refusal
+from reruns.plans import Plan, Selected, plan_of
+from reruns.situation import asker, situation_of, source_refusal
 from scheduling import bulk, journal, validation
 from scheduling.notifications import clean_rules
 from workflows.models import CycleInstance
@@ -58,7 +60,8 @@ def plan(
         changed_at=now,
         **_clean(settings),
     )
-    situation = situation_of(rerun, source.cycle_id, user=asker(by), now=now)
+    with very_many():
+        situation = situation_of(rerun, source.cycle_id, user=asker(by), now=now)
     if refusal := source_refusal(source, situation):
         raise RerunRefused(f"{source.name}: {refusal}")
     rerun.save()
@@ -278,9 +281,7 @@ def _edited(rerun: Rerun, by: journal.By, **values: Any) -> Plan:
     found = _locked(rerun, by)
     for name, value in values.items():
         setattr(found, name, value)
-    selection = selection_of(found)
-    situation: Situation = situation_of(found, next(iter(selection)), user=asker(by))
-    return Plan(found, situation, selection)
+    return plan_of(found, user=asker(by))
 
 
 def _store(plan: Plan, *, new: Mapping[int, Selected] | None = None, gone: Collection[int] = ()) -> Rerun:
@@ -323,8 +324,8 @@ _RECKON = """
 UPDATE reruns_rerunitem item
 SET action = planned.action, wave = planned.wave, starts_at = planned.starts_at, ends_at = planned.ends_at,
     node_total = planned.node_total
-FROM unnest(%(cycle)s::bigint[], %(action)s::text[], %(wave)s::int[], %(starts)s::float8[], %(ends)s::float8[],
-    %(nodes)s::int[]) AS planned (cycle_id, action, wave, starts_at, ends_at, node_total)
+FROM json_to_recordset(%(chosen)s) AS planned (cycle_id bigint, action text, wave int, starts_at float8,
+    ends_at float8, node_total int)
 WHERE item.rerun_id = %(rerun)s AND item.cycle_id = planned.cycle_id
   AND (item.action, item.wave, item.starts_at, item.ends_at, item.node_total) IS DISTINCT FROM
       (planned.action, planned.wave, planned.starts_at, planned.ends_at, planned.node_total)
@@ -333,17 +334,17 @@ WHERE item.rerun_id = %(rerun)s AND item.cycle_id = planned.cycle_id
 
 def _reckon(plan: Plan) -> None:
     """Write down the order and the times of everything chosen, which any choice may change."""
-    chosen = plan.chosen
+    # As one text: arrays of very many are adapted entry by entry.
+    chosen = [
+        {
+            "cycle_id": each.cycle_id,
+            "action": each.action,
+            "wave": each.wave,
+            "starts_at": each.starts,
+            "ends_at": each.ends,
+            "node_total": each.node_total,
+        }
+        for each in plan.chosen
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(
-            _RECKON,
-            {
-                "rerun": plan.rerun.pk,
-                "cycle": [each.cycle_id for each in chosen],
-                "action": [each.action for each in chosen],
-                "wave": [each.wave for each in chosen],
-                "starts": [each.starts for each in chosen],
-                "ends": [each.ends for each in chosen],
-                "nodes": [each.node_total for each in chosen],
-            },
-        )
+        cursor.execute(_RECKON, {"rerun": plan.rerun.pk, "chosen": json.dumps(chosen)})

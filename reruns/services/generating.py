@@ -12,6 +12,7 @@ from scheduling import journal
 from scheduling.errors import SchedulingError
 from scheduling.reasons import said
 from workflows import services as workflows
+from workflows.graphs import keys_of
 from workflows.models import CycleInstance, Workflow
 
 
@@ -27,7 +28,7 @@ def generate(rerun_id: int, item_id: int, workflow_id: int) -> bool:
 
     The instance does not begin here: what ends on the spot would lock further workflows, after the rerun.
     """
-    Workflow.objects.locked([workflow_id])
+    workflow = Workflow.objects.locked([workflow_id]).get(workflow_id)
     rerun = Rerun.objects.locked(rerun_id)
     items = RerunItem.objects.filter(rerun=rerun_id)
     item = items.generatable().filter(pk=item_id).first()
@@ -40,7 +41,7 @@ def generate(rerun_id: int, item_id: int, workflow_id: int) -> bool:
     try:
         # Whatever of it was done is undone, but not what is said of it.
         with transaction.atomic():
-            transitions.generated(item, _generated(rerun, item))
+            transitions.generated(item, _generated(rerun, item, workflow))
     except SchedulingError as error:
         transitions.cannot_be_generated(item, str(error))
         notifications.tell_failed(item)
@@ -51,24 +52,24 @@ class _Refused(SchedulingError):
     """Nobody may, or can, rerun it; the text is stored as it is."""
 
 
-def _generated(rerun: Rerun, item: RerunItem) -> CycleInstance:
-    instances = CycleInstance.objects.select_related("workflow", "revision")
+def _generated(rerun: Rerun, item: RerunItem, workflow: Workflow | None) -> CycleInstance:
+    instances = CycleInstance.objects.select_related("revision", "cycle")
     # Once more it is a rerun of what counts now: what came last may have been cancelled.
     source = instances.filter(pk=item.cycle.effective_id if item.instance_id else item.original_id)
     found = source.first()
-    if found is None:
+    if found is None or workflow is None:
         raise _Refused(said(reasons.NOT_GENERATED, error="its record was removed"))
+    found.workflow = workflow
     keys = _keys(rerun, item, found)
     _refuse_unpermitted(rerun, found, keys)
     try:
-        return workflows.rerun(
+        return workflows.rerun_locked(
             found,
             nodes=keys,
             as_it_ran=rerun.as_it_ran,
             parameters=rerun.parameters,
             node_parallelism=rerun.node_parallelism,
             holder=rerun.holder,
-            begin=False,
             by=_actor(rerun),
             reason=rerun.reason,
         )
@@ -87,8 +88,7 @@ def _content_of(rerun: Rerun, source: CycleInstance) -> int:
 
 def _keys(rerun: Rerun, item: RerunItem, source: CycleInstance) -> list[str]:
     """The nodes to run: those that were chosen; once more only what did not succeed of them."""
-    content = contents_for({_content_of(rerun, source)}, None)[_content_of(rerun, source)]
-    chosen = item.nodes or list(content.keys)
+    chosen = item.nodes or list(keys_of(_content_of(rerun, source)).values())
     if item.instance_id is None:
         return chosen
     proposed = {

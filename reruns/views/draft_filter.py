@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -70,7 +70,7 @@ class DraftFilter:
 
     @cached_property
     def matching(self) -> list[Candidate]:
-        return [each for each in self.online if self._matches(each)]
+        return [each for each in self.online if self._matches(each)] if self.narrows else self.online
 
     @cached_property
     def tickable(self) -> list[Candidate]:
@@ -99,22 +99,29 @@ class DraftFilter:
     def narrows(self) -> bool:
         return any(name != "offline" for name, _value in self.kept)
 
-    @property
+    @cached_property
     def teams(self) -> list[Option]:
-        return self._options("team", lambda each: (str(each.team_id), each.team))
+        return self._options("team", lambda each: each.team_id, lambda each: each.team)
 
-    @property
+    @cached_property
     def states(self) -> list[Option]:
-        return self._options("state", lambda each: (each.state, each.state_label))
+        return self._options("state", lambda each: each.state, lambda each: each.state_label)
 
-    @property
+    @cached_property
     def workflows(self) -> list[Option]:
-        return self._options("workflow", lambda each: (str(each.workflow_id), each.workflow))
+        return self._options("workflow", lambda each: each.workflow_id, lambda each: each.workflow)
 
-    def _options(self, name: str, of: Any) -> list[Option]:
-        counted = Counter(of(each) for each in self.online)
-        found = [Option(key[0], key[1], count, key[0] in self.wanted[name]) for key, count in counted.items()]
-        return sorted(found, key=lambda option: option.word)
+    def _options(
+        self, name: str, value: Callable[[Candidate], Any], word: Callable[[Candidate], str]
+    ) -> list[Option]:
+        found: dict[Any, list[Candidate]] = {}
+        for each in self.online:
+            found.setdefault(value(each), []).append(each)
+        options = [
+            Option(str(key), word(those[0]), len(those), str(key) in self.wanted[name])
+            for key, those in found.items()
+        ]
+        return sorted(options, key=lambda option: option.word)
 
     @property
     def chips(self) -> list[Chip]:

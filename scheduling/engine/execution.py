@@ -188,7 +188,7 @@ def _run_job(
         return Ending(
             Outcome.FAILED,
             result=failure.result,
-            exit_code=failure.exit_code,
+            exit_code=_exit_code(failure.exit_code),
             error=sink.redacted(failure.message),
         )
     except BaseException as error:  # whatever a job does is recorded
@@ -206,9 +206,13 @@ def _run_job(
 def _interruptible(watched: Any) -> Iterator[None]:
     """In the block, django-q2's alarm and the watcher's last word may interrupt this thread; after it, not."""
     watched.interruptible = True
+    worker = os.getpid()
     try:
         yield
     finally:
+        if os.getpid() != worker:
+            # A child that the job forked and let return: it must not go on as a second worker with our sockets.
+            os._exit(1)
         # First of all: an alarm that rings from here on would hit the report.
         signal.alarm(0)
         watched.interruptible = False
@@ -347,6 +351,11 @@ def _report(
 def _storable(text: str) -> str:
     """`text` as PostgreSQL can hold it: no NUL, and no half of a character."""
     return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _exit_code(given: object) -> int | None:
+    """What a job says is its exit code, unless it is none that the records could hold."""
+    return int(given) if isinstance(given, int) and -(2**15) <= given < 2**15 else None
 
 
 def _leave_no_transaction() -> None:

@@ -76,7 +76,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'batch',
                 'verbose_name_plural': 'batches',
-                'indexes': [models.Index(fields=['group', 'trigger', 'state', '-created_at', '-id'], name='batch_of_group'), models.Index(condition=models.Q(('actor__in', ('schedule',)), _negated=True), fields=['actor', '-created_at', '-id'], name='batch_of_person'), models.Index(condition=models.Q(('rerun_of__isnull', False)), fields=['rerun_of'], name='batch_reruns'), models.Index(condition=models.Q(('requested_by__isnull', False)), fields=['requested_by'], name='batch_requested_by'), models.Index(condition=models.Q(('state', 'failed')), fields=['-ended_at'], name='batch_failed')],
+                'indexes': [models.Index(fields=['group', 'trigger', 'state', '-created_at', '-id'], name='batch_of_group'), models.Index(condition=models.Q(('actor__in', ('schedule',)), _negated=True), fields=['actor', '-created_at', '-id'], name='batch_of_person'), models.Index(condition=models.Q(('rerun_of__isnull', False)), fields=['rerun_of'], name='batch_reruns'), models.Index(condition=models.Q(('requested_by__isnull', False)), fields=['requested_by'], name='batch_requested_by')],
                 'constraints': [models.CheckConstraint(condition=models.Q(models.Func(models.F('trigger'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cron,fixed_rate,manual,workflow}'::text[])")), name='batch_trigger_legal'), models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{running,terminating,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{condition_not_met,failed,success}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='batch_ended_when_final'), models.CheckConstraint(condition=models.Q(django.db.models.lookups.GreaterThanOrEqual(models.F('total'), django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('succeeded'), '+', models.F('failed')), '+', models.F('timed_out')), '+', models.F('terminated'))), django.db.models.lookups.GreaterThanOrEqual(django.db.models.functions.comparison.Least('succeeded', 'failed', 'timed_out', 'terminated'), 0)), name='batch_counts_within_total')],
             },
         ),
@@ -399,6 +399,10 @@ class Migration(migrations.Migration):
         migrations.AddConstraint(
             model_name='deploymentgroup',
             constraint=models.UniqueConstraint(fields=('team', 'name'), name='group_name_once_a_team'),
+        ),
+        migrations.AddIndex(
+            model_name='batch',
+            index=models.Index(condition=models.Q(('state', 'failed')), fields=['-ended_at'], include=('id', 'team', 'task'), name='batch_failed'),
         ),
         migrations.AddIndex(
             model_name='batch',

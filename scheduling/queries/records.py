@@ -276,8 +276,15 @@ def executing_on(
     Each is a map of `pk`, `state`, `started` (seconds of the epoch) and `task`, the name of its task.
     """
     longest = instances.executing().filter(node=OuterRef("pk")).order_by("started_at", "pk")
-    as_map = JSONObject(
-        pk="pk", state="state", started=Extract("started_at", "epoch", tzinfo=UTC), task="batch__task__name"
-    )
+    # As a join it would be looked up of all that a node executes, and not of those few.
+    task = _batches_of(instances).filter(pk=OuterRef("batch")).values("task__name")
+    started = Extract("started_at", "epoch", tzinfo=UTC)
+    as_map = JSONObject(pk="pk", state="state", started=started, task=Subquery(task))
     found = nodes.order_by().annotate(executing=as_json(longest.values_list(as_map)[:size]))
     return dict(found.values_list("pk", "executing"))
+
+
+def _batches_of(instances: InstanceQuerySet) -> models.QuerySet[Any]:
+    batch: Any = instances.model._meta.get_field("batch").related_model
+    found: models.QuerySet[Any] = batch._default_manager.all()
+    return found

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from django.urls import reverse
 from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
@@ -17,7 +16,7 @@ from scheduling.models import Batch, Task
 from scheduling.permissions import EDIT_TASK, RUN, Rights, User
 from scheduling.queries import newest_runs
 from scheduling.states import BATCH, BatchState
-from scheduling.templatetags.tailrace import duration, label
+from scheduling.templatetags.tailrace import address, duration, label
 from scheduling.templatetags.words import seconds, whole_percent
 from scheduling.views.rows import digest_of
 
@@ -40,13 +39,21 @@ class Switch:
         return _("Enabled") if self.state == "enabled" else _("Disabled")
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class ShownRun(charts.Run):
-    """A run as the charts draw it, with when it was begun and its state in words."""
+    """A run as the charts draw it; `created` is when it was begun, in seconds of the epoch."""
 
-    created_at: datetime
+    created: float
 
-    address: str
+    @property
+    def created_at(self) -> datetime:
+        """When it was begun."""
+        return datetime.fromtimestamp(self.created, UTC)
+
+    @property
+    def address(self) -> str:
+        """Its page."""
+        return address("batch-detail", self.pk)
 
     def get_state_display(self) -> str:
         """The state in words."""
@@ -64,20 +71,18 @@ class ShownRun(charts.Run):
 
 def runs_of(tasks: Sequence[Task], *, size: int) -> dict[int, list[ShownRun]]:
     """The `size` newest runs of each of `tasks` (which the user may see), oldest first, in one query."""
-    # Looked up once: a page has up to a thousand of them.
-    batches = reverse("batch-list")
     listed = Task.objects.filter(pk__in=[task.pk for task in tasks])
     return {
-        pk: [_shown(run, batches) for run in reversed(runs)]
+        pk: [_shown(run) for run in reversed(runs)]
         for pk, runs in newest_runs(listed, Batch.objects.all(), size=size).items()
     }
 
 
-def _shown(run: dict[str, Any], batches: str) -> ShownRun:
+def _shown(run: dict[str, Any]) -> ShownRun:
     # An instance that is rerun brings its batch back to running; what it took so far is no duration.
-    took = run["took"] if run["state"] in BATCH.final else None
-    begun = datetime.fromtimestamp(run["created"], UTC)
-    return ShownRun(run["pk"], run["state"], took, begun, f"{batches}{run['pk']}/")
+    return ShownRun(
+        run["pk"], run["state"], run["took"] if run["state"] in BATCH.final else None, run["created"]
+    )
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from tests.bench.harness import machine, own_server
 ENGINE = (
     *("throughput", "lateness", "stop", "killed_worker"),
     *("hop", "wide", "generation_of_cycles", "readiness"),
-    *("planning", "generating"),
+    *("planning", "generating", "drafting"),
 )
 # Millions of records are not what the engine's figures are about: this one has a server of its own.
 PAGES = "pages"
@@ -45,7 +45,7 @@ def run(names: list[str], *, keep: bool = False) -> int:
 
         django.setup()
         call_command("migrate", verbosity=0)
-        from tests.bench import cycles, engine, pages, reruns
+        from tests.bench import cycles, engine, pages, rerun_pages, reruns
 
         print(machine(), flush=True)
         if names != [PAGES]:
@@ -55,7 +55,9 @@ def run(names: list[str], *, keep: bool = False) -> int:
             )
         missed = 0
         for measure in (
-            each for each in (*engine.ALL, *cycles.ALL, *reruns.ALL, pages.pages) if each.__name__ in names
+            each
+            for each in (*engine.ALL, *cycles.ALL, *reruns.ALL, rerun_pages.drafting, pages.pages)
+            if each.__name__ in names
         ):
             for figure in measure():
                 missed += not figure.holds

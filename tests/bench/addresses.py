@@ -89,6 +89,16 @@ class World:
             )
         )
 
+    @cached_property
+    def workflow_id(self) -> int:
+        """Its id; other teams may have one of the same name."""
+        return int(
+            self._one(
+                "SELECT id FROM workflows_workflow WHERE name = %(name)s AND team_id = ANY(%(teams)s) LIMIT 1",
+                name=self.workflow,
+            )
+        )
+
     def cycle_cursor(self, share: float) -> str:
         """The mark of the page that begins after this share of the teams' cycle instances."""
         from scheduling.queries import Cursor
@@ -279,14 +289,8 @@ ADDRESSES: dict[str, Callable[[World], str]] = {
     "workflows, last cycle failed": lambda w: page("workflow-list", last="failed"),
     "workflows, by name": lambda w: page("workflow-list", name="hourly"),
     "workflows, live changes": lambda w: page("workflow-list-changes"),
-    "workflow page": lambda w: page(
-        "workflow-detail", w._one("SELECT id FROM workflows_workflow WHERE name = %(name)s", name=w.workflow)
-    ),
-    "workflow, live changes": lambda w: page(
-        "workflow-changes", w._one("SELECT id FROM workflows_workflow WHERE name = %(name)s", name=w.workflow)
-    ),
-    "workflow, its days": lambda w: page(
-        "workflow-days", w._one("SELECT id FROM workflows_workflow WHERE name = %(name)s", name=w.workflow)
-    ),
+    "workflow page": lambda w: page("workflow-detail", w.workflow_id),
+    "workflow, live changes": lambda w: page("workflow-changes", w.workflow_id),
+    "workflow, its days": lambda w: page("workflow-days", w.workflow_id),
     "backfills": lambda w: page("backfill-list"),
 }

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,6 +40,18 @@ def percentile(values: list[float], share: float) -> float:
 def median_of(runs: int, measure: Callable[[], float]) -> tuple[float, list[float]]:
     found = [measure() for _ in range(runs)]
     return statistics.median(found), found
+
+
+def timed(act: Callable[[], Any]) -> float:
+    """The seconds that `act` takes."""
+    began = time.monotonic()
+    act()
+    return time.monotonic() - began
+
+
+def seconds(took: list[float]) -> str:
+    """The median of some runs, with all of them."""
+    return f"{statistics.median(took):.2f} s ({' '.join(f'{each:.2f}' for each in took)})"
 
 
 @contextlib.contextmanager

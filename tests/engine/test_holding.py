@@ -158,7 +158,11 @@ def test_a_rerun_that_is_not_to_begin_is_ready_until_somebody_looks(pair: Any, n
     up, _down = pair
     at_one(noon)
     make.end_node(of(up), "a")
-    assert services.rerun(of(up), begin=False, by="ann").state == "ready"
+    with transaction.atomic():
+        workflow = Workflow.objects.locked([up.pk])[up.pk]
+        source = of(up)
+        source.workflow = workflow
+        assert services.rerun_locked(source, by="ann").state == "ready"
     transitions.look_again([up.pk])
     assert of(up).state == "running"
 

@@ -336,6 +336,15 @@ def test_run_all_makes_the_fewer_batches_a_round_the_more_shards_they_have(monke
     assert runs(task) == [NOW - (back + 0.5) * MINUTE for back in range(4, -1, -1)]
 
 
+def test_a_task_that_makes_good_for_hours_keeps_none_waiting_that_is_on_time(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(triggers, "ENOUGH_INSTANCES", 3)
+    late = missed("run_all", since=600 * MINUTE, shards=["a", "b", "c"])
+    on_time = due(factories.task(interval=60, group=late.group))
+    assert triggers.fire_due(NOW) == 2
+    assert runs(on_time) == [NOW]
+    assert runs(late) == [NOW - 600 * MINUTE]
+
+
 @pytest.mark.parametrize(("policy", "expected"), [("skip", 0), ("run_once", 1), ("run_all", 1)])
 def test_a_daily_cron_task_that_was_missed_once(policy, expected):
     task = missed(policy, since=60 * MINUTE, cron="0 11 * * *", interval=None)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import sys
 import time
 import uuid
 
 import psycopg
 from django.db import connection, transaction
 
-from scheduling.jobs import JobContext, job
+from scheduling.jobs import JobContext, JobFailed, job
 
 TABLE = (
     "CREATE TABLE IF NOT EXISTS effects"
@@ -55,6 +56,27 @@ def undecodable(context: JobContext) -> None:
 @job(name="cancelled")
 def cancelled(context: JobContext) -> None:
     raise asyncio.CancelledError
+
+
+@job(name="exits_high")
+def exits_high(context: JobContext) -> None:
+    sys.exit(100_000)
+
+
+@job(name="exits_truly")
+def exits_truly(context: JobContext) -> None:
+    sys.exit(True)
+
+
+@job(name="fails_oddly")
+def fails_oddly(context: JobContext) -> None:
+    raise JobFailed(None, exit_code="seven")  # type: ignore[arg-type]
+
+
+@job(name="forks")
+def forks(context: JobContext) -> None:
+    """Let the child return as well."""
+    os.fork()
 
 
 @job(name="begins")

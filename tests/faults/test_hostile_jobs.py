@@ -11,7 +11,9 @@ import psutil
 import pytest
 
 from scheduling import services
-from scheduling.models import Batch
+from scheduling.models import Batch, Execution
+from scheduling.reasons import in_words
+from scheduling.states import Outcome
 from tests import factories
 from tests.faults.cluster import Cluster, cluster
 from tests.processes import eventually
@@ -34,7 +36,10 @@ def test_no_job_leaves_its_instance_running_or_its_worker_useless(running: Clust
     running.start_node("n1", workers=1)
     hostile = {
         call: trigger(running, call)
-        for call in ("undecodable", "cancelled", "begins", "manual_commit", "half_atomic", "read_only")
+        for call in (
+            *("undecodable", "cancelled", "exits_high", "exits_truly", "fails_oddly"),
+            *("begins", "manual_commit", "half_atomic", "read_only"),
+        )
     }
     hostile["deaf"] = trigger(running, "deaf", timeout=1)
     friendly = trigger(running, "noop")
@@ -44,6 +49,9 @@ def test_no_job_leaves_its_instance_running_or_its_worker_useless(running: Clust
     assert ended == {
         "undecodable": "failed",
         "cancelled": "failed",
+        "exits_high": "failed",
+        "exits_truly": "failed",
+        "fails_oddly": "failed",
         "begins": "success",
         "manual_commit": "success",
         "half_atomic": "success",
@@ -51,7 +59,24 @@ def test_no_job_leaves_its_instance_running_or_its_worker_useless(running: Clust
         "deaf": "timed_out",
     }
     assert friendly.instances.get().state == "success"
-    assert hostile["undecodable"].instances.get().executions.get().error == "ValueError: a file called ?"
+    assert not Execution.objects.filter(outcome=Outcome.LOST).exists()
+    said = {call: batch.instances.get().executions.get() for call, batch in hostile.items()}
+    assert said["undecodable"].error == "ValueError: a file called ?"
+    assert (in_words(said["exits_high"].error), said["exits_high"].exit_code) == (
+        "the job called sys.exit(100000)",
+        None,
+    )
+    assert said["exits_truly"].exit_code == 1
+    assert (said["fails_oddly"].error, said["fails_oddly"].exit_code) == ("None", None)
+
+
+def test_a_child_that_a_job_forked_does_not_go_on_as_a_second_worker(running: Cluster) -> None:
+    running.start_node("n1", workers=2)
+    batch = trigger(running, "forks", shards=[str(number) for number in range(20)], mode="sharded")
+    running.ended(batch, within=20)
+    executions = Execution.objects.filter(instance__batch=batch)
+    assert list(executions.values_list("outcome", flat=True)) == ["success"] * 20
+    assert "came too late" not in running.log.read_text()
 
 
 def test_a_killed_node_leaves_no_process_of_a_job_that_ran_inside_a_worker(running: Cluster) -> None:

@@ -156,9 +156,13 @@ def new_instances(
     *,
     run_type: str,
     by: journal.By = journal.SCHEDULE,
+    released: bool = False,
     **values: Any,
 ) -> list[CycleInstance]:
-    """Make one instance of each cycle of a locked workflow. `values` are further fields, of all of them."""
+    """Make one instance of each cycle of a locked workflow; `released`: whoever holds these lets go by that.
+
+    `values` are further fields, of all of them.
+    """
     revision = values.pop("revision", workflow.revision)
     who, now = journal.actor(by), timezone.now()
     of_cycles = CycleInstance.objects.filter(cycle__in=[cycle.pk for cycle in cycles]).order_by("number")
@@ -186,7 +190,7 @@ def new_instances(
         ]
     )
     if run_type != RunType.TEST:
-        transitions.set_effective([cycle.pk for cycle in cycles])
+        transitions.set_effective([cycle.pk for cycle in cycles], released=released)
     notifications.watch_cycles(made)
     return made
 

@@ -15,8 +15,8 @@ from scheduling import journal, validation
 from scheduling.models import TaskRevision
 from workflows import periods, transitions, words
 from workflows.errors import CycleRefused
-from workflows.graphs import graph_of
-from workflows.models import Cycle, CycleInstance, NodeRun, RunType, Workflow, WorkflowNode
+from workflows.graphs import graph_of, keys_of
+from workflows.models import CycleInstance, NodeRun, RunType, Workflow, WorkflowNode
 from workflows.services import generation
 from workflows.states import CycleState, NodeRunState
 
@@ -84,17 +84,19 @@ def _begin_now(workflow: Workflow, cycle: Any, by: journal.By, reason: str, **va
     [instance] = generation.new_instances(
         workflow, [cycle], by=by, due_at=now, due=True, state=CycleState.READY, ready_at=now, **values
     )
-    return _announce(workflow, instance, by, reason)
+    _announce(instance, by, reason)
+    return _begun(workflow, instance)
 
 
-def _announce(
-    workflow: Workflow, instance: CycleInstance, by: journal.By, reason: str, *, begin: bool = True
-) -> CycleInstance:
+def _announce(instance: CycleInstance, by: journal.By, reason: str) -> None:
     action = "rerun" if instance.rerun_of_id else "triggered"
     details = {"rerun_of": instance.rerun_of_id} if instance.rerun_of_id else {}
     journal.record(action, instance, by, reason=reason, details={"run_type": instance.run_type} | details)
-    if begin:
-        transitions.begin_ready(workflow)
+
+
+def _begun(workflow: Workflow, instance: CycleInstance) -> CycleInstance:
+    """An instance as it is once what is ready of its workflow has begun, as far as there is room."""
+    transitions.begin_ready(workflow)
     return CycleInstance.objects.select_related("workflow", "revision").get(pk=instance.pk)
 
 
@@ -119,17 +121,21 @@ def choice_for_rerun(source: CycleInstance, *, as_it_ran: bool = True) -> list[C
     """
     revision = source.revision if as_it_ran else source.workflow.current
     states = dict(source.node_runs.values_list("node__key", "state"))
-    nodes = list(WorkflowNode.objects.filter(revision=revision).select_related("task"))
-    bad = {node.pk for node in nodes if states.get(node.key, "") not in _DONE}
-    after = graph_of(revision.pk).descendants({str(pk) for pk in bad})
-    chosen = {
-        node.key
-        for node in nodes
-        if node.pk in bad or (str(node.pk) in after and states.get(node.key) != NodeRunState.SUCCESS)
-    }
-    if not chosen:
-        chosen = {node.key for node in nodes}
+    nodes = WorkflowNode.objects.filter(revision=revision).select_related("task")
+    chosen = _proposed(revision.pk, states)
     return [Choice(node.key, node.task.name, states.get(node.key, ""), node.key in chosen) for node in nodes]
+
+
+def _proposed(revision_id: int, states: Mapping[str, str]) -> set[str]:
+    keys = keys_of(revision_id)
+    bad = {node for node, key in keys.items() if states.get(key, "") not in _DONE}
+    after = graph_of(revision_id).descendants({str(node) for node in bad})
+    chosen = {
+        key
+        for node, key in keys.items()
+        if node in bad or (str(node) in after and states.get(key) != NodeRunState.SUCCESS)
+    }
+    return chosen or set(keys.values())
 
 
 _DONE = frozenset({NodeRunState.SUCCESS, NodeRunState.CONDITION_NOT_MET})
@@ -145,7 +151,6 @@ def rerun(
     node_parallelism: int = 0,
     stop_on_failure: bool = False,
     holder: str = "",
-    begin: bool = True,
     by: journal.By = None,
     reason: str = "",
 ) -> CycleInstance:
@@ -153,27 +158,58 @@ def rerun(
 
     `nodes` left out is what `choice_for_rerun` proposes. `as_it_ran` takes the content that ran then, else
     today's. The new instance is the cycle's effective one. A cycle that is held is rerun by its `holder` alone,
-    which lets go of it so. Without `begin` it stays ready until somebody looks at its workflow. Raises
-    CycleRefused when the source has not ended, another instance of the cycle is unfinished, somebody else holds
-    the cycle, or a node is not known.
+    which lets go of it so. Raises CycleRefused when the source has not ended, another instance of the cycle is
+    unfinished, somebody else holds the cycle, or a node is not known.
+    """
+    workflow = Workflow.objects.locked([source.workflow_id])[source.workflow_id]
+    found = CycleInstance.objects.select_related("revision", "cycle").filter(pk=source.pk).first()
+    if found is None:
+        raise transitions.gone(source.pk)
+    found.workflow = workflow
+    instance = rerun_locked(
+        found,
+        nodes=nodes,
+        as_it_ran=as_it_ran,
+        parameters=parameters,
+        node_parallelism=node_parallelism,
+        stop_on_failure=stop_on_failure,
+        holder=holder,
+        by=by,
+        reason=reason,
+    )
+    return _begun(workflow, instance)
+
+
+def rerun_locked(
+    source: CycleInstance,
+    *,
+    nodes: Iterable[str] | None = None,
+    as_it_ran: bool = True,
+    parameters: Mapping[str, Any] | None = None,
+    node_parallelism: int = 0,
+    stop_on_failure: bool = False,
+    holder: str = "",
+    by: journal.By = None,
+    reason: str = "",
+) -> CycleInstance:
+    """The same for who has locked the workflow, and read `source` with its revision and cycle after that.
+
+    The new instance stays ready until somebody looks at its workflow.
     """
     overrides = validation.clean_parameters(parameters or {})
-    workflow = Workflow.objects.locked([source.workflow_id])[source.workflow_id]
-    found = CycleInstance.objects.select_related("workflow__revision", "revision", "cycle").filter(pk=source.pk)
-    if not found:
-        raise transitions.gone(source.pk)
-    [source] = found
+    workflow = source.workflow
     _refuse_rerun(source, holder)
-    Cycle.objects.filter(pk=source.cycle_id).exclude(holder="").filter(holder=holder).update(holder="")
     revision = source.revision if as_it_ran else workflow.current
-    ids = dict(WorkflowNode.objects.filter(revision=revision).values_list("key", "pk"))
-    chosen = _chosen(source, nodes, ids, as_it_ran=as_it_ran)
+    keys = keys_of(revision.pk)
+    runs = {run.node.key: run for run in source.node_runs.select_related("node", "batch")}
+    chosen = _chosen(workflow, nodes, revision.pk, runs)
     now = timezone.now()
     [instance] = generation.new_instances(
         workflow,
         [source.cycle],
         run_type=RunType.TEST if source.run_type == RunType.TEST else RunType.RERUN,
         by=by,
+        released=bool(holder),
         revision=revision,
         online=source.online,
         parameters={**source.parameters, **overrides},
@@ -186,13 +222,14 @@ def rerun(
         state=CycleState.READY,
         ready_at=now,
     )
-    runs = {run.node.key: run for run in source.node_runs.select_related("node", "batch")}
-    carried = {ids[key]: run for key, run in runs.items() if key in ids and key not in chosen}
-    transitions.prepare(instance, carried=carried)
+    transitions.prepare(
+        instance,
+        carried={node: runs[key] for node, key in keys.items() if key in runs and key not in chosen},
+        pinned=_pinned(runs, {node: key for node, key in keys.items() if key in chosen}) if as_it_ran else {},
+    )
     instance.save(update_fields=["total", "succeeded", "failed", "passed_over"])
-    if as_it_ran:
-        _pin_content(instance, runs, {ids[key]: key for key in chosen})
-    return _announce(workflow, instance, by, reason, begin=begin)
+    _announce(instance, by, reason)
+    return instance
 
 
 def _refuse_rerun(source: CycleInstance, holder: str) -> None:
@@ -218,29 +255,26 @@ def _refuse_rerun(source: CycleInstance, holder: str) -> None:
 
 
 def _chosen(
-    source: CycleInstance, nodes: Iterable[str] | None, ids: Mapping[str, int], *, as_it_ran: bool
+    workflow: Workflow, nodes: Iterable[str] | None, revision_id: int, runs: Mapping[str, NodeRun]
 ) -> set[str]:
     """The keys to run: those asked for, and whatever the content has that never ran in the source."""
     if nodes is None:
-        return {choice.key for choice in choice_for_rerun(source, as_it_ran=as_it_ran) if choice.chosen}
-    wanted = set(nodes)
-    unknown = sorted(wanted - ids.keys())
+        return _proposed(revision_id, {key: run.state for key, run in runs.items()})
+    wanted, known = set(nodes), set(keys_of(revision_id).values())
+    unknown = sorted(wanted - known)
     if unknown:
         raise CycleRefused(
-            _("Workflow %(name)s has no node %(nodes)s.")
-            % {"name": source.workflow.name, "nodes": ", ".join(unknown)}
+            _("Workflow %(name)s has no node %(nodes)s.") % {"name": workflow.name, "nodes": ", ".join(unknown)}
         )
     if not wanted:
         raise CycleRefused(_("No node is chosen; choose at least one to rerun."))
-    return wanted | (ids.keys() - set(source.node_runs.values_list("node__key", flat=True)))
+    return wanted | (known - runs.keys())
 
 
-def _pin_content(instance: CycleInstance, runs: Mapping[str, NodeRun], chosen: Mapping[int, str]) -> None:
-    """Let each chosen node run the task content that its batch ran in the source, where there is one."""
+def _pinned(runs: Mapping[str, NodeRun], chosen: Mapping[int, str]) -> dict[int, int]:
+    """The task content that each chosen node ran in the source, where there is one, by node."""
     revisions = {
         node: batch.revision_id for node, key in chosen.items() if key in runs and (batch := runs[key].batch)
     }
     known = set(TaskRevision.objects.filter(pk__in=revisions.values()).values_list("pk", flat=True))
-    for run in NodeRun.objects.filter(instance=instance, node__in=revisions):
-        if revisions[run.node_id] in known:
-            NodeRun.objects.filter(pk=run.pk).update(revision=revisions[run.node_id])
+    return {node: revision for node, revision in revisions.items() if revision in known}

@@ -21,10 +21,11 @@ from workflows.transitions import lifecycle, nodes
 _UNBEGUN = CYCLE.sources(CycleState.CANCELLED)
 
 
-def set_effective(cycle_ids: Collection[int]) -> None:
+def set_effective(cycle_ids: Collection[int], *, released: bool = False) -> None:
     """Let each cycle know its effective instance: the newest that is no test and not cancelled.
 
-    A cycle that somebody holds has not succeeded, whatever that instance says.
+    A cycle that somebody holds has not succeeded, whatever that instance says. `released`: whoever holds them
+    lets go, as an instance was made of them.
     """
     candidates = CycleInstance.objects.filter(cycle=OuterRef("pk")).exclude(run_type=RunType.TEST)
     newest = candidates.exclude(state=CycleState.CANCELLED).order_by("-number")
@@ -32,6 +33,7 @@ def set_effective(cycle_ids: Collection[int]) -> None:
     Cycle.objects.filter(pk__in=list(cycle_ids)).update(
         effective=Subquery(newest.values("pk")[:1]),
         succeeded=Case(When(holder="", then=Coalesce(Subquery(is_success[:1]), False)), default=False),
+        **({"holder": ""} if released else {}),
     )
 
 

@@ -29,19 +29,30 @@ from workflows.states import NodeRunState
 _FAILED = frozenset({NodeRunState.FAILED, NodeRunState.TERMINATED, NodeRunState.TIMED_OUT})
 
 
-def prepare(instance: CycleInstance, *, carried: Mapping[int, NodeRun] | None = None) -> None:
+def prepare(
+    instance: CycleInstance,
+    *,
+    carried: Mapping[int, NodeRun] | None = None,
+    pinned: Mapping[int, int] | None = None,
+) -> None:
     """Give `instance` its node runs, unless it has them; `carried` are those that it keeps, by node id.
 
-    The caller saves `total` and the counters.
+    `pinned` are the revisions of tasks that nodes run instead of today's. The caller saves `total` and the
+    counters.
     """
     if instance.total:
         return
-    carried = carried or {}
+    carried, pinned = carried or {}, pinned or {}
     graph = graph_of(instance.revision_id).without({str(node) for node in carried})
     runs = [
         _carry(instance, node, carried[node])
         if node in carried
-        else NodeRun(instance=instance, node_id=node, pending=len(graph.incoming[str(node)]))
+        else NodeRun(
+            instance=instance,
+            node_id=node,
+            revision_id=pinned.get(node),
+            pending=len(graph.incoming[str(node)]),
+        )
         for node in keys_of(instance.revision_id)
     ]
     NodeRun.objects.bulk_create(runs)
