@@ -39,11 +39,28 @@ async function flush() {
   } catch {
     // What could not be sent is said by the notice; what is shown must not say otherwise.
     revert(wanted);
+    held.length = 0;
   }
   sending = false;
   flush();
   leave();
 }
+
+// A button means what the page shows, with the ticks that are under way: it is pressed when they are answered.
+const held = [];
+document.body.addEventListener("htmx:confirm", (event) => {
+  const button = event.detail.triggeringEvent?.submitter;
+  if (!sending || !button?.id || event.detail.elt !== form()) return;
+  event.preventDefault();
+  // It was not sent, so it can be pressed again.
+  delete form().dataset.sent;
+  held.push(button.id);
+});
+
+document.body.addEventListener("htmx:afterSettle", (event) => {
+  if (sending || event.target.id !== "outcome") return;
+  for (const id of held.splice(0)) document.getElementById(id)?.click();
+});
 
 function revert(wanted) {
   for (const [cycle, on] of wanted) {
@@ -141,7 +158,7 @@ const changes = new Set();
 let leaving = null;
 
 function leave() {
-  if (!leaving || changes.size || sending || pending.size) return;
+  if (!leaving || changes.size || sending || pending.size || held.length) return;
   const go = leaving;
   leaving = null;
   go();

@@ -172,6 +172,24 @@ def test_who_goes_on_at_once_takes_all_ticks_along(page: Page, source: CycleInst
     page.wait_for_url("**/plan/")
 
 
+def test_a_button_pressed_at_once_takes_all_ticks_along(page: Page, source: CycleInstance) -> None:
+    sign_in(page, f"/reruns/new/?cycle={source.pk}")
+    page.get_by_role("button", name="Choose what is downstream").click()
+    page.wait_for_url("**/downstream/")
+    loaded(page)
+    held: list[Route] = []
+    page.route("**/downstream/", lambda route: held.append(route), times=1)
+    with page.expect_request("**/downstream/"):
+        box(page, "daily").click()
+    box(page, "report").click()
+    page.get_by_role("button", name="Invert").click()
+    held[0].continue_()
+    # What was ticked is not any more, and the others are.
+    expect(box(page, "daily")).to_have_attribute("aria-checked", "false")
+    expect(box(page, "report")).to_have_attribute("aria-checked", "false")
+    expect(page.locator("#draft-notice")).to_be_empty()
+
+
 def test_who_is_refused_stays_to_read_why(page: Page, source: CycleInstance) -> None:
     sign_in(page, f"/reruns/new/?cycle={source.pk}")
     page.get_by_role("button", name="Choose what is downstream").click()
