@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from django.db import transaction
+import logging
+
+from django.db import InterfaceError, OperationalError, transaction
 from django.utils.translation import gettext as _
 
 from scheduling import journal, reasons, transitions
 from scheduling.errors import TransitionRefused
-from scheduling.models import Node
+from scheduling.models import Instance, Node
 from scheduling.reasons import said
 from scheduling.services.batches import settle_overlap
 from scheduling.states import NodeState
+
+logger = logging.getLogger(__name__)
 
 
 def node_words(node: Node) -> dict[str, str]:
@@ -56,7 +60,22 @@ def _lock_node(node: Node) -> Node:
 
 
 def give_up_waiting(node: Node) -> None:
-    """End what waits for a node that does not claim and can run nowhere else; settle what was held by it."""
+    """End what waits for a node that does not claim and can run nowhere else; settle what was held by it.
+
+    A batch at whose end somebody stumbles stays as it is, and holds up no other.
+    """
     reason = said(reasons.NODE_IS, node=node.name, state=node.state)
-    for task_id in {batch.task_id for batch in transitions.give_up_waiting(node, reason=reason)}:
+    waiting = Instance.objects.only_for(node).filter(ended_at__isnull=True)
+    tasks = set()
+    for batch_id in sorted(set(waiting.values_list("batch_id", flat=True))):
+        try:
+            ended = transitions.give_up_waiting(node, batch_id, reason=reason)
+        except (OperationalError, InterfaceError):
+            raise
+        except Exception:
+            # What hears of the end of a batch is in the same transaction, and may be anything.
+            logger.exception("batch %s cannot be given up", batch_id)
+        else:
+            tasks |= {ended.task_id} if ended else set()
+    for task_id in tasks:
         settle_overlap(task_id)

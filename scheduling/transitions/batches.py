@@ -266,23 +266,16 @@ def _decide(
 # --- never run -------------------------------------------------------------------------------------
 
 
-def give_up_waiting(node: Node, *, reason: str) -> list[Batch]:
-    """End what waits for this one node and can run nowhere else; returns the batches that ended by it."""
-    pinned = Instance.objects.filter(node=node, pinned=True, state=InstanceState.WAITING, ended_at__isnull=True)
-    batches = sorted(set(pinned.values_list("batch_id", flat=True)))
-    ended = []
-    for batch_id in batches:
-        with transaction.atomic():
-            batch = _lock(batch_id)
-            count = pinned.filter(batch_id=batch_id).update(
-                state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=reason
-            )
-            if batch.can_stop and batch.ended_count + count == batch.total:
-                _begin_terminating(batch, reason)
-            _count(batch, {"terminated": count}, journal.ENGINE)
-            if count and batch.is_finished:
-                ended.append(batch)
-    return ended
+@transaction.atomic
+def give_up_waiting(node: Node, batch_id: int, *, reason: str) -> Batch | None:
+    """End what of a batch waits for this one node and can run nowhere else; the batch, if it ended by that."""
+    batch = _lock(batch_id)
+    waiting = Instance.objects.only_for(node).filter(batch=batch, ended_at__isnull=True)
+    count = waiting.update(state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=reason)
+    if batch.can_stop and batch.ended_count + count == batch.total:
+        _begin_terminating(batch, reason)
+    _count(batch, {"terminated": count}, journal.ENGINE)
+    return batch if count and batch.is_finished else None
 
 
 @transaction.atomic

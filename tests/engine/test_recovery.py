@@ -12,6 +12,7 @@ from django.utils import timezone
 from scheduling import services, transitions
 from scheduling.engine import recovery
 from scheduling.models import Execution, Instance, Node
+from scheduling.signals import batch_ended
 from scheduling.states import NodeState
 from tests import factories
 from tests.engine.support import claim, start
@@ -165,3 +166,27 @@ def test_a_drained_node_stays_drained_over_silence_and_restart():
     services.undrain(node, by="ann")
     node.refresh_from_db()
     assert (node.state, node.drained) == (NodeState.ONLINE, False)
+
+
+def test_a_broadcast_at_whose_end_somebody_stumbles_holds_up_no_other(caplog: pytest.LogCaptureFixture):
+    node = factories.node()
+    stumbling, other = (
+        services.trigger(factories.task(group=node.group, mode="broadcast"), by="test") for _ in range(2)
+    )
+
+    def stumble(batch_id: int, **_: Any) -> None:
+        if batch_id == stumbling.pk:
+            raise RuntimeError("no such luck")
+
+    offline(node)
+    batch_ended.connect(stumble)
+    try:
+        recovery.finish_absent_nodes()
+    finally:
+        batch_ended.disconnect(stumble)
+    assert "no such luck" in caplog.text
+    states = [batch.instances.get().state for batch in (stumbling, other)]
+    assert states == ["waiting", "terminated"]
+    # It is found again, and ends as soon as it can.
+    recovery.finish_absent_nodes()
+    assert stumbling.instances.get().state == "terminated"
