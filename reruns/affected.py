@@ -31,12 +31,13 @@ class WorkflowRow(NamedTuple):
 
 
 class NodeRow(NamedTuple):
-    """A node of a content, and who owns its task."""
+    """A node of a content, who owns its task, and when it or what its task does today was last edited."""
 
     key: str
     task_id: int
     team_id: int
     team: str
+    edited_at: datetime
 
 
 class Frozen(NamedTuple):
@@ -149,9 +150,12 @@ WHERE workflow.id = ANY(%(workflows)s)
 """
 
 _NODES = """
-SELECT node.revision_id, node.key, node.task_id, task.team_id, team.name
+SELECT node.revision_id, node.key, node.task_id, task.team_id, team.name,
+    greatest(revision.created_at, content.created_at)
 FROM workflows_workflownode node JOIN scheduling_task task ON task.id = node.task_id
 JOIN scheduling_team team ON team.id = task.team_id
+JOIN workflows_workflowrevision revision ON revision.id = node.revision_id
+LEFT JOIN scheduling_taskrevision content ON content.id = task.revision_id
 WHERE node.revision_id = ANY(%(revisions)s) ORDER BY node.revision_id, node.number
 """
 

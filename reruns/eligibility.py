@@ -243,6 +243,11 @@ class Content:
         """Whether all of it may be rerun."""
         return len(self.permitted) == len(self.nodes)
 
+    @cached_property
+    def edited_at(self) -> datetime | None:
+        """When the workflow, or what a task of it does today, was last edited."""
+        return max((node.edited_at for node in self.nodes), default=None)
+
     def allows(self, keys: tuple[str, ...]) -> bool:
         """Whether all of `keys`, or of all nodes when there are none, may be rerun."""
         return self.is_whole or (bool(keys) and set(keys) <= set(self.permitted))

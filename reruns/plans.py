@@ -15,6 +15,8 @@ from functools import cached_property
 from typing import Any, NamedTuple
 
 from django.db import connection, transaction
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -251,6 +253,7 @@ class Plan:
     def drift(self) -> list[Drift]:
         """What became of chosen cycles since they were chosen."""
         affected = self.situation.affected
+        planned_at = self.rerun.changed_at
         found = []
         for cycle_id, selected in self.selection.items():
             was = (selected.seen_state, selected.original_id)
@@ -259,12 +262,15 @@ class Plan:
                 continue
             at = affected.position[cycle_id]
             stands = (affected.state[at], affected.instance_id[at])
-            nodes = len(self.situation.verdicts[at].content.nodes)
+            content = self.situation.verdicts[at].content
+            nodes = len(content.nodes)
             if was != stands:
                 found.append(Drift(selected.name, _stood(*was), _stood(*stands)))
             elif nodes != selected.node_total:
                 # Its workflow was edited.
                 found.append(Drift(selected.name, _counted(selected.node_total), _counted(nodes)))
+            elif not self.situation.as_it_ran and content.edited_at and content.edited_at > planned_at:
+                found.append(Drift(selected.name, _counted(nodes), _edited(nodes, content.edited_at)))
         return found
 
     @cached_property
@@ -309,6 +315,11 @@ def _stood(state: str, instance_id: int | None) -> str:
 
 def _counted(nodes: int) -> str:
     return ngettext("%d node", "%d nodes", nodes) % nodes
+
+
+def _edited(nodes: int, at: datetime) -> str:
+    named = {"nodes": _counted(nodes), "at": date_format(timezone.localtime(at), "Y-m-d H:i:s")}
+    return _("%(nodes)s, the workflow or a task of it edited at %(at)s") % named
 
 
 def _owners(teams: set[int]) -> dict[str, list[str]]:

@@ -11,7 +11,7 @@ from django.core.exceptions import PermissionDenied
 from reruns import services
 from reruns.errors import Drift, PlanDrifted, RerunRefused
 from reruns.models import Rerun
-from scheduling.models import JournalEntry, Membership
+from scheduling.models import JournalEntry, Membership, Task
 from tests import factories as make
 from tests.engine.cycle_support import Picture, everything
 from tests.engine.rerun_world import HOURLY, NOON, World, fresh, settle
@@ -130,6 +130,23 @@ def test_a_workflow_that_was_edited_since_is_confirmed(noon: Any) -> None:
     assert drifted.drift == [Drift("b 2026-11-20 13:00", "1 node", "2 nodes")]
     services.submit(draft, confirmed=drifted.drift)
     assert world.item(draft, "b").node_total == 2
+
+
+@pytest.mark.parametrize("what", ["workflow", "task"])
+def test_an_edit_that_keeps_the_nodes_is_confirmed_too(noon: Any, what: str) -> None:
+    world = World("a > b", noon)
+    draft = world.draft("a", "b", as_it_ran=False)
+    noon.shift(60)
+    if what == "workflow":
+        edited(world, "b", "a", "m")
+    else:
+        task = Task.objects.get(workflow_nodes__revision=world.workflows["b"].revision_id)
+        make.task(task.name, group=world.group, spec={"command": "echo corrected"})
+    drifted = refused(draft, "has changed|have changed", PlanDrifted)
+    drift = drifted.drift[-1]
+    assert (drift.name, drift.was) == ("b 2026-11-20 13:00", "1 node")
+    assert drift.now == "1 node, the workflow or a task of it edited at 2026-11-20 13:01:00"
+    services.submit(draft, confirmed=drifted.drift)
 
 
 def test_as_it_ran_an_edit_changes_nothing(noon: Any) -> None:
