@@ -77,7 +77,7 @@ class Missing(NamedTuple):
 
 
 class Conflict(NamedTuple):
-    """Another active rerun, and the cycles that it holds."""
+    """Another active rerun, and the cycles that it concerns."""
 
     rerun: Holder
     cycles: list[Candidate]
@@ -302,10 +302,18 @@ class Plan:
     @cached_property
     def conflicts(self) -> list[Conflict]:
         """Which cycles other active reruns hold."""
+        return self._by_rerun(self.situation.held, self.candidates)
+
+    @cached_property
+    def upstream_reruns(self) -> list[Conflict]:
+        """Which other active reruns hold what chosen cycles read, and which do; none waits for that."""
+        return self._by_rerun(self.situation.awaited, self.chosen)
+
+    def _by_rerun(self, reruns: Mapping[int, int], candidates: Iterable[Candidate]) -> list[Conflict]:
         found: dict[int, list[Candidate]] = {}
-        for candidate in self.candidates if self.situation.held else ():
-            if holder := self.situation.held.get(candidate.cycle_id):
-                found.setdefault(holder, []).append(candidate)
+        for candidate in candidates if reruns else ():
+            if rerun := reruns.get(candidate.cycle_id):
+                found.setdefault(rerun, []).append(candidate)
         return [Conflict(self.situation.holders[pk], cycles) for pk, cycles in sorted(found.items())]
 
 

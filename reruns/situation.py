@@ -22,7 +22,7 @@ from reruns.states import ItemState
 from scheduling import journal
 from scheduling.models import Task
 from scheduling.permissions import RERUN, Rights
-from workflows.models import CycleInstance
+from workflows.models import CycleDependency, CycleInstance
 
 
 def asker(by: journal.By) -> Any:
@@ -54,6 +54,8 @@ class Situation:
     contents: Mapping[int, Content]
     held: Mapping[int, int]
     """The reruns that hold cycles, by cycle id."""
+    awaited: Mapping[int, int]
+    """The reruns that hold what a cycle reads and what is not among the affected, by cycle id."""
     holders: Mapping[int, Holder]
 
     def __post_init__(self) -> None:
@@ -121,7 +123,8 @@ def situation_of(
         revisions = {each for each in set(found.revision_id) if each}
     else:
         revisions = {workflow.revision_id for workflow in found.workflows.values()}
-    held = _held(rerun, found)
+    held, outside = _held(rerun, found)
+    awaited = _awaited(outside, found)
     return Situation(
         affected=found,
         freeze_mode=rerun.freeze_mode,
@@ -130,7 +133,8 @@ def situation_of(
         now=now or timezone.now(),
         contents=contents_for(revisions, user),
         held=held,
-        holders=_holders(set(held.values())),
+        awaited=awaited,
+        holders=_holders({*held.values(), *awaited.values()}),
     )
 
 
@@ -158,9 +162,21 @@ def contents_for(revisions: set[int], user: Any) -> dict[int, Content]:
     }
 
 
-def _held(rerun: Rerun, found: Affected) -> dict[int, int]:
+def _held(rerun: Rerun, found: Affected) -> tuple[dict[int, int], dict[int, int]]:
+    """Which other reruns hold which cycles: those that are affected, and those that are not."""
+    held: dict[int, int] = {}
+    outside: dict[int, int] = {}
     owned = RerunItem.objects.owned().exclude(rerun=rerun.pk).values_list("cycle_id", "rerun_id")
-    return {cycle: holder for cycle, holder in owned if cycle in found.position}
+    for cycle, holder in owned:
+        (held if cycle in found.position else outside)[cycle] = holder
+    return held, outside
+
+
+def _awaited(outside: Mapping[int, int], found: Affected) -> dict[int, int]:
+    if not outside:
+        return {}
+    waiting = CycleDependency.objects.filter(upstream__in=outside).values_list("cycle_id", "upstream_id")
+    return {cycle: outside[upstream] for cycle, upstream in waiting if cycle in found.position}
 
 
 def _holders(reruns: set[int]) -> dict[int, Holder]:

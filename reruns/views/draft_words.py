@@ -11,7 +11,7 @@ from django.utils.translation import ngettext, pgettext
 
 from reruns.candidates import Candidate
 from reruns.models import Action, Rerun
-from reruns.plans import Plan
+from reruns.plans import Conflict, Plan
 from reruns.views.draft import record_of
 
 
@@ -58,7 +58,7 @@ def nodes_of(candidate: Candidate) -> str:
 
 @dataclass(frozen=True)
 class Held:
-    """Instances that another rerun holds; `address` is empty when its record is not the reader's to see."""
+    """Instances that another rerun concerns; `address` is empty when its record is not the reader's to see."""
 
     rerun: Any
     count: int
@@ -70,6 +70,7 @@ class Notes:
     """What of a plan cannot be ticked, counted by why; what wants words of its own has them."""
 
     held: list[Held]
+    upstream: list[Held]
     unfinished: int
     frozen: int
     offline: int
@@ -84,7 +85,8 @@ def notes_of(plan: Plan, user: Any) -> Notes:
         if each.refusal is not None:
             kinds[each.refusal.kind] = kinds.get(each.refusal.kind, 0) + 1
     return Notes(
-        held=held_by(plan, user),
+        held=held_by(plan.conflicts, user),
+        upstream=held_by(plan.upstream_reruns, user),
         unfinished=kinds.get("freeze_mode", 0),
         frozen=kinds.get("frozen", 0),
         offline=kinds.get("mode", 0),
@@ -93,18 +95,13 @@ def notes_of(plan: Plan, user: Any) -> Notes:
     )
 
 
-def held_by(plan: Plan, user: Any) -> list[Held]:
-    """Which other reruns hold instances, with links to those that `user` may see."""
-    conflicts = plan.conflicts
+def held_by(conflicts: list[Conflict], user: Any) -> list[Held]:
+    """Other reruns and how many instances they concern, with links to those that `user` may see."""
     if not conflicts:
         return []
     seen = _seen((each.rerun.pk for each in conflicts), user)
     return [
-        Held(
-            each.rerun,
-            len(each.cycles),
-            record_of(each.rerun.pk) if each.rerun.pk in seen else "",
-        )
+        Held(each.rerun, len(each.cycles), record_of(each.rerun.pk) if each.rerun.pk in seen else "")
         for each in conflicts
     ]
 

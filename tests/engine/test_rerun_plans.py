@@ -281,6 +281,18 @@ def test_another_active_rerun_is_named_with_who_since_when_and_how_far(noon: Any
     assert d.cycle_id in {each.cycle_id for each in conflict.cycles}
 
 
+def test_another_rerun_of_what_is_upstream_is_told_of_as_nothing_waits_for_it(noon: Any) -> None:
+    a, b, c, _d = chain("a", "b", "c", "d")
+    other = services.submit(services.plan(a, by="lee"), by="lee")
+
+    plan = plan_of(draft(b))
+
+    assert (names(plan.chosen), plan.conflicts) == (["b", "c", "d"], [])
+    [upstream] = plan.upstream_reruns
+    assert (upstream.rerun.pk, names(upstream.cycles)) == (other.pk, ["b"])
+    assert plan_of(draft(c)).upstream_reruns == []
+
+
 def test_what_another_rerun_froze_is_in_that_rerun() -> None:
     a = cycle(make.workflow("a"))
     b = cycle(make.workflow("b"), after=[a])
