@@ -65,11 +65,23 @@ document.body.addEventListener("htmx:afterSettle", (event) => {
 function revert(wanted) {
   for (const [cycle, on] of wanted) {
     const box = document.getElementById(`tick-${cycle}`);
-    if (box) box.checked = !on;
+    if (box) {
+      box.checked = !on;
+      box.closest("tr").toggleAttribute("data-ticked", !on);
+    }
     const pick = document.getElementById(`pick-${cycle}`);
     if (pick) show(pick, !on);
   }
 }
+
+// What was refused is shown as it was; what the answer says of it comes after that.
+document.body.addEventListener("htmx:beforeSwap", ({ detail }) => {
+  const { xhr, requestConfig } = detail;
+  if (xhr.status < 400 || !form()) return;
+  const asked = (name) => (requestConfig.formData.get(name) ?? "").split(",").filter(Boolean);
+  revert([...asked("on"), ...asked("after")].map((cycle) => [cycle, true]));
+  revert([...asked("off"), ...asked("not_after")].map((cycle) => [cycle, false]));
+});
 
 function tick(cycles, on) {
   for (const cycle of cycles.split(",").filter(Boolean)) pending.set(cycle, on);

@@ -8,6 +8,7 @@ import pytest
 from django.utils import timezone
 from playwright.sync_api import Locator, Page, Route, expect
 
+from reruns import services
 from reruns.models import Rerun
 from tests import factories as make
 from tests.engine.rerun_support import at, cycle
@@ -204,6 +205,20 @@ def test_who_is_refused_stays_to_read_why(page: Page, source: CycleInstance) -> 
     held[0].continue_()
     expect(page.locator("#draft-notice")).to_contain_text("changed in another window")
     assert page.url.endswith("/downstream/")
+
+
+@pytest.mark.parametrize("view", ["flow", "list"])
+def test_a_tick_that_is_refused_is_not_shown_as_one(page: Page, source: CycleInstance, view: str) -> None:
+    sign_in(page, f"/reruns/new/?cycle={source.pk}")
+    page.get_by_role("button", name="Choose what is downstream").click()
+    page.wait_for_url("**/downstream/")
+    page.goto(f"{page.url}?view={view}")
+    loaded(page)
+    services.submit(Rerun.objects.get(), by="lee", reason="in another window")
+    tick = box(page, "daily") if view == "flow" else page.get_by_role("checkbox", name="Tick daily")
+    tick.click()
+    expect(page.get_by_text("has been submitted already")).to_be_visible()
+    expect(tick).not_to_be_checked()
 
 
 def test_what_another_window_changed_is_not_overwritten(page: Page, source: CycleInstance) -> None:
