@@ -124,6 +124,7 @@ def test_the_flow_is_ticked_by_keyboard_alone(page: Page, source: CycleInstance)
     expect(box(page, "report")).to_have_attribute("aria-checked", "true")
 
     # From a box one comes to its count of nodes; the dialog gives the focus back.
+    expect(page.locator(".htmx-settling")).to_have_count(0)
     page.keyboard.press("Tab")
     expect(page.locator('.dag [data-title="daily"] .count-of')).to_be_focused()
     page.keyboard.press("Enter")
