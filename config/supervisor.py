@@ -39,15 +39,18 @@ class Pauses:
 
 @dataclass
 class Program:
-    """One command to keep running; `keep_open` are file descriptors that it inherits."""
+    """One command to keep running; `keep_open` are file descriptors that it inherits.
+
+    It starts when the monotonic clock is at `start_at`.
+    """
 
     name: str
     command: Sequence[str]
     keep_open: Sequence[int] = ()
+    start_at: float = 0.0
     process: subprocess.Popen[bytes] | None = field(default=None, init=False)
     started: float = field(default=0.0, init=False)
     pause: float = field(default=0.0, init=False)
-    start_at: float = field(default=0.0, init=False)
 
 
 class Supervisor:

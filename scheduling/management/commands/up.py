@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from types import FrameType
@@ -36,6 +36,8 @@ DEMO = "config.demo"
 # A node that stops needs its jobs' grace and a few seconds of its own; the whole must end within ten.
 JOB_GRACE = 2.0
 STOP_GRACE = 7.5
+# For how long the nodes let the web start alone.
+WEB_FIRST = 10.0
 
 
 _FORGOTTEN = "accounts as before; a new password: .venv/bin/python manage.py changepassword owner"
@@ -68,7 +70,7 @@ class Command(BaseCommand):
             connections.close_all()
             # From here on signals wait until the supervisor takes them.
             signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-            answers = Answers(listener.getsockname()[1], self._say)
+            answers = Answers(listener.getsockname()[1], programs, self._say)
             Supervisor(
                 programs,
                 say=self._say,
@@ -204,24 +206,29 @@ def _programs(listener: socket.socket) -> list[Program]:
         ]
         for number, (group, workers) in enumerate(import_string(f"{DEMO}.NODES"), start=1)
     ]
+    # All of them at once would take the processors from the web, for which somebody waits.
+    later = time.monotonic() + WEB_FIRST
     return [
         Program("web", web, keep_open=[listener.fileno()]),
         Program("scheduler", [*manage, "scheduler"]),
-        *(Program(f"node {command[len(manage) + 1]}", command) for command in nodes),
+        *(Program(f"node {command[len(manage) + 1]}", command, start_at=later) for command in nodes),
     ]
 
 
 class Answers:
-    """Says once where the web is, as soon as it answers."""
+    """Says once where the web is, as soon as it answers, and lets the programs that wait for that begin."""
 
-    def __init__(self, port: int, say: Callable[[str], None]) -> None:
+    def __init__(self, port: int, programs: Sequence[Program], say: Callable[[str], None]) -> None:
         self._port = port
+        self._programs = programs
         self._say = say
         self._answered = False
 
     def __call__(self) -> None:
         if not self._answered and self._answers():
             self._answered = True
+            for program in self._programs:
+                program.start_at = 0
             self._say(f"Tailrace is at http://{HOST}:{self._port}/ (Ctrl-C ends it)")
 
     def _answers(self) -> bool:
