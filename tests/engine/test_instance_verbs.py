@@ -188,7 +188,7 @@ def test_giving_up_a_node_ends_only_what_waits_for_it(in_every_state: InEverySta
     node = factories.node(group=instance.group)
     Instance.objects.filter(pk=instance.pk).update(node=node, pinned=True)
     before, batch_before = row(instance), row(instance.batch)
-    assert transitions.give_up_waiting(node, reason="it left") == []
+    assert transitions.give_up_waiting(node, instance.batch_id, reason="it left") is None
     if state == "waiting":
         assert changed(before, instance) == {"state", "ended_at", "reason"}
         assert (row(instance)["state"], row(instance)["reason"]) == ("terminated", "it left")
@@ -201,6 +201,6 @@ def test_giving_up_the_last_instance_ends_the_batch_with_the_reason():
     instance = instance_in("waiting")
     node = factories.node(group=instance.group)
     Instance.objects.filter(pk=instance.pk).update(node=node, pinned=True)
-    assert transitions.give_up_waiting(node, reason="it left") == [instance.batch]
+    assert transitions.give_up_waiting(node, instance.batch_id, reason="it left") == instance.batch
     instance.batch.refresh_from_db()
     assert (instance.batch.state, instance.batch.reason) == ("failed", "it left")

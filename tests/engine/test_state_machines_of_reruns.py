@@ -19,7 +19,7 @@ from tests.engine.rerun_world import NOON, World
 from tests.engine.states import duplicate
 from tests.engine.test_state_machines_of_workflows import check_raw_moves
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 

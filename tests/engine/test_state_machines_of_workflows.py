@@ -27,7 +27,7 @@ from workflows.models import (
 )
 from workflows.states import BACKFILL, CYCLE, NODE_RUN, BackfillState, CycleState, NodeRunState
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 # As the design says it, written out once more so that a slip in the table shows.
 LEGAL_CYCLE = {

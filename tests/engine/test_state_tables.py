@@ -11,7 +11,7 @@ from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Machin
 from tests.engine.states import InEveryState, pairs
 from tests.engine.support import row
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 # As the design says it, written out once more so that a slip in the table shows.
 LEGAL_BATCH = {
