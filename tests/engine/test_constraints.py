@@ -15,7 +15,7 @@ from scheduling.models import Deadline, JournalEntry, Notification, SavedFilter
 from tests import factories
 from tests.engine.states import batch_in, duplicate, instance_in, sql
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 
 def _batch(**changes: Any) -> None:

@@ -22,7 +22,7 @@ from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, Wor
 from workflows.services import retention
 from workflows.services.retention import Removed, Sweep
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 HOURLY = {"cron": "0 * * * *", "timezone": "UTC"}
 
@@ -231,7 +231,6 @@ def test_every_key_that_points_to_what_goes_has_an_index() -> None:
         assert cursor.fetchall() == []
 
 
-@pytest.mark.long
 def test_the_rows_of_a_step_are_bounded(workflow: Workflow) -> None:
     assert retention.CYCLE_DAYS >= 400
     for hours in range(1, 6):
