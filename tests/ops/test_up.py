@@ -170,6 +170,8 @@ def test_a_later_start_tells_no_password_but_how_to_set_one_and_refuses_a_second
 
 def test_a_killed_web_node_scheduler_or_database_comes_back(up):
     up.start().ready()
+    # The nodes let the web start first.
+    eventually(lambda: up.programs("demo-1"), log=up.log)
     killed = [*up.programs("gunicorn"), *up.programs("scheduler"), *up.programs("demo-1")]
     assert len(killed) == 3
 
