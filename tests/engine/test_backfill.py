@@ -15,7 +15,7 @@ from workflows.errors import CycleRefused
 from workflows.models import Backfill, CycleInstance, Workflow
 from workflows.services import backfills, clock
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -17,7 +17,7 @@ from workflows import services, transitions
 from workflows.models import Backfill, Cycle, CycleInstance, NodeRun, Workflow, WorkflowRevision
 from workflows.services import clock, generation
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -343,7 +343,6 @@ def test_an_hour_that_does_not_exist_runs_once_and_one_that_exists_twice_runs_tw
 # --- on the spot -------------------------------------------------------------------------------------
 
 
-@pytest.mark.long
 def test_many_cycles_that_end_on_the_spot_are_begun_one_after_the_other() -> None:
     group = make.group()
     make.task("a", group=group, mode="broadcast")

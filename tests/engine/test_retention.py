@@ -24,7 +24,7 @@ from tests import factories as make
 from tests.engine.support import Elsewhere, before_commit, check
 from tests.processes import eventually
 
-pytestmark = pytest.mark.django_db(transaction=True)
+pytestmark = [pytest.mark.long, pytest.mark.django_db(transaction=True)]
 
 
 def aged(batch: Batch, *, days: float) -> Batch:
