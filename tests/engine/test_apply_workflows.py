@@ -20,7 +20,7 @@ from workflows import services as workflow_services
 from workflows.definitions import compare
 from workflows.models import CycleInstance, Workflow, WorkflowRevision
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 
 def edges_of(name: str) -> set[tuple[str, str, str]]:

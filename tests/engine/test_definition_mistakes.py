@@ -12,7 +12,7 @@ from scheduling.models import Team
 from tests import factories
 from tests.engine.definitions import GOOD, mistakes_of
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from tests import factories
 from tests.engine.definitions import WORKFLOWS, apply, mistakes_of, team_of, waiting_for
 from workflows.models import Workflow, WorkflowDependency
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
 
 # --- mistakes --------------------------------------------------------------------------------------
