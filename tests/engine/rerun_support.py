@@ -6,8 +6,13 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+import pytest
 from django.utils import timezone
 
+from reruns import choices, services
+from reruns.errors import RerunRefused
+from reruns.models import Rerun
+from reruns.plans import Plan, plan_of
 from tests import factories as make
 from workflows.models import CycleDependency, CycleInstance, NodeRun, Workflow, WorkflowNode
 from workflows.services import generation
@@ -77,3 +82,50 @@ def chain(*names: str, state: str = "success", **values: Any) -> list[CycleInsta
     for name in names:
         found.append(cycle(make.workflow(name), state=state, after=found[-1:], **values))
     return found
+
+
+def names(candidates: Any) -> list[str]:
+    return [each.workflow for each in candidates]
+
+
+def draft(source: CycleInstance, **options: Any) -> Rerun:
+    return services.plan(source, **({"downstream": "all"} | options))
+
+
+def of(plan: Plan, instance: CycleInstance) -> Any:
+    found = plan.candidate(instance.cycle_id)
+    assert found is not None
+    return found
+
+
+def refused(instance: CycleInstance, **options: Any) -> tuple[str, str]:
+    """Why a rerun cannot begin at `instance`, as the service and the page are told."""
+    with pytest.raises(RerunRefused) as caught:
+        services.plan(instance, **options)
+    assert not Rerun.objects.exists()
+    refusal = choices.source_refusal(
+        instance, user=options.get("by"), freeze_mode=options.get("freeze_mode", False)
+    )
+    assert refusal is not None
+    assert str(caught.value) == f"{instance.name}: {refusal}"
+    return refusal.kind, str(refusal)
+
+
+class Across:
+    """Two teams, of which one depends on the other: `mei` operates weather, `wang` owns finance."""
+
+    def __init__(self, state: str = "success") -> None:
+        self.weather, self.finance = make.team("weather"), make.team("finance")
+        self.mei = make.user("mei", team=self.weather)
+        make.user("wang", team=self.finance, role="owner")
+        make.user("gone", team=self.finance, role="owner", is_active=False)
+        make.user("li", team=self.finance, role="operator")
+        self.source = cycle(make.workflow("hourly", group=make.group(team=self.weather)))
+        group = make.group(team=self.finance)
+        self.close = cycle(
+            make.workflow("close", group=group, nodes="sum > book > send"), state=state, after=[self.source]
+        )
+        self.tasks = {each.name: each for each in group.tasks.all()}
+
+    def plan(self, **options: Any) -> Plan:
+        return plan_of(draft(self.source, by=self.mei, **options), user=self.mei)
