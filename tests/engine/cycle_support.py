@@ -151,7 +151,8 @@ class Picture:
             elif state == "condition_not_met":
                 assert verdict == "pass_over", (instance, run)
             elif state == "cancelled":
-                assert instance["stopping"] or instance["state"] in {"terminated", "cancelled"}, (instance, run)
+                ended_unbegun = not begun and instance["state"] in CYCLE.final
+                assert instance["stopping"] or ended_unbegun, (instance, run)
             elif begun:
                 held_back = verdict == "start" and limit and running == limit
                 assert verdict == "wait" or held_back, (instance, run, "was forgotten")
@@ -167,9 +168,13 @@ class Picture:
                 assert any(run["state"] == "running" for run in runs), (instance, "has nothing to wait for")
             case _:
                 assert ended, (instance, list(runs))
-        if instance["started_at"] and instance["state"] in CYCLE.final:
-            marked = instance["state"] == "success" and instance["reason"].startswith("Marked as a success")
-            assert marked or instance["state"] == self.result(instance)
+        marked = instance["state"] == "success" and instance["reason"].startswith("Marked as a success")
+        if instance["state"] not in CYCLE.final or marked:
+            return
+        if instance["started_at"] is None:
+            assert instance["state"] in {"terminated", "cancelled"}, instance
+        else:
+            assert instance["state"] == self.result(instance)
 
     def check_batches(self) -> None:
         """A join fires once: a batch belongs to one node run and to those that carry it."""

@@ -11,6 +11,7 @@ from django.utils import timezone
 from scheduling.models import Batch, Deadline, JournalEntry, Notification
 from scheduling.notifications.deadlines import pass_due
 from tests import factories as make
+from tests.engine.cycle_support import Picture
 from workflows import services, transitions
 from workflows.errors import CycleRefused
 from workflows.models import CycleInstance, NodeRun
@@ -275,6 +276,24 @@ def test_marking_a_failure_as_success_lets_the_downstream_go_on() -> None:
     assert make.fresh(down).state == "running"
     with pytest.raises(CycleRefused):
         services.mark_success(up, by="ann")
+
+
+@at_noon
+def test_a_rerun_that_was_stopped_before_it_began_can_be_marked_and_shows_that_nothing_ran() -> None:
+    make.workflow(cron="0 13,14 * * *", timezone="UTC", starts_at=NOON, parallelism=1)
+    clock.make_due(NOON + timedelta(hours=2))
+    first, second = CycleInstance.objects.filter(due=True).order_by("cycle_time")
+    make.end_node(first, "a", "failed")
+    assert make.fresh(second).state == "running", "which leaves no room for the rerun"
+    again = services.rerun(first, by="ann")
+    services.stop(again, by="ann")
+
+    services.mark_success(again, by="ann", reason="it was delivered by hand")
+
+    assert make.fresh(first).cycle.succeeded
+    assert (make.fresh(again).state, make.fresh(again).started_at) == ("success", None)
+    assert [run.state for run in again.node_runs.all()] == ["cancelled"]
+    Picture().check()
 
 
 # --- who is told -------------------------------------------------------------------------------------
