@@ -21,6 +21,10 @@ function count() {
   const page = document.getElementById("tick-page");
   page.checked = chosen > 0 && chosen === shown.length;
   page.indeterminate = chosen > 0 && chosen < shown.length;
+  // It goes with the last box that it ticks, and may have the focus.
+  const focused = document.activeElement === page;
+  page.hidden = shown.length === 0;
+  if (focused && page.hidden) document.getElementById("main").focus();
 }
 
 function tick(box, checked) {

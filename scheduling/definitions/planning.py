@@ -6,6 +6,7 @@ import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from django.db import connection, transaction
@@ -199,7 +200,7 @@ def _lock(current: Plan) -> bool:
 
 
 def _carry_out(definitions: Definitions, current: Plan, by: journal.By) -> None:
-    reason = f"apply {' '.join(definitions.files)}"
+    reason = f"apply {' '.join(map(_named, definitions.files))}"
     by_thing = {section.thing: section for section in sections()}
     teams = {team.name: team for team in Team.objects.filter(name__in=definitions.teams)}
     for step in current.steps:
@@ -222,6 +223,14 @@ def _carry_out(definitions: Definitions, current: Plan, by: journal.By) -> None:
                 wanted = definitions.sections[section.key][step.team, step.name]
                 new = step.action == "new"
                 section.save(wanted, teams[step.team], new=new, by=by, reason=reason)
+
+
+def _named(file: str) -> str:
+    """A file as the journal names it: as it was given, but never by where on this machine it lies."""
+    path, here = Path(file), Path.cwd()
+    if not path.is_absolute():
+        return file
+    return str(path.relative_to(here)) if path.is_relative_to(here) else path.name
 
 
 def _save(wanted: TaskDefinition, team: Team, by: journal.By, reason: str) -> Task:

@@ -52,10 +52,23 @@ LAYERS = (BatchState.SUCCESS.value, BatchState.FAILED.value, OTHER)
 
 @dataclass(frozen=True)
 class Block:
-    """A part that an app above fills: the template of its section, which takes `oob`, and what it shows."""
+    """A part that an app above fills: the template of its section, which takes `oob`, and what it shows.
+
+    A section that lists what is late gives its `Lateness` as `lateness`, for the page's figure.
+    """
 
     template: str
     section: Callable[[User, datetime], Section]
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """How many things a list of the page calls late, in words too, and the id of that list."""
+
+    mark: str
+    count: int
+    capped: bool
+    in_words: str
 
 
 # They stand above what failed, in this order.
@@ -88,7 +101,8 @@ def _parts(user: User, now: datetime) -> dict[str, Any]:
     """The `sections` of the page, and the `blocks` that apps above fill: (mark, template)."""
     filled = [block.section(user, now) for block in BLOCKS]
     blocks = [(section.mark, block.template) for section, block in zip(filled, BLOCKS, strict=True)]
-    return {"sections": [*_sections(user, now), *filled], "blocks": blocks}
+    sections = [*filled, *_sections(user, now)]
+    return {"sections": [_figures(sections), *sections], "blocks": blocks}
 
 
 def _sections(user: User, now: datetime) -> list[Section]:
@@ -97,16 +111,23 @@ def _sections(user: User, now: datetime) -> list[Section]:
     late = _late(user, batches, now)
     running = _running(user, batches)
     nodes = _nodes(user, now)
-    sections = [failures, late, running, nodes]
     # What failed or runs is a task's, so that the table of tasks need not be asked.
     has_batch = bool(failures.context["failures"] or running.context["running"])
-    return [_figures(sections), _steps(user, nodes, has_batch=has_batch), *sections]
+    return [_steps(user, nodes, has_batch=has_batch), failures, late, running, nodes]
 
 
 def _figures(sections: Sequence[Section]) -> Section:
+    """The figures of all `sections`, what is late of all of them in one."""
     figures: dict[str, Any] = {}
+    late: list[Lateness] = []
     for section in sections:
-        figures |= section.context.pop("figures")
+        figures |= section.context.pop("figures", {})
+        late += [each for each in [section.context.pop("lateness", None)] if each and each.count]
+    figures |= {
+        "late": late,
+        "late_count": sum(each.count for each in late),
+        "late_capped": any(each.capped for each in late),
+    }
     return Section("figures", figures, {"figures": figures})
 
 
@@ -186,20 +207,22 @@ def _late(user: User, batches: Any, now: datetime) -> Section:
     )
     waiting = batches.waiting_since(before)
     found = list(waiting.for_rows().with_ahead()[:SHOWN])
-    count = waiting.count_up_to(MOST_COUNTED) if len(found) == SHOWN else len(found)
+    held_up = waiting.count_up_to(MOST_COUNTED) if len(found) == SHOWN else len(found)
+    count = len(overdue) + held_up
     why_not_fired = _why_not_fired() if overdue else ""
     places = _places(found)
     rows = [Late(task, None, task.next_due_at, why_not_fired) for task in overdue[:SHOWN]]
     rows += [Late(batch.task, batch, batch.created_at, _why_waiting(batch, places)) for batch in found]
-    figures = {"late": len(overdue) + count, "late_capped": len(overdue) + count > MOST_COUNTED}
+    capped = max(len(overdue), held_up) > MOST_COUNTED
+    in_words = ngettext("%(n)s batch", "%(n)s batches", count) % {"n": count}
     return Section(
         "late",
-        [(row.task.pk, row.batch and row.batch.pk, row.since, row.why) for row in rows] + [figures["late"]],
+        [(row.task.pk, row.batch and row.batch.pk, row.since, row.why) for row in rows] + [count],
         {
             "late": rows,
-            "more_late": len(overdue) + count - len(rows),
+            "more_late": count - len(rows),
             "waiting_address": records(state="waiting"),
-            "figures": figures,
+            "lateness": Lateness("late", count, capped, in_words),
         },
     )
 

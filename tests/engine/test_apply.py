@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -34,6 +35,27 @@ def test_what_is_new_is_shown_and_made(write: Any) -> None:
         for thing in ("team", "deploymentgroup", "task", "task")
     ]
     assert {actor[:3] for actor in JournalEntry.objects.values_list("actor", flat=True)} == {"os:"}
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ("flights.yaml", "flights.yaml"),
+        ("../etc/flights.yaml", "../etc/flights.yaml"),
+        ("{top}/work/teams/flights.yaml", "teams/flights.yaml"),
+        ("{top}/etc/flights.yaml", "flights.yaml"),
+    ],
+)
+def test_the_journal_names_a_file_without_where_this_machine_keeps_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, named: str
+) -> None:
+    for folder in ("work/teams", "etc"):
+        (tmp_path / folder).mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "work")
+    file = given.format(top=tmp_path)
+    Path(file).write_text(GOOD)
+    apply(file)
+    assert set(JournalEntry.objects.values_list("reason", flat=True)) == {f"apply {named}"}
 
 
 def test_applying_again_changes_nothing(write: Any) -> None:

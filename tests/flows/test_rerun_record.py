@@ -131,6 +131,20 @@ def test_a_viewer_watches_it_live_and_has_no_buttons(page: Page) -> None:
     expect(page.locator("[data-action]")).to_have_count(0)
 
 
+def test_the_box_that_ticks_all_goes_with_the_boxes_of_the_rows_when_the_rerun_ends(page: Page) -> None:
+    of = begun()
+    sign_in(page, f"/reruns/{of.pk}/")
+    every = page.get_by_role("checkbox", name="Tick everything of this page that has not started")
+    every.focus()
+    for name in ("weather", "flights", "delays"):
+        expect(every).to_be_focused()
+        end(of, name)
+    expect(page.locator(".title .state")).to_have_attribute("data-state", "success")
+    expect(page.locator("#items input")).to_have_count(0)
+    expect(every).to_be_hidden()
+    expect(page.locator("#main")).to_be_focused()
+
+
 def test_what_has_not_started_is_ticked_and_taken_out(page: Page) -> None:
     of = begun()
     sign_in(page, f"/reruns/{of.pk}/")

@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from scheduling.models import JournalEntry
+from scheduling.models import Batch, JournalEntry
 from tests import factories as make
 from tests.web.conftest import Desk
 from tests.web.pages import HTMX, asked_for, element, live_address, marks, shown, text_of
@@ -262,6 +262,29 @@ def test_the_overview_says_what_the_node_failed_of(desk: Desk, operator: Client)
     assert "a: no file for &lt;Monday&gt;" in element(operator.get("/"), "attention")
     said = element(operator.get(f"/cycles/{instance.pk}/"), "why")
     assert f'<a href="/cycles/{instance.pk}/?node=a">a</a> did not succeed: no file for &lt;Monday&gt;' in said
+
+
+def test_the_overview_counts_as_late_what_its_lists_do_and_leads_to_them(desk: Desk, operator: Client) -> None:
+    def figure() -> list[tuple[str, str]]:
+        [tile] = re.findall(r"<dt>Late</dt><dd>(.*?)</dd>", text_of(operator.get("/")))
+        return re.findall(r'href="#([\w-]+)">([^<]*)<', tile)
+
+    weather = daily(desk, "weather")
+    waiting = [daily(desk, depends_on=[{"workflow": "weather", "cycles": "same"}]) for _ in range(2)]
+    clock.make_due()
+    make.end_node(come(weather)[0], "a", "failed")
+    late = operator.get("/")
+    assert 'id="late-cycles"' in element(late, "attention")
+    in_list = element(late, "attention").count('id="late-cycle-')
+    assert in_list
+    assert figure() == [("late-cycles", str(in_list))]
+
+    make.batch(desk.task)
+    Batch.objects.filter(task=desk.task).update(created_at=timezone.now() - timedelta(minutes=5))
+    both = [("late-cycles", str(in_list + 1)), ("late-cycles", f"{in_list} cycles"), ("late", "1 batch")]
+    assert figure() == both
+    CycleInstance.objects.filter(workflow__in=waiting).delete()
+    assert figure() == [("late", "1")]
 
 
 def failed_of(workflow: Workflow, error: str) -> CycleInstance:

@@ -11,9 +11,11 @@ from urllib.parse import urlencode
 from django.conf import settings
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import ngettext
 
 from scheduling.permissions import User
 from scheduling.reasons import actor_in_words
+from scheduling.views.overview import Lateness
 from scheduling.views.sections import Section
 from workflows import detail_queries as ask
 from workflows.links import cycle_name
@@ -50,6 +52,7 @@ def section(user: User, now: datetime) -> Section:
     instances = CycleInstance.objects.visible_to(user)
     failed, workflows = _failed(instances, now)
     late, count = _late(instances, now)
+    in_words = ngettext("%(n)s cycle", "%(n)s cycles", count) % {"n": count}
     return Section(
         "attention",
         [(each.instance.pk, each.count, each.why) for each in failed]
@@ -62,6 +65,7 @@ def section(user: User, now: datetime) -> Section:
             "more_late_cycles": count - len(late),
             "failed_cycles_address": _list(state=CycleState.FAILED.value),
             "late_cycles_address": _list(state=[CycleState.NOT_READY.value, CycleState.READY.value]),
+            "lateness": Lateness("late-cycles", count, count > MOST_COUNTED, in_words),
             "any_workflow": bool(failed or late) or Workflow.objects.visible_to(user).exists(),
         },
     )
