@@ -74,7 +74,7 @@ class CycleFilter(RecordFilter):
     The window says which cycle times are meant: those that have come, or with AHEAD those still to come.
     """
 
-    CHIP_LABELS: ClassVar = {"workflow": gettext_lazy("Workflow"), "cycle": gettext_lazy("Instance")}
+    CHIP_LABELS: ClassVar = {"workflow": gettext_lazy("Workflow"), "cycle": pgettext_lazy("cycle", "Instance")}
     NAMES: ClassVar = {"workflow": "workflow_names"}
 
     workflow = ManyFilter(label=gettext_lazy("Workflow name or ID"), method="by_workflow")
