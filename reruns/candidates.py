@@ -122,10 +122,6 @@ class Candidate:
         return (len(self.nodes) or self.node_total) if self.chosen else 0
 
     @property
-    def permitted_nodes(self) -> int:
-        return len(self.content.permitted)
-
-    @property
     def wave(self) -> int:
         """From 1; what is frozen comes after the last, and 0 is what is not chosen."""
         if self._at in self._plan.waves:

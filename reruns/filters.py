@@ -8,34 +8,16 @@ import django_filters
 from django import forms
 from django.db.models import Exists, OuterRef, Q
 from django.http import QueryDict
-from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
 from reruns.models import Rerun, RerunItem
 from reruns.states import ItemState, RerunState
 from scheduling.filters.fields import ManyFilter, given
-from scheduling.filters.records import RecordFilter, RecordForm
-from workflows.filters import team_names
+from scheduling.filters.records import RecordFilter
+from workflows.filters import WorkflowsForm, team_names
 from workflows.models import Workflow
 
 SUBMITTED = [choice for choice in RerunState.choices if choice[0] != RerunState.DRAFT]
-
-
-class RerunForm(RecordForm):
-    """Checks what needs the database."""
-
-    # Whom the form is for sees these; the FilterSet sets it.
-    workflows: Any = None
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self.workflow_names: dict[int, str] = {}
-
-    def clean_workflow(self) -> list[int]:
-        """The ids of the named workflows."""
-        unknown = _("There is no workflow %(words)s to see.")
-        self.workflow_names, _teams = self.named("workflow", self.workflows, unknown)
-        return list(self.workflow_names)
 
 
 class RerunFilter(RecordFilter):
@@ -58,7 +40,7 @@ class RerunFilter(RecordFilter):
 
     class Meta:
         model = Rerun
-        form = RerunForm
+        form = WorkflowsForm
         fields: list[str] = []
 
     def __init__(self, data: QueryDict, *, user: Any) -> None:

@@ -10,7 +10,7 @@ from collections import Counter
 from django.conf import settings
 from django.utils import translation
 from django.utils.translation import gettext as _
-from django.utils.translation import gettext_lazy
+from django.utils.translation import gettext_lazy, pgettext_lazy
 
 from reruns.models import Rerun, RerunItem
 from reruns.states import ItemState, RerunState
@@ -25,7 +25,7 @@ EVENTS = (SUCCESS, TERMINATED, INSTANCE_FAILED)
 
 def register() -> None:
     """Make known what the events are called; called once, when the app is ready."""
-    WORDS.setdefault(TERMINATED, gettext_lazy("Terminated"))
+    WORDS.setdefault(TERMINATED, pgettext_lazy("cycle", "Terminated"))
     WORDS.setdefault(INSTANCE_FAILED, gettext_lazy("An instance failed"))
 
 

@@ -26,7 +26,7 @@ from reruns.candidates import Candidate, Candidates
 from reruns.eligibility import NOT_DOWNSTREAM, Holder, Refusal, in_part, nodes_gone_refusal
 from reruns.errors import Drift, RerunRefused
 from reruns.estimates import seconds_of
-from reruns.models import Action, Rerun, RerunItem
+from reruns.models import Action, Rerun
 from reruns.planning import MOST_DEPENDENCIES
 from reruns.situation import Situation, situation_of
 from scheduling.models import Membership
@@ -356,11 +356,6 @@ def selection_of(rerun: Rerun) -> dict[int, Selected]:
             cycle: Selected(tuple(json.loads(nodes)) if nodes else (), *seen)
             for cycle, nodes, *seen in cursor.fetchall()
         }
-
-
-def source_cycle(rerun: Rerun) -> int:
-    """The id of the cycle that a rerun begins at."""
-    return int(RerunItem.objects.filter(rerun=rerun.pk, is_source=True).values_list("cycle_id", flat=True)[0])
 
 
 @transaction.atomic

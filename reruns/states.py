@@ -7,28 +7,29 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from scheduling.states import Machine
 
 
 class RerunState(models.TextChoices):
     DRAFT = "draft", _("Draft")
-    RUNNING = "running", _("Running")
+    RUNNING = "running", pgettext_lazy("cycle", "Running")
     PAUSED = "paused", _("Paused")
     TERMINATING = "terminating", _("Terminating")
     SUCCESS = "success", _("Success")
-    FAILED = "failed", _("Failed")
-    TERMINATED = "terminated", _("Terminated")
+    FAILED = "failed", pgettext_lazy("cycle", "Failed")
+    TERMINATED = "terminated", pgettext_lazy("cycle", "Terminated")
 
 
 class ItemState(models.TextChoices):
     PLANNED = "planned", _("Planned")
     WAITING = "waiting", _("Waiting to rerun")
-    RUNNING = "running", _("Running")
+    RUNNING = "running", pgettext_lazy("cycle", "Running")
     SUCCESS = "success", _("Success")
-    FAILED = "failed", _("Failed")
-    TERMINATED = "terminated", _("Terminated")
-    CANCELLED = "cancelled", _("Cancelled")
+    FAILED = "failed", pgettext_lazy("cycle", "Failed")
+    TERMINATED = "terminated", pgettext_lazy("cycle", "Terminated")
+    CANCELLED = "cancelled", pgettext_lazy("cycle", "Cancelled")
     FROZEN = "frozen", _("Waiting to unfreeze")
     UNFROZEN = "unfrozen", _("Unfrozen")
 

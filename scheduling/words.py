@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from django.utils import timezone
 from django.utils.dates import MONTHS, WEEKDAYS
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext, pgettext
@@ -50,6 +51,11 @@ def length(span: timedelta) -> str:
         )
     days, hours = divmod(hours, 24)
     return _("%(days)d d %(hours)d h") % {"days": days, "hours": hours} if hours else _("%d d") % days
+
+
+def moment(at: datetime) -> str:
+    """A moment in full, by the reader's clocks: `2026-03-29 02:00:00 CEST`."""
+    return f"{timezone.localtime(at):%Y-%m-%d %H:%M:%S %Z}"
 
 
 def relative(moment: datetime, now: datetime) -> str:

@@ -11,7 +11,7 @@ from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import connection
 from django.db.models import Count, F, Func, OuterRef, Q, Subquery
 
-from scheduling.models import Batch, Execution, Instance, JournalEntry
+from scheduling.models import Batch, Execution, JournalEntry
 from scheduling.reasons import recognise
 from scheduling.states import BatchState
 from workflows import reasons
@@ -222,11 +222,6 @@ def waiting_batches(instance: CycleInstance) -> list[NodeRun]:
     waiting = instance.node_runs.filter(state=NodeRunState.RUNNING, batch__state=BatchState.WAITING)
     with_all = waiting.select_related("node", "batch__task__revision", "batch__group", "batch__revision")
     return list(with_all.order_by("node__number"))
-
-
-def instances_by_state(batch: Batch) -> dict[str, int]:
-    """How many instances of a batch are in each state."""
-    return dict(Instance.objects.filter(batch=batch).count_by_state())
 
 
 # --- upstream and downstream -------------------------------------------------------------------------

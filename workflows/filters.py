@@ -37,8 +37,8 @@ def team_names(user: Any) -> dict[str, int]:
     return dict(found.values_list("name", "pk"))
 
 
-class CycleForm(RecordForm):
-    """Checks what needs the database or more than one field."""
+class WorkflowsForm(RecordForm):
+    """A form in which workflows are named; checks what needs the database."""
 
     # Whom the form is for sees these; the FilterSet sets it.
     workflows: Any = None
@@ -52,6 +52,10 @@ class CycleForm(RecordForm):
         unknown = _("There is no workflow %(words)s to see.")
         self.workflow_names, _teams = self.named("workflow", self.workflows, unknown)
         return list(self.workflow_names)
+
+
+class CycleForm(WorkflowsForm):
+    """Checks what needs the database or more than one field."""
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
@@ -70,7 +74,7 @@ class CycleFilter(RecordFilter):
     The window says which cycle times are meant: those that have come, or with AHEAD those still to come.
     """
 
-    CHIP_LABELS: ClassVar = {"workflow": gettext_lazy("Workflow"), "cycle": gettext_lazy("Instance")}
+    CHIP_LABELS: ClassVar = {"workflow": gettext_lazy("Workflow"), "cycle": pgettext_lazy("cycle", "Instance")}
     NAMES: ClassVar = {"workflow": "workflow_names"}
 
     workflow = ManyFilter(label=gettext_lazy("Workflow name or ID"), method="by_workflow")

@@ -48,7 +48,6 @@ class Decision(StrEnum):
 
 SUCCESS = "success"
 PASSED_OVER = "condition_not_met"
-UNFINISHED = frozenset({"waiting", "running"})
 # A node that was stopped, or never begun because its cycle was, did not do its work either.
 FAILURES = frozenset({"failed", "timed_out", "terminated", "cancelled"})
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from django.db import models
 from django.utils.translation import gettext_lazy as _
+from django.utils.translation import pgettext_lazy
 
 from scheduling.states import Machine
 
@@ -15,31 +16,31 @@ from scheduling.states import Machine
 class CycleState(models.TextChoices):
     NOT_READY = "not_ready", _("Not ready")
     READY = "ready", _("Ready")
-    RUNNING = "running", _("Running")
+    RUNNING = "running", pgettext_lazy("cycle", "Running")
     SUCCESS = "success", _("Success")
-    FAILED = "failed", _("Failed")
-    TERMINATED = "terminated", _("Terminated")
-    CANCELLED = "cancelled", _("Cancelled")
+    FAILED = "failed", pgettext_lazy("cycle", "Failed")
+    TERMINATED = "terminated", pgettext_lazy("cycle", "Terminated")
+    CANCELLED = "cancelled", pgettext_lazy("cycle", "Cancelled")
 
 
 class NodeRunState(models.TextChoices):
     WAITING = "waiting", _("Waiting")
-    RUNNING = "running", _("Running")
+    RUNNING = "running", pgettext_lazy("cycle", "Running")
     SUCCESS = "success", _("Success")
-    FAILED = "failed", _("Failed")
-    TERMINATED = "terminated", _("Terminated")
+    FAILED = "failed", pgettext_lazy("cycle", "Failed")
+    TERMINATED = "terminated", pgettext_lazy("cycle", "Terminated")
     TIMED_OUT = "timed_out", _("Timed out")
-    CANCELLED = "cancelled", _("Cancelled")
+    CANCELLED = "cancelled", pgettext_lazy("cycle", "Cancelled")
     CONDITION_NOT_MET = "condition_not_met", _("Condition not met")
 
 
 class BackfillState(models.TextChoices):
-    RUNNING = "running", _("Running")
+    RUNNING = "running", pgettext_lazy("cycle", "Running")
     PAUSED = "paused", _("Paused")
     TERMINATING = "terminating", _("Terminating")
     SUCCESS = "success", _("Success")
-    FAILED = "failed", _("Failed")
-    TERMINATED = "terminated", _("Terminated")
+    FAILED = "failed", pgettext_lazy("cycle", "Failed")
+    TERMINATED = "terminated", pgettext_lazy("cycle", "Terminated")
 
 
 _C, _N, _F = CycleState, NodeRunState, BackfillState

@@ -35,9 +35,9 @@ class Words:
         self.succeeded = _("%(done)d of %(total)d rerun")
         # In the order in which they are said; those that stand aside have no part in the bar.
         self.counts = {
-            "failed": _("%d failed"),
-            "terminated": _("%d terminated"),
-            "running": _("%d running"),
+            "failed": pgettext("cycle", "%d failed"),
+            "terminated": pgettext("cycle", "%d terminated"),
+            "running": pgettext("cycle", "%d running"),
             "waiting": _("%d waiting"),
             "cancelled": _("%d not rerun"),
             "frozen": _("%d frozen"),
@@ -177,7 +177,7 @@ def item_row(row: ItemRow, *, oob: bool = False) -> SafeString:
   <td class="at-cycle" title="{escape(row.cycle)}">{escape(row.cycle.removeprefix(this_year))}</td>
   <td class="at-state">{_state_of(row, said)}</td>
   <td class="at-nodes" data-label="{said.nodes_of}">{_nodes(row, said)}</td>
-  <td class="at-id">{_instance(row, said)}</td>
+  <td class="at-id">{_instance(row)}</td>
   <td class="why">{_why(row)}</td>
   <td class="at-took num" data-label="{said.took}">{took(it.started_at, it.ended_at)}</td>
   <td class="act">{_repairs(row, said)}</td>
@@ -217,7 +217,7 @@ def _nodes(row: ItemRow, said: Words) -> str:
     return f'<span title="{keys}">{text}</span>'
 
 
-def _instance(row: ItemRow, said: Words) -> str:
+def _instance(row: ItemRow) -> str:
     number = row.number
     if row.seen and row.instance is not None:
         where = address("cycle-detail", number)

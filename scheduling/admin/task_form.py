@@ -25,7 +25,6 @@ YAML = ("spec", "parameters", "shards")
 DURATIONS = ("interval", "timeout", "retry_interval")
 # In brackets at the end of a label, in whatever language.
 _UNIT = re.compile(r"\s*[(（][^()（）]*[)）]$")
-WHOLE = ("shard_concurrency", "retry_count", "success_ratio", "priority")
 
 
 def _field(name: str) -> Any:

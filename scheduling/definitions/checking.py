@@ -220,12 +220,11 @@ class Checking:
         """The cleaned content of a task, or None when something is wrong with it."""
         before = len(self.mistakes)
         given, refused = self.given_content(document, path, data)
-        spec = given["spec"]
         try:
             cleaned = validation.clean_content(given)
         except InvalidDefinition as wrong:
             for name, message in wrong.errors.items():
-                place = _place(name, spec, data)
+                place = _place(name, data)
                 if place not in refused:
                     self.mistakes.append(document.mistake((*path, *place), message))
             return None
@@ -400,7 +399,7 @@ def as_written(document: Document, path: Path, value: Any) -> Any:
     return value if value is None else document.written.get(path, value)
 
 
-def _place(name: str, spec: Mapping[str, Any], data: Mapping[str | int, Any]) -> Path:
+def _place(name: str, data: Mapping[str | int, Any]) -> Path:
     """Where in a task's map the field `name` of an InvalidDefinition stands."""
     first, _, rest = name.partition(".")
     if first == "spec":

@@ -46,7 +46,7 @@ def run_rows(runs: Iterable[ShownRun]) -> SafeString:
     return SafeString(
         "".join(
             f'<tr><th scope="row"><a class="id" href="{run.address}">{run.pk}</a></th>'
-            f"<td>{when(run.created_at)}</td>{ended_as(run)}</tr>"
+            f"<td>{when(run.at)}</td>{ended_as(run)}</tr>"
             for run in runs
         )
     )

@@ -167,10 +167,9 @@ def _choose(row: InstanceRow, said: Words) -> str:
     )
 
 
-@register.simple_tag
-def executing(row: NodeRow) -> SafeString:
+def executing(row: NodeRow) -> str:
     """The items of what a node executes."""
-    return SafeString("".join(_executed(row.mark, each) for each in row.instances))
+    return "".join(_executed(row.mark, each) for each in row.instances)
 
 
 def _executed(mark: str, it: Executed) -> str:

@@ -50,7 +50,7 @@ def task_row(row: TaskRow, *, oob: bool = False) -> SafeString:
   <td class="trigger">{escape(row.trigger) or NOTHING}<small>{_kind(task.revision)}</small></td>
   <td class="at-switch">{state(row.switch)}</td>
   <td class="at-due minor">{to_come(task.next_due_at)}</td>
-  <td class="at-last">{_last(row)}</td>
+  <td class="at-last">{last_of(row)}</td>
   <td class="at-recent">{drawn}</td>
   <td class="act">{task_buttons(row)}</td>
 </tr>"""
@@ -66,12 +66,13 @@ def to_come(moment: Any) -> str:
     return f"{away(moment)}<small>{when(moment)}</small>" if moment else NOTHING
 
 
-def _last(row: TaskRow) -> str:
+def last_of(row: Any) -> str:
+    """How the last run of a TaskRow or WorkflowRow went, and when that was."""
     last = row.last
     if last is None:
         return NOTHING
     link = f'<a id="last-{row.mark}" href="{last.address}">{state(last)}</a>'
-    return f"{link}<small>{when(last.created_at)}</small>"
+    return f"{link}<small>{when(last.at)}</small>"
 
 
 @register.simple_tag

@@ -8,7 +8,6 @@ from django import forms
 from django.http import HttpResponse
 from django.urls import reverse
 from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 from django.views.decorators.http import require_http_methods
@@ -185,7 +184,7 @@ def _of_enabling(task: Task) -> list[str]:
     if due is not None:
         effects.append(
             _("It is due next %(relative)s, at %(moment)s.")
-            % {"relative": words.relative(due, timezone.now()), "moment": _moment(due)}
+            % {"relative": words.relative(due, timezone.now()), "moment": words.moment(due)}
         )
     return [*effects, _("What was due while it was disabled is not made good.")]
 
@@ -197,7 +196,7 @@ def _of_disabling(task: Task) -> list[str]:
             _("Its schedule stops: what is due %(relative)s, at %(moment)s, does not run, nor what follows.")
             % {
                 "relative": words.relative(task.next_due_at, timezone.now()),
-                "moment": _moment(task.next_due_at),
+                "moment": words.moment(task.next_due_at),
             }
         )
     unfinished = Batch.objects.unfinished().filter(task=task).count()
@@ -211,8 +210,3 @@ def _of_disabling(task: Task) -> list[str]:
             % unfinished
         )
     return [*effects, _("It can still be run by hand, and by workflows.")]
-
-
-def _moment(at: Any) -> str:
-    local = timezone.localtime(at)
-    return f"{date_format(local, 'Y-m-d H:i:s')} {local.tzname()}"

@@ -41,14 +41,14 @@ class Switch:
 
 @dataclass(slots=True)
 class ShownRun(charts.Run):
-    """A run as the charts draw it; `created` is when it was begun, in seconds of the epoch."""
+    """A run as the charts draw it; `epoch` is when it was begun, in seconds of the epoch."""
 
-    created: float
+    epoch: float
 
     @property
-    def created_at(self) -> datetime:
+    def at(self) -> datetime:
         """When it was begun."""
-        return datetime.fromtimestamp(self.created, UTC)
+        return datetime.fromtimestamp(self.epoch, UTC)
 
     @property
     def address(self) -> str:

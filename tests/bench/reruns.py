@@ -53,7 +53,7 @@ def _page(plan: Plan) -> None:
         shown = (each.name, each.team, each.state_label, each.action_label, each.data_date, each.upstream)
         assert all(part is not None for part in shown)
         assert (each.wave > 0, each.starts is not None, each.ends is not None) == (each.chosen,) * 3
-        assert (each.outlook, each.refusal, each.permitted_nodes) == ("", None, 3)
+        assert (each.outlook, each.refusal, len(each.content.permitted)) == ("", None, 3)
 
 
 def _memory(rerun: Rerun) -> Figure:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 from django.utils import timezone
@@ -37,6 +39,23 @@ def source(monkeypatch: pytest.MonkeyPatch) -> CycleInstance:
 def box(page: Page, name: str) -> Locator:
     """The box of a workflow's instance in the flow."""
     return page.locator(f'.dag [data-title="{name}"] .pick')
+
+
+def begin_choosing(page: Page, source: CycleInstance) -> None:
+    """Come to step 2 of a new draft."""
+    sign_in(page, f"/reruns/new/?cycle={source.pk}")
+    page.get_by_role("button", name="Choose what is downstream").click()
+    page.wait_for_url("**/downstream/")
+    loaded(page)
+
+
+@contextmanager
+def held_up(page: Page) -> Iterator[list[Route]]:
+    """What is ticked meanwhile stays under way until its route goes on."""
+    held: list[Route] = []
+    page.route("**/downstream/", lambda route: held.append(route), times=1)
+    with page.expect_request("**/downstream/"):
+        yield held
 
 
 def sums(page: Page) -> Locator:
@@ -135,8 +154,7 @@ def test_the_flow_is_ticked_by_keyboard_alone(page: Page, source: CycleInstance)
 
 
 def test_quick_ticks_are_all_kept(page: Page, source: CycleInstance) -> None:
-    sign_in(page, f"/reruns/new/?cycle={source.pk}")
-    page.get_by_role("button", name="Choose what is downstream").click()
+    begin_choosing(page, source)
     page.get_by_role("switch", name="Freeze mode").click()
     expect(page.get_by_role("switch", name="Freeze mode")).to_have_attribute("aria-checked", "true")
     # As fast as a hand can, without waiting for any answer.
@@ -153,14 +171,9 @@ def test_quick_ticks_are_all_kept(page: Page, source: CycleInstance) -> None:
 
 
 def test_who_goes_on_at_once_takes_all_ticks_along(page: Page, source: CycleInstance) -> None:
-    sign_in(page, f"/reruns/new/?cycle={source.pk}")
-    page.get_by_role("button", name="Choose what is downstream").click()
-    page.wait_for_url("**/downstream/")
-    loaded(page)
-    held: list[Route] = []
-    page.route("**/downstream/", lambda route: held.append(route), times=1)
+    begin_choosing(page, source)
     # The first is under way and the second waits for it when the link is followed.
-    with page.expect_request("**/downstream/"):
+    with held_up(page) as held:
         box(page, "daily").click()
     box(page, "report").click()
     page.get_by_role("link", name="Settings →").first.click()
@@ -175,13 +188,8 @@ def test_who_goes_on_at_once_takes_all_ticks_along(page: Page, source: CycleInst
 
 
 def test_a_button_pressed_at_once_takes_all_ticks_along(page: Page, source: CycleInstance) -> None:
-    sign_in(page, f"/reruns/new/?cycle={source.pk}")
-    page.get_by_role("button", name="Choose what is downstream").click()
-    page.wait_for_url("**/downstream/")
-    loaded(page)
-    held: list[Route] = []
-    page.route("**/downstream/", lambda route: held.append(route), times=1)
-    with page.expect_request("**/downstream/"):
+    begin_choosing(page, source)
+    with held_up(page) as held:
         box(page, "daily").click()
     box(page, "report").click()
     page.get_by_role("button", name="Invert").click()
@@ -193,13 +201,8 @@ def test_a_button_pressed_at_once_takes_all_ticks_along(page: Page, source: Cycl
 
 
 def test_who_is_refused_stays_to_read_why(page: Page, source: CycleInstance) -> None:
-    sign_in(page, f"/reruns/new/?cycle={source.pk}")
-    page.get_by_role("button", name="Choose what is downstream").click()
-    page.wait_for_url("**/downstream/")
-    loaded(page)
-    held: list[Route] = []
-    page.route("**/downstream/", lambda route: held.append(route), times=1)
-    with page.expect_request("**/downstream/"):
+    begin_choosing(page, source)
+    with held_up(page) as held:
         page.get_by_role("button", name=re.compile("^Tick all")).click()
     page.get_by_role("link", name="Settings →").first.click()
     Rerun.objects.update(changed_at=timezone.now())
@@ -210,9 +213,7 @@ def test_who_is_refused_stays_to_read_why(page: Page, source: CycleInstance) -> 
 
 @pytest.mark.parametrize("view", ["flow", "list"])
 def test_a_tick_that_is_refused_is_not_shown_as_one(page: Page, source: CycleInstance, view: str) -> None:
-    sign_in(page, f"/reruns/new/?cycle={source.pk}")
-    page.get_by_role("button", name="Choose what is downstream").click()
-    page.wait_for_url("**/downstream/")
+    begin_choosing(page, source)
     page.goto(f"{page.url}?view={view}")
     loaded(page)
     services.submit(Rerun.objects.get(), by="lee", reason="in another window")
@@ -223,9 +224,7 @@ def test_a_tick_that_is_refused_is_not_shown_as_one(page: Page, source: CycleIns
 
 
 def test_what_another_window_changed_is_not_overwritten(page: Page, source: CycleInstance) -> None:
-    sign_in(page, f"/reruns/new/?cycle={source.pk}")
-    page.get_by_role("button", name="Choose what is downstream").click()
-    page.wait_for_url("**/downstream/")
+    begin_choosing(page, source)
     other = page.context.new_page()
     other.goto(page.url)
     box(other, "daily").click()

@@ -14,6 +14,7 @@ from django.template.base import Lexer, TokenType
 from django.test import Client
 from django.utils import timezone, translation
 
+from reruns.states import ItemState
 from scheduling import reasons, services
 from scheduling.models import Batch, JournalEntry
 from scheduling.models.tasks import Mode, Trigger
@@ -23,6 +24,7 @@ from tests import factories as make
 from tests import messages
 from tests.web.conftest import Desk
 from tests.web.pages import HTMX, element, text_of
+from workflows.states import CycleState
 
 ROOT = Path(__file__).parents[2]
 CATALOGUE = ROOT / "config" / "locale" / "zh_Hans" / "LC_MESSAGES" / "django.po"
@@ -87,6 +89,12 @@ def test_states_and_modes_have_the_terms_of_the_field() -> None:
         ]
         assert [str(label) for label in InstanceState.labels] == [
             *("等待", "执行中", "成功", "执行失败", "终止中", "已终止", "超时")
+        ]
+        assert [str(label) for label in CycleState.labels] == [
+            *("未就绪", "就绪", "运行中", "成功", "失败", "终止", "撤销")
+        ]
+        assert [str(label) for label in ItemState.labels] == [
+            *("已计划", "待重跑", "运行中", "成功", "失败", "终止", "撤销", "待解冻", "已解冻")
         ]
         assert [str(label) for label in Mode.labels] == ["随机节点", "广播", "分片"]
         assert [str(label) for label in Trigger.labels] == ["定时", "周期", "工作流触发", "手动"]

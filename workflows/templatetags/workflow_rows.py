@@ -12,8 +12,8 @@ from django.utils.translation import gettext as _
 
 from scheduling.templatetags.charts import recent
 from scheduling.templatetags.rows import head
-from scheduling.templatetags.tailrace import NOTHING, address, choice, icon, state, when
-from scheduling.templatetags.task_rows import to_come
+from scheduling.templatetags.tailrace import NOTHING, address, choice, icon, state
+from scheduling.templatetags.task_rows import last_of, to_come
 from workflows.views.rows import Upstream, WorkflowRow
 
 register = template.Library()
@@ -53,19 +53,11 @@ def workflow_row(row: WorkflowRow, *, oob: bool = False) -> SafeString:
   <td class="schedule">{escape(row.schedule)}<small>{escape(choice(it, "mode"))}</small></td>
   <td class="at-switch">{state(row.switch)}</td>
   <td class="at-due minor">{to_come(row.next_at)}</td>
-  <td class="at-last">{_last(row)}</td>
+  <td class="at-last">{last_of(row)}</td>
   <td class="at-recent">{drawn}</td>
   <td class="upstreams minor">{", ".join(map(_upstream, row.upstreams)) or NOTHING}</td>
 </tr>"""
     )
-
-
-def _last(row: WorkflowRow) -> str:
-    last = row.last
-    if last is None:
-        return NOTHING
-    link = f'<a id="last-{row.mark}" href="{last.address}">{state(last)}</a>'
-    return f"{link}<small>{when(last.at)}</small>"
 
 
 def _upstream(each: Upstream) -> str:

@@ -67,11 +67,6 @@ class CycleHead:
         """Whether this run's result is what the cycle left behind."""
         return self.instance.cycle.effective_id == self.instance.pk
 
-    @property
-    def all_met(self) -> bool:
-        """Whether no upstream cycle is missing."""
-        return self.around.upstream == self.around.succeeded
-
     def section(self) -> Section:
         it = self.instance
         times = (it.due_at, it.ready_at, it.started_at, it.ended_at, it.frozen_at)

@@ -25,7 +25,7 @@ from scheduling.views.actions import Action
 from scheduling.views.asking import ask, back_of, confirm
 from scheduling.views.parameter_lines import ParameterLines
 from scheduling.views.task_rows import Switch
-from scheduling.words import relative
+from scheduling.words import moment, relative
 from workflows import periods, services, words
 from workflows.forms import refuse_far_off
 from workflows.models import CycleInstance, RunType, Workflow
@@ -190,7 +190,7 @@ def _of_enabling(workflow: Workflow) -> list[str]:
     if following is not None:
         effects.append(
             _("The next is %(relative)s, at %(moment)s.")
-            % {"relative": relative(following, now), "moment": _moment(following)}
+            % {"relative": relative(following, now), "moment": moment(following)}
         )
     missed = _missed(workflow, now)
     if missed:
@@ -249,8 +249,3 @@ def _of_disabling(workflow: Workflow) -> list[str]:
             % dependants
         )
     return [*effects, _("Tests, backfills and reruns are still possible.")]
-
-
-def _moment(at: datetime) -> str:
-    local = timezone.localtime(at)
-    return f"{date_format(local, 'Y-m-d H:i:s')} {local.tzname()}"
