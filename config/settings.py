@@ -20,6 +20,12 @@
 | TAILRACE_SIGN_IN_FAILURES | failures of one user from one address before sign-in is refused | 5 |
 | TAILRACE_SIGN_IN_COOL_OFF | seconds for which it is then refused | 900 |
 | TAILRACE_NODE_TIMEOUT | seconds of silence after which a node is offline | 15 |
+| TAILRACE_CLAIM_SECONDS | seconds after which what a node claimed and did not start may be claimed anew | 5 |
+| TAILRACE_STOP_GRACE | seconds that a job has to end by itself before its processes are killed | 5 |
+| TAILRACE_MISFIRE_GRACE | seconds after which what is due and has not begun is late, and a misfire | 60 |
+| TAILRACE_JOB_MODULES | comma-separated modules of one's own with Python jobs | – |
+| TAILRACE_KINDS | comma-separated paths of job kinds of one's own | – |
+| TAILRACE_LOG_LEVEL | from which level on the log tells of what we do | INFO |
 | TAILRACE_RETENTION_DAYS | days that records of finished batches are kept; a task may say otherwise | 7 |
 """
 
@@ -288,9 +294,9 @@ LOGGING = {
         "nowhere": {"class": "logging.NullHandler"},
     },
     "loggers": {
-        "scheduling": {
-            "handlers": ["stderr"],
-            "level": os.environ.get("TAILRACE_LOG_LEVEL", "INFO"),
+        **{
+            app: {"handlers": ["stderr"], "level": os.environ.get("TAILRACE_LOG_LEVEL", "INFO")}
+            for app in ("scheduling", "workflows", "reruns")
         },
         # Django's own says nothing of a failed request unless DEBUG is on; a 4xx is no failure of ours.
         "django.request": {"handlers": ["stderr"], "level": "ERROR", "propagate": False},

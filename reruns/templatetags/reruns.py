@@ -35,9 +35,9 @@ class Words:
         self.succeeded = _("%(done)d of %(total)d rerun")
         # In the order in which they are said; those that stand aside have no part in the bar.
         self.counts = {
-            "failed": _("%d failed"),
-            "terminated": _("%d terminated"),
-            "running": _("%d running"),
+            "failed": pgettext("cycle", "%d failed"),
+            "terminated": pgettext("cycle", "%d terminated"),
+            "running": pgettext("cycle", "%d running"),
             "waiting": _("%d waiting"),
             "cancelled": _("%d not rerun"),
             "frozen": _("%d frozen"),

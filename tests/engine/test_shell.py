@@ -239,7 +239,15 @@ def test_10_what_is_late_is_found(task: Task, capsys: Any) -> None:
     assert [line.split()[-1] for line in capsys.readouterr().out.splitlines()] == ["extract"]
 
 
-# --- what they refuse ------------------------------------------------------------------------------
+def test_10_and_so_are_late_cycles(group: Any, capsys: Any) -> None:
+    make.workflow("flights_daily", group=group, cron="0 1 * * *", starts_at=timezone.now() - timedelta(days=2))
+    first, *_later = CycleInstance.objects.order_by("cycle_time")
+    CycleInstance.objects.filter(pk=first.pk).update(due=True, due_at=timezone.now() - timedelta(minutes=5))
+
+    run(printed(10, 1))
+
+    [said] = capsys.readouterr().out.splitlines()
+    assert said.endswith(f"{first.name} {first.pk}")
 
 
 def test_11_the_cycles_that_failed_are_rerun(group: Any) -> None:
@@ -286,6 +294,9 @@ def test_14_what_a_bad_hour_poisoned_is_rerun(group: Any, capsys: Any) -> None:
     assert (rerun.pk, rerun.state, rerun.reason) == (208, "running", "the weather of nine o'clock was wrong")
     assert make.fresh(waiting).holder == "rerun:208"
     assert entry("submitted").actor == f"os:{getpass.getuser()}"
+
+
+# --- what they refuse ------------------------------------------------------------------------------
 
 
 def test_a_node_that_is_heard_of_keeps_its_work(task: Task, node: Node) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,3 +42,15 @@ def test_ones_own_job_modules_come_beside_the_demos():
         check=True,
     )
     assert said.stdout.strip() == "['config.demo.jobs', 'config.demo.weather', 'mypackage.jobs']"
+
+
+def test_the_table_of_variables_has_every_one_that_is_read():
+    read = set(re.findall(r"[\"'](TAILRACE_[A-Z_]+[A-Z])[\"']", Path(settings.__file__).read_text()))
+    assert "TAILRACE_LOG_LEVEL" in read
+    told = set(re.findall(r"^\| (TAILRACE_\w+) \|", settings.__doc__ or "", re.MULTILINE))
+    assert read - told == set()
+
+
+@pytest.mark.parametrize("app", ["scheduling", "workflows", "reruns"])
+def test_what_each_app_says_is_logged_with_its_time_and_module(app: str):
+    assert settings.LOGGING["loggers"][app]["handlers"] == ["stderr"]

@@ -32,13 +32,13 @@ class Words:
 
     def __init__(self) -> None:
         self.counts = {
-            "failed": _("%d failed"),
+            "failed": pgettext("cycle", "%d failed"),
             "condition_not_met": _("%d not run"),
-            "running": _("%d running"),
+            "running": pgettext("cycle", "%d running"),
             "waiting": _("%d waiting"),
         }
         self.of_backfill = self.counts | {
-            "terminated": _("%d terminated"),
+            "terminated": pgettext("cycle", "%d terminated"),
             "cancelled": _("%d cancelled"),
         }
         self.verbs = {
