@@ -10,10 +10,8 @@ from typing import Any
 from django.urls import reverse
 
 from scheduling import logs
-from scheduling.models import Batch, Execution
-from scheduling.permissions import RERUN as RERUN_TASK
-from scheduling.permissions import STOP as STOP_TASK
-from scheduling.permissions import User
+from scheduling.models import Execution
+from scheduling.permissions import STOP, User
 from scheduling.views.sections import Section
 from workflows import detail_queries as ask
 from workflows import why
@@ -51,16 +49,11 @@ def panel_sections(
         "usually": typical.get(key),
         "node_parameters": _parameters(instance, run),
         "node_runs": earlier,
-        "may_stop_batch": _may(user, STOP_TASK, batch) and batch is not None and batch.can_stop,
-        "may_rerun_batch": _may(user, RERUN_TASK, batch) and batch is not None and batch.can_rerun,
+        "may_stop_batch": batch is not None and batch.can_stop and user.has_perm(STOP, batch),
         "may_rerun_node": instance.can_rerun and user.has_perm(RERUN, instance),
     }
     told = (said, [(each.pk, each.state) for each in earlier])
     return [Section("panel", told, context), _log(execution)]
-
-
-def _may(user: User, permission: str, batch: Batch | None) -> bool:
-    return batch is not None and user.has_perm(permission, batch)
 
 
 def _parameters(instance: CycleInstance, run: NodeRun) -> dict[str, Any]:
