@@ -87,6 +87,8 @@ class Box:
     selected: bool = False
     carried: bool = False
     """Taken over from an earlier run, not run by this one."""
+    aside: bool = False
+    """Takes no part any more, and is drawn as what is carried."""
     pick: Pick | None = None
     kept: str = ""
     """How the title ends, where that is never to be cut."""

@@ -56,7 +56,7 @@ class Words:
         self.tick = _("Tick %s")
         self.mark, self.again = _("Mark success…"), _("Rerun by hand…")
         self.mark_of, self.again_of = _("Mark instance %d as a success"), _("Rerun instance %d by hand")
-        self.taken_out = escape(_("taken out"))
+        self.not_rerun = escape(_("not rerun"))
         self.nodes_of = escape(_("nodes"))
         self.nodes = _("%(chosen)d of %(total)d")
 
@@ -202,7 +202,7 @@ def _state_of(row: ItemRow, said: Words) -> str:
         now = escape(said.now % state_in_words(row.now).lower())
         found += f"<small>{now}</small>"
     if row.item.state == ItemState.CANCELLED:
-        found += f' <span class="tag">{said.taken_out}</span>'
+        found += f' <span class="tag">{said.not_rerun}</span>'
     if row.instance is not None and row.instance.frozen_at is not None and row.item.instance_id:
         found += f' <span class="tag frozen">{icon("frozen")}{escape(_("frozen"))}</span>'
     return found

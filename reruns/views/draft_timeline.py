@@ -17,15 +17,21 @@ from scheduling.charts import percent
 from workflows.timeline import SPAN, clock_moments
 
 PAGE_SIZE = 100
+# The share of the axis, where it is narrow, that half a clock takes.
+EDGE = 0.12
 
 
 @dataclass(frozen=True)
 class Tick:
-    """A line of the axis, at `x` of SPAN and `at` per cent."""
+    """A line of the axis, at `x` of SPAN and `at` per cent.
+
+    `edge` is the end of the axis ("first" or "last") that is too near for the clock to fit around the line.
+    """
 
     x: str
     at: str
     clock: str
+    edge: str
 
 
 @dataclass(frozen=True)
@@ -116,10 +122,12 @@ def _ticks(plan: Plan) -> list[Tick]:
     moments = clock_moments(begins, begins + length, zone)
     whole = all(moment.second == 0 for moment in moments)
     return [
-        Tick(
-            f"{SPAN * ((moment - begins) / length):.2f}",
-            percent((moment - begins) / length),
-            f"{moment.astimezone(zone):{'%H:%M' if whole else '%H:%M:%S'}}",
-        )
+        tick_at((moment - begins) / length, f"{moment.astimezone(zone):{'%H:%M' if whole else '%H:%M:%S'}}")
         for moment in moments
     ]
+
+
+def tick_at(share: float, clock: str) -> Tick:
+    """The line at a `share` of the axis, from 0 to 1."""
+    edge = "first" if share < EDGE else "last" if share > 1 - EDGE else ""
+    return Tick(f"{SPAN * share:.2f}", percent(share), clock, edge)

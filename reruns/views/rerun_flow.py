@@ -170,10 +170,10 @@ def _box(
         _named(piece, teams, user) + time,
         state,
         state_in_words(state),
-        _("taken out") if stands.state == ItemState.CANCELLED else "",
+        _("not rerun") if stands.state == ItemState.CANCELLED else "",
         kept=time,
         href=reverse("cycle-detail", args=[instance]) if sees(user, piece.team_id) else "",
-        carried=stands.state == ItemState.CANCELLED,
+        aside=stands.state == ItemState.CANCELLED,
     )
 
 

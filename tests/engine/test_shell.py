@@ -26,6 +26,7 @@ from scheduling.signals import batch_ended
 from tests import factories as make
 from tests.engine import rerun_support
 from tests.processes import database_url
+from workflows import services as workflow_services
 from workflows.models import CycleInstance
 
 pytestmark = pytest.mark.django_db
@@ -251,12 +252,17 @@ def test_10_and_so_are_late_cycles(group: Any, capsys: Any) -> None:
 
 
 def test_11_the_cycles_that_failed_are_rerun(group: Any) -> None:
-    failed = make.end_node(make.cycle(make.workflow("flights_daily", group=group)), "a", "failed")
+    failed, repaired = (
+        rerun_support.cycle(make.workflow(name, group=group), state="failed")
+        for name in ("flights_daily", "claims_daily")
+    )
+    make.end_node(workflow_services.rerun(repaired, reason="at once"), "a", "success")
 
     run(printed(11))
 
     again = CycleInstance.objects.get(rerun_of=failed)
     assert (again.state, again.actor) == ("running", f"os:{getpass.getuser()}")
+    assert repaired.cycle.instances.count() == 2
 
 
 def test_12_what_has_not_begun_of_a_workflow_is_held_back_and_let_go(group: Any) -> None:

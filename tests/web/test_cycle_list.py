@@ -358,6 +358,28 @@ def test_many_are_rerun_marked_and_unfrozen(desk: Desk, operator: Client) -> Non
     assert not make.fresh(ahead).is_frozen
 
 
+def test_what_a_later_run_replaced_says_so_in_the_list_and_before_it_is_rerun(
+    desk: Desk, operator: Client
+) -> None:
+    workflow = daily(desk)
+    clock.make_due()
+    one, other, _third = come(workflow)
+    for each in (one, other):
+        make.end_node(each, "a", "failed")
+    shown_before = CycleRow.of([make.fresh(one)], operator.user)[0].digest  # type: ignore[attr-defined]
+    again = services.rerun(one, by="mei", reason="repaired")
+    page = operator.get("/cycles/")
+    replaced = {each.pk: "replaced" in element(page, f"cycle-{each.pk}") for each in (one, other, again)}
+    assert replaced == {one.pk: True, other.pk: False, again.pk: False}
+    assert CycleRow.of([make.fresh(one)], operator.user)[0].digest != shown_before  # type: ignore[attr-defined]
+    for verb in ("rerun", "mark-success"):
+        said = text_of(asked(operator, verb, one, other))
+        assert "1 of them was replaced: a later run is what counts for its cycle." in said
+    services.stop(again, by="mei", reason="by hand")
+    alone = text_of(operator.get(f"/cycles/{one.pk}/rerun/", headers=HTMX))
+    assert "A later run of the cycle is the effective one; its result is replaced too." in alone
+
+
 def test_more_than_one_action_takes_are_refused_with_the_count(
     desk: Desk, operator: Client, monkeypatch: Any
 ) -> None:

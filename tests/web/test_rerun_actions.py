@@ -179,7 +179,11 @@ def test_what_has_not_started_is_taken_out_and_what_waited_for_it_waits_on(
         "scores": "unfrozen",
     }
     row = element(operator.get(f"/reruns/{running.pk}/"), f"item-{flights.pk}")
-    assert ("taken out" in row, 'class="tick"' in row) == (True, False)
+    assert ("not rerun" in row, "Taken out by" in row, 'class="tick"' in row) == (True, True, False)
+    said = text_of(operator.get(f"/reruns/{running.pk}/?view=flow"))
+    drawn = re.search(rf'id="node-i{flights.pk}".*?</a>', said, re.S)
+    assert drawn
+    assert ("not rerun" in drawn[0], "carried over" in drawn[0]) == (True, False)
     end(running, "weather")
     assert items(running)["delays"] == "running"
 

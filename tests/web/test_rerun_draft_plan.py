@@ -12,6 +12,7 @@ from django.test.utils import CaptureQueriesContext
 
 from reruns import services
 from reruns.models import Rerun
+from reruns.views.draft_timeline import tick_at
 from scheduling.models import JournalEntry
 from tests import factories as make
 from tests.engine.rerun_support import at, cycle
@@ -118,6 +119,10 @@ def test_the_longest_path_is_marked(world: Downstream, operator: Client) -> None
 
 def on_path(page: Any, instance: CycleInstance) -> bool:
     return f'<tr id="cycle-{instance.pk}" class="critical">' in text_of(page)
+
+
+def test_a_clock_near_an_end_of_the_axis_stays_inside_it() -> None:
+    assert [tick_at(share, "12:00").edge for share in (0.0, 0.5, 0.97)] == ["first", "", "last"]
 
 
 def test_the_page_asks_no_more_the_more_is_planned(world: Downstream, draft: Rerun, operator: Client) -> None:

@@ -254,6 +254,11 @@ class CycleInstance(models.Model):
         return bool(self.cycle.holder) and self.cycle.effective_id == self.pk
 
     @property
+    def is_replaced(self) -> bool:
+        """Whether a later run is what counts for its cycle."""
+        return self.run_type != RunType.TEST and (self.cycle.effective_id or 0) > self.pk
+
+    @property
     def can_stop(self) -> bool:
         return not self.is_finished and not self.stopping
 

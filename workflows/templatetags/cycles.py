@@ -59,6 +59,7 @@ class Words:
         self.data_of = escape(_("data of"))
         self.started, self.took = escape(_("started")), escape(_("took"))
         self.run = _("run %d")
+        self.replaced = pgettext("by a later run", "replaced")
         self.by = pgettext("who began it", "by %s")
 
 
@@ -89,7 +90,7 @@ def cycle_row(row: CycleRow, *, oob: bool = False, plain: bool = False) -> SafeS
  title="{name}">{name}</a><small>{escape(it.team.name)}</small></th>
   <td class="at-cycle">{when(it.cycle_time)}<small>{said.data_of} {it.data_date:%Y-%m-%d}</small></td>
   <td class="at-run">{run_of(it)}</td>
-  <td class="at-state">{state(it)}{cycle_marks(it)}</td>
+  <td class="at-state">{state(it)}{cycle_marks(it)}{_replaced(it, said)}</td>
   <td class="at-counters">{node_counters(row)}</td>
   <td class="at-ready">{when(it.ready_at)}</td>
   <td class="at-started" data-label="{said.started}">{when(it.started_at)}</td>
@@ -137,6 +138,11 @@ def cycle_marks(instance: Any) -> SafeString | str:
     if instance.stopping and not instance.is_finished:
         found += f' <span class="tag">{escape(said.stopping)}</span>'
     return SafeString(found)
+
+
+def _replaced(instance: Any, said: Words) -> str:
+    """The mark of a run after which its cycle was run again."""
+    return f' <span class="tag">{escape(said.replaced)}</span>' if instance.is_replaced else ""
 
 
 def rerun_of(holder: str) -> int:

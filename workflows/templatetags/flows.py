@@ -47,7 +47,7 @@ def _plain(drawn: DrawnBox, swapped: str) -> str:
     box = drawn.box
     leads = f'href="{escape(box.href)}"' if box.href else 'tabindex="0" role="group"'
     panel = f' hx-get="{escape(box.panel)}"' if box.panel else ""
-    kinds = f"node{' carried' if box.carried else ''}{' group' if drawn.shares else ''}"
+    kinds = f"node{' carried' if box.carried or box.aside else ''}{' group' if drawn.shares else ''}"
     current = ' aria-current="true"' if box.selected else ""
     return (
         f'<a class="{kinds}" {_identity(drawn)} {leads}{panel} aria-label="{escape(drawn.spoken)}"{current}'

@@ -96,6 +96,7 @@ def _of_mark(instances: Sequence[CycleInstance]) -> list[str]:
         )
         % len(instances),
         _("What waits for them downstream begins at once if nothing else is missing."),
+        *_of_replaced(instances),
         _by_workflow(instances),
     ]
 
@@ -125,9 +126,23 @@ def _of_rerun(instances: Sequence[CycleInstance]) -> list[str]:
         )
     return [
         *effects,
+        *_of_replaced(instances),
         _("Each becomes the result of its cycle. What lies downstream of them is not rerun."),
         _by_workflow(instances),
     ]
+
+
+def _of_replaced(instances: Sequence[CycleInstance]) -> list[str]:
+    """That the cycles of some have a later result, which may be good."""
+    count = sum(each.is_replaced for each in instances)
+    if not count:
+        return []
+    text = ngettext(
+        "%d of them was replaced: a later run is what counts for its cycle.",
+        "%d of them were replaced: later runs are what counts for their cycles.",
+        count,
+    )
+    return [text % count]
 
 
 def _by_workflow(instances: Sequence[CycleInstance]) -> str:

@@ -117,6 +117,8 @@ def of_rerunning(instance: CycleInstance) -> list[str]:
     ]
     if instance.run_type == RunType.TEST:
         return [*effects, _("It is a test again: it replaces no result of the cycle.")]
+    if instance.is_replaced:
+        effects.append(_("A later run of the cycle is the effective one; its result is replaced too."))
     effects.append(_("Its result is the cycle's from now on; what happened before stays in the history."))
     downstream = ask.around(instance).downstream
     if downstream:

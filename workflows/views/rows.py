@@ -90,7 +90,8 @@ class CycleRow:
         held = (it.frozen_at, it.holder, it.is_held)
         # A set tells its members in another order in every process that answers.
         may = sorted(self.may)
-        return digest_of(it.state, counters, times, held, it.stopping, it.reason, may, self.entries)
+        stands = (it.state, it.stopping, it.is_replaced)
+        return digest_of(stands, counters, times, held, it.reason, may, self.entries)
 
 
 PERMISSIONS = {"stop": STOP, "freeze": RERUN, "unfreeze": RERUN, "mark-success": RERUN, "rerun": RERUN}
