@@ -33,6 +33,15 @@ def keys_of(revision_id: int) -> dict[int, str]:
     return {pk: node.key for pk, node in nodes_of(revision_id).items()}
 
 
+def keys_from(key: str, revision_id: int) -> set[str]:
+    """The node `key` of a revision and everything after it; nothing when there is no such node."""
+    keys = keys_of(revision_id)
+    first = next((node for node, each in keys.items() if each == key), None)
+    if first is None:
+        return set()
+    return {key} | {keys[int(node)] for node in graph_of(revision_id).descendants([str(first)])}
+
+
 @lru_cache(512)
 def task_revision_of(revision_id: int) -> TaskRevision:
     """A revision of a task."""

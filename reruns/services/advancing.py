@@ -15,7 +15,7 @@ from django.db import InterfaceError, OperationalError, transaction
 from django.db.models import Exists, OuterRef
 
 from reruns import notifications, reasons, transitions
-from reruns.models import Action, OnFailure, Rerun, RerunItem
+from reruns.models import Action, Rerun, RerunItem
 from reruns.services import following, generating
 from reruns.states import ItemState, RerunState
 from scheduling import journal
@@ -117,7 +117,7 @@ def _generate(rerun: Rerun) -> int:
     able = RerunItem.objects.filter(rerun=rerun.pk).generatable().filter(~Exists(unended))
     touched: set[int] = set()
     for item, workflow in list(able.values_list("pk", "workflow_id")[:AT_ONCE]):
-        if not _may_generate(rerun):
+        if generating.is_blocked(rerun) or not generating.has_room(rerun):
             break
         if _generated(rerun, item, workflow):
             touched.add(workflow)
@@ -143,16 +143,6 @@ def _generated(rerun: Rerun, item_id: int, workflow_id: int) -> bool:
         return False
 
 
-def _may_generate(rerun: Rerun) -> bool:
-    return not _is_blocked(rerun) and generating.has_room(rerun)
-
-
-def _is_blocked(rerun: Rerun) -> bool:
-    """Whether a failure stands in the way of everything else."""
-    bad = RerunItem.objects.filter(rerun=rerun.pk, state__in=[ItemState.FAILED, ItemState.TERMINATED])
-    return rerun.on_failure == OnFailure.STOP and bad.exists()
-
-
 def _verdict(rerun: Rerun) -> RerunState | None:
     """How a rerun stands that nobody pauses or terminates: a success, a failure, or going on (None)."""
     items = RerunItem.objects.filter(rerun=rerun.pk)
@@ -160,7 +150,7 @@ def _verdict(rerun: Rerun) -> RerunState | None:
     if ItemState.RUNNING in states:
         return None
     if ItemState.WAITING in states:
-        return None if not _is_blocked(rerun) and items.generatable().exists() else RerunState.FAILED
+        return None if not generating.is_blocked(rerun) and items.generatable().exists() else RerunState.FAILED
     return RerunState.FAILED if states & {ItemState.FAILED, ItemState.TERMINATED} else RerunState.SUCCESS
 
 

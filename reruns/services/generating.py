@@ -22,6 +22,12 @@ def has_room(rerun: Rerun) -> bool:
     return not rerun.parallelism or running.count() < rerun.parallelism
 
 
+def is_blocked(rerun: Rerun) -> bool:
+    """Whether a failure stands in the way of everything else."""
+    bad = RerunItem.objects.filter(rerun=rerun.pk, state__in=[ItemState.FAILED, ItemState.TERMINATED])
+    return rerun.on_failure == OnFailure.STOP and bad.exists()
+
+
 @transaction.atomic
 def generate(rerun_id: int, item_id: int, workflow_id: int) -> bool:
     """Generate the instance of an item if that may be now; whether the item changed.
@@ -30,12 +36,8 @@ def generate(rerun_id: int, item_id: int, workflow_id: int) -> bool:
     """
     workflow = Workflow.objects.locked([workflow_id]).get(workflow_id)
     rerun = Rerun.objects.locked(rerun_id)
-    items = RerunItem.objects.filter(rerun=rerun_id)
-    item = items.generatable().filter(pk=item_id).first()
-    if item is None or rerun.state != RerunState.RUNNING or not has_room(rerun):
-        return False
-    bad = items.filter(state__in=[ItemState.FAILED, ItemState.TERMINATED])
-    if rerun.on_failure == OnFailure.STOP and bad.exists():
+    item = RerunItem.objects.filter(rerun=rerun_id).generatable().filter(pk=item_id).first()
+    if item is None or rerun.state != RerunState.RUNNING or not has_room(rerun) or is_blocked(rerun):
         return False
     item.rerun = rerun
     try:

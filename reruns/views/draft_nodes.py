@@ -22,7 +22,7 @@ from reruns.plans import plan_of
 from reruns.views.draft import for_draft, is_stale, stale_words, stamp_of
 from scheduling.errors import SchedulingError
 from scheduling.views.asking import confirm
-from workflows.graphs import graph_of, keys_of
+from workflows.graphs import keys_from
 from workflows.models import CycleInstance, WorkflowNode
 from workflows.states import NodeRunState
 
@@ -104,21 +104,12 @@ def ticked_by(request: HtmxRequest, choices: Sequence[NodeChoice], revision_id: 
     }
     asked = request.POST.get("tick", "")
     wanted = whole[asked] if asked in whole else set(request.POST.getlist("node"))
-    return (wanted | _from(request.POST.get("after", ""), revision_id)) & permitted
+    return (wanted | keys_from(request.POST.get("after", ""), revision_id)) & permitted
 
 
 def asks_anew(request: HtmxRequest) -> bool:
     """Whether a posted form only asks to be shown with other ticks."""
     return bool({"tick", "after"} & request.POST.keys())
-
-
-def _from(key: str, revision_id: int) -> set[str]:
-    """The node `key` of a revision and everything after it; nothing when there is no such node."""
-    keys = keys_of(revision_id)
-    first = next((node for node, each in keys.items() if each == key), None)
-    if first is None:
-        return set()
-    return {key} | {keys[int(node)] for node in graph_of(revision_id).descendants([str(first)])}
 
 
 # --- the dialog of step 2 ------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from scheduling.models import Team
 from scheduling.permissions import visible
 from scheduling.views import timeline as events
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
-from scheduling.views.rows import SHOWN_HEADER, Row, difference, shown_by
+from scheduling.views.rows import Row, difference, shown_by, shown_on
 from scheduling.views.sections import Section
 from workflows.views.cycle_flow import FlowSection
 
@@ -65,7 +65,7 @@ def rerun_changes(request: HtmxRequest, pk: int) -> HttpResponse:
     gone = any(mark.startswith("item-") for mark in found.gone)
     context = shown.context | {"changed": changed, "changed_rows": rows, "moved": came or gone}
     if shown.flow is not None and shown.flow.mark in changed:
-        context["changed_flow"] = shown.flow.since(_shown_of(request, shown.flow.mark))
+        context["changed_flow"] = shown.flow.since(shown_on(request).get(shown.flow.mark, ""))
     return render(request, f"{TEMPLATE}#changes", context, status=STOP_POLLING if at_rest else 200)
 
 
@@ -80,12 +80,6 @@ def _step_of(rerun: Rerun) -> str:
 def _found(request: HtmxRequest, pk: int) -> Rerun:
     found: Rerun = visible(Rerun.objects.select_related("team"), request.user, pk=pk)
     return found
-
-
-def _shown_of(request: HtmxRequest, mark: str) -> str:
-    """The digest under which a page has shown the section `mark`."""
-    pairs = (part.partition(":") for part in request.headers.get(SHOWN_HEADER, "").split())
-    return next((digest for name, _colon, digest in pairs if name == mark), "")
 
 
 @dataclass(frozen=True)

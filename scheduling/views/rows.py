@@ -173,13 +173,18 @@ class Difference:
         return bool(self.changed or self.added or self.gone)
 
 
+def shown_on(request: HttpRequest) -> dict[str, str]:
+    """What the page that asks has shown: the digest of each row and section by its mark."""
+    pairs = (part.partition(":") for part in request.headers.get(SHOWN_HEADER, "").split())
+    return {mark: digest for mark, _colon, digest in pairs}
+
+
 def difference(request: HttpRequest, rows: Iterable[Row]) -> Difference:
     """What differs between `rows` and what the page that asks has shown.
 
     Rows are added behind the row that precedes them, the first at the top (None).
     """
-    pairs = (part.partition(":") for part in request.headers.get(SHOWN_HEADER, "").split())
-    shown = {mark: digest for mark, _, digest in pairs}
+    shown = shown_on(request)
     found = Difference()
     before: str | None = None
     for row in rows:

@@ -2,30 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
-import time_machine
 
 from tests import factories as make
 from tests.engine.cycle_support import Picture, traceless
+from tests.engine.rerun_world import NOON
 from workflows import services, transitions
 from workflows.errors import CycleRefused
 from workflows.models import Backfill, CycleInstance, Workflow
 from workflows.services import backfills, clock
 
-pytestmark = [pytest.mark.long, pytest.mark.django_db]
+pytestmark = [pytest.mark.long, pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 HOURLY = {"cron": "0 * * * *", "timezone": "UTC"}
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
 
 
 def hours(workflow: Workflow | None = None, count: int = 4, **options: Any) -> Backfill:

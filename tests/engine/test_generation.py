@@ -7,28 +7,21 @@ from typing import Any
 
 import pgtrigger
 import pytest
-import time_machine
 from django.db import connection
 
 from scheduling.models import DeploymentGroup, JournalEntry
 from tests import factories as make
 from tests.engine.cycle_support import Picture
+from tests.engine.rerun_world import NOON
 from workflows import services, transitions
 from workflows.models import Backfill, Cycle, CycleInstance, NodeRun, Workflow, WorkflowRevision
 from workflows.services import clock, generation
 
-pytestmark = [pytest.mark.long, pytest.mark.django_db]
+pytestmark = [pytest.mark.long, pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 HOURLY = {"cron": "0 * * * *", "timezone": "UTC"}
 DAILY = {"cron": "0 1 * * *", "timezone": "UTC"}
-
-
-@pytest.fixture(autouse=True)
-def moment() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
 
 
 def edit(workflow: Workflow, **content: Any) -> Workflow:
@@ -53,9 +46,9 @@ def fresh(workflow: Workflow) -> Workflow:
 # --- the horizon -------------------------------------------------------------------------------------
 
 
-def test_cycles_exist_to_the_end_of_tomorrow_on_the_clocks_of_the_workflow(moment: Any) -> None:
+def test_cycles_exist_to_the_end_of_tomorrow_on_the_clocks_of_the_workflow(noon: Any) -> None:
     late = datetime(2026, 11, 20, 20, tzinfo=UTC)
-    moment.move_to(late)
+    noon.move_to(late)
     in_utc = make.workflow(cron="30 23 * * *", timezone="UTC")
     # There it is the 21st already.
     in_shanghai = make.workflow(cron="30 23 * * *", timezone="Asia/Shanghai")
@@ -131,12 +124,12 @@ def test_nothing_waits_for_cycles_from_before_the_upstream_began() -> None:
     assert (len(upstreams(first)), upstreams(first)[-1]) == (12, "up 21-00:00")
 
 
-def test_a_schedule_given_to_a_workflow_begins_then(moment: Any) -> None:
+def test_a_schedule_given_to_a_workflow_begins_then(noon: Any) -> None:
     plain = make.workflow()
     offline = make.workflow(mode="offline", **DAILY)
     assert CycleInstance.objects.count() == 0
 
-    moment.shift(9 * DAY)
+    noon.shift(9 * DAY)
     for workflow in (plain, offline):
         edit(workflow, mode="online", **DAILY)
         assert waiting(workflow) == ["30-01:00"], "days without a schedule were not missed"
@@ -238,14 +231,14 @@ def test_going_offline_drops_what_has_not_begun_and_coming_back_makes_it_again()
 )
 @pytest.mark.parametrize("generated", [True, False], ids=["generated before", "not generated"])
 def test_what_was_missed_while_it_was_off_is_made_good_as_its_policy_says(
-    moment: Any, policy: str, begin: list[str], dropped: int, generated: bool
+    noon: Any, policy: str, begin: list[str], dropped: int, generated: bool
 ) -> None:
     workflow = make.workflow(parallelism=0, misfire=policy, **HOURLY)
     if not generated:
         CycleInstance.objects.all().delete()
         Workflow.objects.update(generated_until=NOON)
     services.set_enabled(workflow, False, by="ann")
-    moment.shift(5 * HOUR)
+    noon.shift(5 * HOUR)
     clock.make_due()
     assert not CycleInstance.objects.exclude(state="not_ready").exists(), "nothing begins while it is off"
     assert clock.generate_due() == 0
@@ -260,11 +253,11 @@ def test_what_was_missed_while_it_was_off_is_made_good_as_its_policy_says(
     Picture().check()
 
 
-def test_run_once_runs_the_latest_missed_cycle_also_when_the_rest_was_not_generated(moment: Any) -> None:
+def test_run_once_runs_the_latest_missed_cycle_also_when_the_rest_was_not_generated(noon: Any) -> None:
     workflow = make.workflow(misfire="run_once", **DAILY)
     Workflow.objects.update(generated_until=NOON + 20 * HOUR)
     services.set_enabled(workflow, False, by="ann")
-    moment.shift(DAY)
+    noon.shift(DAY)
 
     services.set_enabled(workflow, True, by="ann")
     clock.make_due()
@@ -272,7 +265,7 @@ def test_run_once_runs_the_latest_missed_cycle_also_when_the_rest_was_not_genera
     assert CycleInstance.objects.get(state="running").cycle_time == NOON + 13 * HOUR
 
 
-def test_run_once_runs_one_of_however_many(monkeypatch: Any, moment: Any) -> None:
+def test_run_once_runs_one_of_however_many(monkeypatch: Any, noon: Any) -> None:
     monkeypatch.setattr(generation, "MOST_AT_ONCE", 10)
     workflow = make.workflow(parallelism=0, misfire="run_once", starts_at=NOON - 9 * DAY, **HOURLY)
     Workflow.objects.update(generated_until=NOON - 35 * HOUR)
@@ -319,10 +312,10 @@ def test_so_many_cycles_run_at_once_as_the_workflow_says(parallelism: int, runni
 
 @pytest.mark.parametrize(("day", "hours"), [("2026-03-29", 23), ("2026-10-25", 25)])
 def test_a_day_on_which_the_clocks_change_waits_for_the_hours_that_it_has(
-    moment: Any, day: str, hours: int
+    noon: Any, day: str, hours: int
 ) -> None:
     berlin = {"timezone": "Europe/Berlin", "group": make.group()}
-    moment.move_to(datetime.fromisoformat(f"{day}T12:00:00+00:00"))
+    noon.move_to(datetime.fromisoformat(f"{day}T12:00:00+00:00"))
     make.workflow("up", starts_at=NOON - 400 * DAY, cron="0 * * * *", **berlin)
     below = make.workflow(
         "down", cron="0 3 * * *", depends_on=[{"workflow": "up", "cycles": "within_period"}], **berlin
@@ -331,11 +324,11 @@ def test_a_day_on_which_the_clocks_change_waits_for_the_hours_that_it_has(
     assert (str(instance.data_date), len(upstreams(instance))) == (day, hours)
 
 
-def test_an_hour_that_does_not_exist_runs_once_and_one_that_exists_twice_runs_twice(moment: Any) -> None:
-    moment.move_to(datetime(2026, 3, 28, 23, tzinfo=UTC))
+def test_an_hour_that_does_not_exist_runs_once_and_one_that_exists_twice_runs_twice(noon: Any) -> None:
+    noon.move_to(datetime(2026, 3, 28, 23, tzinfo=UTC))
     spring = make.workflow(cron="30 2 * * *", timezone="Europe/Berlin")
     assert waiting(spring)[:2] == ["29-01:00", "30-00:30"]
-    moment.move_to(datetime(2026, 10, 24, 23, tzinfo=UTC))
+    noon.move_to(datetime(2026, 10, 24, 23, tzinfo=UTC))
     autumn = make.workflow(cron="0 * * * *", timezone="Europe/Berlin")
     assert sum(each.startswith("25-") for each in waiting(autumn)) == 24
 
@@ -382,21 +375,21 @@ def test_a_rerun_that_is_stopped_before_it_began_leaves_nothing_waiting() -> Non
     Picture().check()
 
 
-def test_a_node_whose_time_out_was_marked_by_a_process_that_was_killed_is_stopped(moment: Any) -> None:
+def test_a_node_whose_time_out_was_marked_by_a_process_that_was_killed_is_stopped(noon: Any) -> None:
     instance = make.cycle(make.workflow(nodes=[{"key": "a", "timeout": 60}]))
     NodeRun.objects.update(timed_out=True)
-    moment.shift(HOUR)
+    noon.shift(HOUR)
 
     assert clock.time_out_nodes() == 1
     assert (make.states(instance), make.fresh(instance).state) == ({"a": "timed_out"}, "failed")
     assert clock.time_out_nodes() == 0
 
 
-def test_dropping_a_backfill_gives_a_cycle_its_success_back_and_what_waits_goes_on(moment: Any) -> None:
+def test_dropping_a_backfill_gives_a_cycle_its_success_back_and_what_waits_goes_on(noon: Any) -> None:
     group = make.group()
     upstream = make.workflow("up", group=group, starts_at=NOON - DAY, parallelism=1, **HOURLY)
     clock.make_due(NOON + 2 * HOUR)
-    moment.shift(2 * HOUR)
+    noon.shift(2 * HOUR)
     for each in CycleInstance.objects.filter(due=True).order_by("cycle_time"):
         make.end_node(each, "a")
     found = services.backfill(upstream, since=NOON + HOUR, until=NOON + 2 * HOUR)

@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-import time_machine
 from django.db import transaction
 from django.utils.html import strip_tags
 
 from scheduling.models import JournalEntry
 from tests import factories as make
 from tests.engine.cycle_support import Picture, traceless
+from tests.engine.rerun_world import NOON
 from workflows import detail_queries as ask
 from workflows import services, transitions, why
 from workflows.errors import CycleRefused
 from workflows.models import Cycle, CycleInstance, Workflow
 from workflows.services import clock, retention
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 HOURLY = {"cron": "0 * * * *", "timezone": "UTC", "parallelism": 0, "misfire": "run_all"}
 HOLDER = "rerun:12"
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
 
 
 @pytest.fixture

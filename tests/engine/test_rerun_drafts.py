@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
-import time_machine
 from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -19,19 +18,12 @@ from scheduling.errors import InvalidDefinition
 from scheduling.models import JournalEntry
 from tests import factories as make
 from tests.engine.rerun_support import at, chain, cycle
+from tests.engine.rerun_world import NOON
 from workflows import services as workflow_services
 from workflows.models import CycleDependency, CycleInstance, Workflow
 from workflows.services import generation
 
-pytestmark = pytest.mark.django_db
-
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def stored(rerun: Rerun) -> dict[str, tuple[Any, ...]]:

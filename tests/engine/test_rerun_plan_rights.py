@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-import time_machine
 
 from reruns import choices
 from reruns.errors import Drift
 from reruns.plans import plan_of
 from tests import factories as make
 from tests.engine.rerun_support import Across, draft, names, of, refused
-from tests.engine.rerun_world import NOON
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def test_what_one_may_not_rerun_is_named_with_whom_to_ask() -> None:

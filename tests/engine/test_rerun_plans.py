@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-import time_machine
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import translation
@@ -21,13 +20,7 @@ from tests.engine.rerun_world import NOON
 from workflows import services as workflow_services
 from workflows.models import Cycle, CycleInstance
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 # --- what lies downstream ------------------------------------------------------------------------------

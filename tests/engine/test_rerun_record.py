@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import time_machine
 from django.db import ProgrammingError, connection, transaction
 
 from reruns import services
@@ -17,15 +16,9 @@ from workflows import services as workflow_services
 from workflows.models import CycleInstance
 from workflows.services import clock
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 TELL = [{"channel": "ops", "on": ["success", "terminated", "instance_failed"]}]
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
 
 
 def told() -> list[tuple[str, str]]:

@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-import time_machine
 
 from reruns import services
 from reruns.models import RerunItem
@@ -18,13 +17,7 @@ from tests.engine.rerun_world import HOURLY, NOON, World, fresh, settle
 from workflows import services as workflow_services
 from workflows.models import CycleInstance
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def test_what_is_downstream_is_generated_only_when_all_its_chosen_upstreams_succeeded(noon: Any) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import time_machine
 from django.core.exceptions import PermissionDenied
 
 from reruns import services
@@ -18,13 +17,7 @@ from tests.engine.rerun_world import HOURLY, NOON, World, fresh, settle
 from workflows import services as workflow_services
 from workflows.models import Cycle, CycleInstance
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def kept(rerun: Rerun) -> Any:

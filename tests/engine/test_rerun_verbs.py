@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-import time_machine
 from django.core.exceptions import PermissionDenied
 
 from reruns import services
@@ -15,16 +14,10 @@ from reruns.services import advancing
 from scheduling.models import JournalEntry
 from tests import factories as make
 from tests.engine.cycle_support import Picture, commit
-from tests.engine.rerun_world import NOON, World, fresh, settle
+from tests.engine.rerun_world import World, fresh, settle
 from workflows import services as workflow_services
 
-pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 
 def journalled(rerun: Rerun) -> list[tuple[str, str, str]]:

@@ -8,18 +8,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import time_machine
 from django.apps import apps
 from django.db import DatabaseError, IntegrityError, ProgrammingError, connection, transaction
 
 from reruns.models import Rerun, RerunEdge
 from reruns.states import ITEM, RERUN, ItemState, RerunState
 from scheduling.states import Machine
-from tests.engine.rerun_world import NOON, World
+from tests.engine.rerun_world import World
 from tests.engine.states import duplicate
 from tests.engine.test_state_machines_of_workflows import check_raw_moves
 
-pytestmark = [pytest.mark.long, pytest.mark.django_db]
+pytestmark = [pytest.mark.long, pytest.mark.django_db, pytest.mark.usefixtures("noon")]
 
 LATER = datetime(2030, 1, 1, tzinfo=UTC)
 
@@ -53,12 +52,6 @@ LEGAL_ITEM = {
     ("terminated", "success"),
     ("frozen", "unfrozen"),
 }
-
-
-@pytest.fixture(autouse=True)
-def noon() -> Any:
-    with time_machine.travel(NOON, tick=False) as traveller:
-        yield traveller
 
 
 @pytest.fixture

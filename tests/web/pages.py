@@ -24,6 +24,11 @@ def element(response: Any, mark: str) -> str:
     return found.group()
 
 
+def words_of(response: Any, mark: str) -> str:
+    """What a reader sees of the row or section `mark`."""
+    return " ".join(re.sub(r"<[^>]*>", " ", element(response, mark)).split())
+
+
 def state_of(response: Any, mark: str) -> str:
     found = re.search(r'class="state" data-state="(\w+)"', element(response, mark))
     assert found

@@ -10,14 +10,9 @@ from scheduling.models import Instance, JournalEntry, Node
 from scheduling.states import NodeState
 from tests import factories as make
 from tests.web.conftest import Desk
-from tests.web.pages import HTMX, actions_of, element, live_address, marks, shown, state_of, text_of
+from tests.web.pages import HTMX, actions_of, element, live_address, marks, shown, state_of, text_of, words_of
 
 REASON = {"reason": "a new disk"}
-
-
-def words_of(response: Any, mark: str) -> str:
-    """What a reader sees of the row or section `mark`."""
-    return " ".join(re.sub(r"<[^>]*>", " ", element(response, mark)).split())
 
 
 def test_nodes_stand_in_their_groups_with_their_load_and_what_they_run(desk: Desk, operator: Client) -> None:

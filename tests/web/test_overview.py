@@ -12,12 +12,7 @@ from scheduling.models import Batch, Node, Task
 from scheduling.states import NodeState
 from tests import factories as make
 from tests.web.conftest import Desk, signed_in
-from tests.web.pages import asked_for, element, shown, text_of
-
-
-def words_of(response: Any, mark: str) -> str:
-    """What a reader sees of the section `mark`."""
-    return " ".join(re.sub(r"<[^>]*>", " ", element(response, mark)).split())
+from tests.web.pages import asked_for, element, shown, text_of, words_of
 
 
 def failed(desk: Desk, why: str = "exit code 3", task: Task | None = None) -> Batch:

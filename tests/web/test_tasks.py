@@ -13,14 +13,9 @@ from scheduling.models import Batch, DeploymentGroup, JournalEntry, Node, Task
 from scheduling.states import NodeState
 from tests import factories as make
 from tests.web.conftest import Desk
-from tests.web.pages import HTMX, actions_of, element, live_address, marks, shown, state_of, text_of
+from tests.web.pages import HTMX, actions_of, element, live_address, marks, shown, state_of, text_of, words_of
 
 REASON = {"reason": "the feed was late"}
-
-
-def words_of(response: Any, mark: str) -> str:
-    """What a reader sees of the row or section `mark`."""
-    return " ".join(re.sub(r"<[^>]*>", " ", element(response, mark)).split())
 
 
 @pytest.fixture

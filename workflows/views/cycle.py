@@ -17,7 +17,7 @@ from scheduling.permissions import visible
 from scheduling.views import timeline as events
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.log import whole_number
-from scheduling.views.rows import SHOWN_HEADER, Row, difference, shown_by
+from scheduling.views.rows import Row, difference, shown_by, shown_on
 from workflows import detail_queries as ask
 from workflows.models import CycleInstance
 from workflows.states import NodeRunState
@@ -52,7 +52,7 @@ def cycle_changes(request: HtmxRequest, pk: int) -> HttpResponse:
     context = shown.context | {"changed": changed}
     flow = shown.flow
     if flow is not None and flow.mark in changed:
-        context["changed_flow"] = flow.since(_shown_of(request, flow.mark))
+        context["changed_flow"] = flow.since(shown_on(request).get(flow.mark, ""))
     if f"cycle-{pk}" in changed:
         context["events"] = events.of_journal(ask.journal_of(shown.instance))
     return render(request, f"{PAGE}#changes", context, status=STOP_POLLING if shown.at_rest else 200)
@@ -67,15 +67,6 @@ def cycle_node(request: HtmxRequest, pk: int) -> HttpResponse:
         return HttpResponseRedirect(address)
     response = render(request, f"{PAGE}#node", CyclePage(request, instance).context)
     return replace_url(response, address)
-
-
-def _shown_of(request: HtmxRequest, mark: str) -> str:
-    """The digest under which a page has shown the section `mark`."""
-    for part in request.headers.get(SHOWN_HEADER, "").split():
-        name, _colon, digest = part.partition(":")
-        if name == mark:
-            return digest
-    return ""
 
 
 def choice_of(request: HtmxRequest) -> Choice:

@@ -28,7 +28,7 @@ from scheduling.views.parameter_lines import ParameterLines
 from workflows import detail_queries as ask
 from workflows import services
 from workflows.forms import RerunSettings
-from workflows.graphs import graph_of, keys_of
+from workflows.graphs import keys_from
 from workflows.links import address_of
 from workflows.models import CycleInstance
 from workflows.permissions import RERUN, STOP
@@ -216,19 +216,10 @@ def _ticks(request: HtmxRequest, instance: CycleInstance, *, as_it_ran: bool) ->
         chosen = {"all": set(keys), "none": set()}.get(request.POST.get("tick", ""), chosen)
         if request.POST.get("tick") == "proposed":
             chosen = {each.key for each in choices if each.chosen}
-        chosen |= _from(request.POST.get("after", ""), revision)
+        chosen |= keys_from(request.POST.get("after", ""), revision)
     elif "from" in request.GET:
-        chosen = _from(request.GET["from"], revision) or chosen
+        chosen = keys_from(request.GET["from"], revision) or chosen
     return [Tick(each.key, each.task, each.state, each.key in chosen) for each in choices]
-
-
-def _from(key: str, revision_id: int) -> set[str]:
-    """The node `key` of a revision and everything after it; nothing when there is no such node."""
-    keys = keys_of(revision_id)
-    first = next((node for node, each in keys.items() if each == key), None)
-    if first is None:
-        return set()
-    return {key} | {keys[int(node)] for node in graph_of(revision_id).descendants([str(first)])}
 
 
 def _rerun(
