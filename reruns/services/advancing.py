@@ -19,6 +19,7 @@ from reruns.models import Action, Rerun, RerunItem
 from reruns.services import following, generating
 from reruns.states import ItemState, RerunState
 from scheduling import journal
+from scheduling.models import JournalEntry
 from scheduling.reasons import said
 from workflows import services as workflows
 from workflows.errors import CycleRefused
@@ -57,10 +58,10 @@ def _advanced(rerun_id: int) -> int:
         return 0
 
 
-def advance(rerun_id: int, *, by: journal.By = journal.ENGINE, reason: str = "") -> int:
+def advance(rerun_id: int) -> int:
     """Do what may be done now for a rerun: stop what is to be stopped, generate, conclude; how much it was.
 
-    Nothing to do is 0. `by` and `reason` are given with what is stopped, where the rerun is being terminated.
+    Nothing to do is 0.
     """
     rerun = Rerun.objects.active().filter(pk=rerun_id).first()
     if rerun is None:
@@ -75,7 +76,7 @@ def advance(rerun_id: int, *, by: journal.By = journal.ENGINE, reason: str = "")
             done += _stop_first(rerun)
             done += _generate(rerun) or _conclude(rerun)
         case RerunState.TERMINATING:
-            done += _stop_running(rerun, by=by, reason=reason) + _conclude_terminating(rerun)
+            done += _stop_running(rerun) + _conclude_terminating(rerun)
     return done
 
 
@@ -190,11 +191,20 @@ def _reopen(rerun: Rerun) -> int:
 # --- terminating -------------------------------------------------------------------------------------
 
 
-def _stop_running(rerun: Rerun, *, by: journal.By, reason: str) -> int:
+def _stop_running(rerun: Rerun) -> int:
     running = RerunItem.objects.filter(rerun=rerun.pk, state=ItemState.RUNNING)
     unstopped = running.filter(instance__ended_at__isnull=True, instance__stopping="")
     ids = list(unstopped.values_list("instance_id", flat=True)[:AT_ONCE])
+    by, reason = _who_terminated(rerun) if ids else (journal.ENGINE, "")
     return _stop(rerun, ids, by=by, reason=reason or said(reasons.RERUN_TERMINATED, batch=rerun.pk))
+
+
+def _who_terminated(rerun: Rerun) -> tuple[journal.Actor, str]:
+    """Who asked for it, and why: the scheduler may come to the stops before whoever that was."""
+    asked = JournalEntry.objects.about(rerun).filter(action="terminated").first()
+    if asked is None:
+        return journal.ENGINE, ""
+    return journal.Actor(asked.actor, asked.via, asked.user_id), asked.reason
 
 
 def _conclude_terminating(rerun: Rerun) -> int:

@@ -62,7 +62,7 @@ def terminate(rerun: Rerun, *, by: journal.By = None, reason: str = "") -> Rerun
     """
     touched = _terminating(rerun, by, reason)
     look_again(touched)
-    advancing.advance(rerun.pk, by=by, reason=reason)
+    advancing.advance(rerun.pk)
     rerun.refresh_from_db()
     return rerun
 

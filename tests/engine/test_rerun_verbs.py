@@ -105,6 +105,22 @@ def test_terminated_it_stops_what_runs_cancels_what_waits_and_frees_what_is_froz
     Picture().check()
 
 
+def test_what_the_scheduler_stops_first_is_stopped_by_who_terminated_it(
+    noon: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World("a > b", noon)
+    rerun = world.rerun("a", "b")
+    monkeypatch.setattr(advancing, "advance", lambda rerun_id: 0)
+    services.terminate(rerun, by="ann", reason="wrong day")
+    monkeypatch.undo()
+    assert world.states(rerun)["a"] == "running"
+
+    settle()
+
+    assert world.states(rerun)["a"] == "terminated"
+    assert world.at("a").reason == "The cycle instance was stopped by ann: wrong day"
+
+
 def test_it_ends_when_a_stop_that_takes_time_is_confirmed(noon: Any) -> None:
     world = World("a > b", noon)
     rerun = world.rerun("a", "b")
