@@ -217,6 +217,25 @@ def _patterns(resolver: URLResolver) -> list[URLPattern]:
     return found
 
 
+def test_a_name_that_cannot_be_broken_stays_inside_the_page(page: Page) -> None:
+    group = make.group()
+    make.user("mei", team=group.team, role="operator")
+    cycle_of_it = make.end_node(make.cycle(make.workflow("flights_" * 12, group=group)), "a", "failed")
+    page.set_viewport_size({"width": 390, "height": 800})
+    sign_in(page, "/")
+    for address in (
+        f"/workflows/{cycle_of_it.workflow_id}/",
+        f"/workflows/{cycle_of_it.workflow_id}/backfill/",
+        f"/cycles/{cycle_of_it.pk}/",
+        f"/cycles/{cycle_of_it.pk}/mark-success/",
+    ):
+        page.goto(address)
+        title = page.locator("h1").bounding_box()
+        assert title is not None, address
+        assert title["x"] + title["width"] <= 390, address
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390, address
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_no_page_has_a_barrier_bad_html_or_slides_sideways(page: Page, scheme: Any) -> None:
     ended, running = records()
