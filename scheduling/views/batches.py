@@ -15,7 +15,6 @@ from scheduling.filters import BatchFilter
 from scheduling.models import Batch
 from scheduling.permissions import RERUN, STOP, may_somewhere
 from scheduling.queries import Page
-from scheduling.services import MOST_AT_ONCE
 from scheduling.views.lists import RecordList
 from scheduling.views.rows import BatchRow
 from scheduling.views.saved import BATCHES
@@ -36,7 +35,7 @@ def batch_list(request: HtmxRequest) -> HttpResponse:
 
     def also(filters: BatchFilter, page: Page[Batch]) -> dict[str, Any]:
         emptiness = {} if page.rows else _emptiness(request, filters)
-        return {"tab": filters.tab, "most_at_once": MOST_AT_ONCE} | emptiness
+        return {"tab": filters.tab} | emptiness
 
     return RECORDS.page(request, also, **_offered(request))
 

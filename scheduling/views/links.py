@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -15,6 +16,12 @@ from scheduling.models.tasks import Trigger
 def tab_of(trigger: str) -> str:
     """The tab that lists batches of `trigger`."""
     return WORKFLOW if trigger == Trigger.WORKFLOW else BASIC
+
+
+def records_of(triggers: Iterable[str], **narrowed: Any) -> str:
+    """The list of batches with these triggers: the tab of workflow tasks when all of them are there."""
+    tabs = {tab_of(trigger) for trigger in triggers}
+    return records(tab=WORKFLOW if tabs == {WORKFLOW} else BASIC, **narrowed)
 
 
 def records(

@@ -2,7 +2,7 @@
 
 Each part is bounded, by an index and by how much it shows, so the page costs the same at a million batches.
 The parts that move are looked at every few seconds and only those that differ are sent; the timeline, which
-counts a whole day, is asked for by the page that stands already, and then once a minute.
+counts a whole day, is asked for by the page that stands already (`overview_day`).
 """
 
 from __future__ import annotations
@@ -22,32 +22,24 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
-from scheduling import charts
 from scheduling.engine import scheduler
 from scheduling.models import Batch, Instance, Node, Task
-from scheduling.models.tasks import Trigger
-from scheduling.permissions import User, places_of
-from scheduling.queries import BatchRanges
+from scheduling.permissions import User
 from scheduling.reasons import in_words
-from scheduling.states import BATCH, BatchState, NodeState
-from scheduling.views.links import records, tab_of
+from scheduling.states import BatchState, NodeState
+from scheduling.views.links import records, records_of, tab_of
 from scheduling.views.node_rows import NodeRow, is_long_gone, load_of
 from scheduling.views.rows import BatchRow
 from scheduling.views.sections import Section, changes, context_of
 
 TEMPLATE = "scheduling/overview.html"
 DAY = timedelta(days=1)
-HOUR = timedelta(hours=1)
-HOURS = 24
 # How many rows a part shows, and how far its figures count.
 SHOWN = 8
 NODES_SHOWN = 12
 MOST_COUNTED = 1000
 MOST_TASKS = 100
 MOST_NODES = 500
-# The states of the timeline from the bottom upward; what has not ended, or was not taken, is the third.
-OTHER = "waiting"
-LAYERS = (BatchState.SUCCESS.value, BatchState.FAILED.value, OTHER)
 
 
 @dataclass(frozen=True)
@@ -89,12 +81,6 @@ def overview_changes(request: HtmxRequest) -> HttpResponse:
     """The parts that differ from what the page shows."""
     parts = _parts(request.user, timezone.now())
     return changes(request, f"{TEMPLATE}#changes", parts.pop("sections"), **parts)
-
-
-@require_safe
-def overview_timeline(request: HtmxRequest) -> HttpResponse:
-    """The timeline as it is now."""
-    return render(request, f"{TEMPLATE}#timeline", _timeline(request.user, timezone.now()))
 
 
 def _parts(user: User, now: datetime) -> dict[str, Any]:
@@ -159,7 +145,7 @@ def _failures(batches: Any, now: datetime) -> Section:
         "failed": sum(each["count"] for each in counted),
         "failed_tasks": len(counted),
         "failed_capped": len(tasks) > MOST_TASKS,
-        "failed_address": records(window="1d", state="failed"),
+        "failed_address": records_of((row.batch.trigger for row in rows), window="1d", state="failed"),
     }
     return Section(
         "failures",
@@ -221,7 +207,7 @@ def _late(user: User, batches: Any, now: datetime) -> Section:
         {
             "late": rows,
             "more_late": count - len(rows),
-            "waiting_address": records(state="waiting"),
+            "waiting_address": records_of((batch.trigger for batch in found), state="waiting"),
             "lateness": Lateness("late", count, capped, in_words),
         },
     )
@@ -283,13 +269,14 @@ def _running(user: User, batches: Any) -> Section:
     executing = batches.executing()
     rows = BatchRow.of(list(executing.for_rows()[:SHOWN]), user)
     running = executing.count_up_to(MOST_COUNTED) if len(rows) == SHOWN else len(rows)
-    waiting = batches.filter(state=BatchState.WAITING).count_up_to(MOST_COUNTED)
+    waits = batches.filter(state=BatchState.WAITING).order_by().values_list("trigger", flat=True)
+    waiting = list(waits[: MOST_COUNTED + 1])
     figures = {
         "running": min(running, MOST_COUNTED),
         "running_capped": running > MOST_COUNTED,
-        "waiting": min(waiting, MOST_COUNTED),
-        "waiting_capped": waiting > MOST_COUNTED,
-        "waiting_address": records(state="waiting"),
+        "waiting": min(len(waiting), MOST_COUNTED),
+        "waiting_capped": len(waiting) > MOST_COUNTED,
+        "waiting_address": records_of(waiting, state="waiting"),
     }
     return Section(
         "running",
@@ -297,7 +284,9 @@ def _running(user: User, batches: Any) -> Section:
         {
             "running": rows,
             "more_running": running - len(rows),
-            "running_address": records(state=["running", "terminating"]),
+            "running_address": records_of(
+                (row.batch.trigger for row in rows), state=["running", "terminating"]
+            ),
             "figures": figures,
         },
     )
@@ -358,60 +347,3 @@ def _steps(user: User, nodes: Section, *, has_batch: bool) -> Section:
             "has_node": has_node,
         },
     )
-
-
-# --- the last day ----------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Slot:
-    """An hour of the timeline: when it began, its counts, its column, and the list that it stands for."""
-
-    begins: datetime
-    counts: dict[str, int]
-    column: charts.Column
-    address: str
-
-    @property
-    def clock(self) -> str:
-        return f"{timezone.localtime(self.begins):%H:%M}"
-
-    @property
-    def said(self) -> dict[str, str]:
-        """The counts as text: a template writes a number as the language does, and is slow at that."""
-        return {layer: str(count) for layer, count in self.counts.items()}
-
-    @property
-    def in_words(self) -> str:
-        counts = {"good": self.counts["success"], "bad": self.counts["failed"], "other": self.counts[OTHER]}
-        return _("%(good)s succeeded, %(bad)s failed, %(other)s other") % counts
-
-
-def _timeline(user: User, now: datetime) -> dict[str, Any]:
-    local = timezone.localtime(now)
-    # By elapsed time, so that a day on which the clocks change has its 24 hours too.
-    last = now - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
-    first = last - (HOURS - 1) * HOUR
-    everything = BatchRanges(places_of(user), triggers=Trigger.values, states=BatchState.values)
-    counted = everything.count_by_slot(first, HOUR, HOURS)
-    counts: list[dict[str, int]] = [dict.fromkeys(LAYERS, 0) for _hour in range(HOURS)]
-    for (slot, state), count in counted.items():
-        # A batch may have been begun after `now` was read.
-        ended = state in BATCH.final and state in LAYERS
-        counts[min(slot, HOURS - 1)][state if ended else OTHER] += count
-    stack = charts.stack(counts, LAYERS)
-    slots = [
-        Slot(
-            begins=first + hour * HOUR,
-            counts=counts[hour],
-            column=stack.columns[hour],
-            address=records(since=first + hour * HOUR, until=first + (hour + 1) * HOUR),
-        )
-        for hour in range(HOURS)
-    ]
-    return {
-        "slots": slots,
-        "ticks": stack.ticks,
-        "any_batch": bool(counted),
-        "day": {layer: sum(each[layer] for each in counts) for layer in LAYERS},
-    }

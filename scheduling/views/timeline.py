@@ -1,4 +1,4 @@
-"""What happened to a batch or to an instance, who asked for it and why, in the order of time."""
+"""What happened to a batch, an instance or another thing of the journal, who asked for it and why, in order."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Event:
 
 
 def of_journal(entries: Iterable[JournalEntry]) -> list[Event]:
-    """The entries of a journal about batches and instances, in their order."""
+    """The entries of a journal, in their order."""
     return [_of_entry(entry) for entry in entries]
 
 

@@ -89,6 +89,21 @@ def test_what_runs_is_shown_with_its_counters_and_what_waits_is_counted(desk: De
     assert "Running 1 Waiting 1 Slots in use 3 of 2" in figures
 
 
+def test_figures_lead_to_the_workflow_tasks_where_all_that_they_count_is(desk: Desk, operator: Client) -> None:
+    def leads(figure: str) -> str:
+        [address] = re.findall(rf'id="figure-{figure}" href="([^"]*)"', text_of(operator.get("/")))
+        return address.replace("&amp;", "&")
+
+    failed_cycle = make.end_node(make.cycle(make.workflow(group=desk.group)), "a", "failed")
+    make.cycle(failed_cycle.workflow)
+    assert leads("failed") == "/batches/?tab=workflow&window=1d&state=failed"
+    assert leads("waiting") == "/batches/?tab=workflow&state=waiting"
+    make.batch(desk.task)
+    failed(desk)
+    assert leads("failed") == "/batches/?tab=basic&window=1d&state=failed"
+    assert leads("waiting") == "/batches/?tab=basic&state=waiting"
+
+
 def test_a_task_that_nobody_fires_is_late_and_says_that_no_scheduler_leads(
     desk: Desk, operator: Client
 ) -> None:

@@ -11,7 +11,6 @@ from django.views.decorators.http import require_safe
 from config.http import HtmxRequest
 from scheduling.permissions import may_somewhere
 from scheduling.queries import Page
-from scheduling.services import MOST_AT_ONCE
 from scheduling.views.lists import RecordList
 from workflows.filters import AHEAD, CycleFilter
 from workflows.models import CycleInstance
@@ -40,7 +39,7 @@ def cycle_list(request: HtmxRequest) -> HttpResponse:
 
     def also(_filters: CycleFilter, page: Page[CycleInstance]) -> dict[str, Any]:
         none = not page.rows and not CycleInstance.objects.visible_to(request.user).exists()
-        return {"none_at_all": none, "most_at_once": MOST_AT_ONCE}
+        return {"none_at_all": none}
 
     return CYCLES.page(request, also, **_offered(request))
 
