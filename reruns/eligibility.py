@@ -135,8 +135,8 @@ def not_effective_refusal(effective: int | None) -> Refusal:
         return NOT_GENERATED
     return Refusal(
         "state",
-        gettext_lazy("Run %(id)s of the same cycle counts by now; begin at that one."),
-        gettext_lazy("run %(id)s counts by now"),
+        gettext_lazy("Instance %(id)s of the same cycle counts by now; begin at that one."),
+        gettext_lazy("instance %(id)s counts by now"),
         {"id": effective},
     )
 

@@ -318,7 +318,7 @@ class Plan:
 
 
 def _stood(state: str, instance_id: int | None) -> str:
-    return _("%(state)s (run %(id)s)") % {"state": CycleState(state).label, "id": instance_id}
+    return _("%(state)s (instance %(id)s)") % {"state": CycleState(state).label, "id": instance_id}
 
 
 def _counted(nodes: int) -> str:

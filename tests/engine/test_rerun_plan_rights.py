@@ -114,5 +114,5 @@ def test_a_right_that_is_taken_away_meanwhile_shows_in_the_draft() -> None:
     assert (cycle_id, refusal.kind) == (across.close.cycle_id, "permission")
     assert "its nodes send" in str(refusal)
     assert plan.drift == [
-        Drift(across.close.name, f"Success (run {across.close.pk})", "no permission for send")
+        Drift(across.close.name, f"Success (instance {across.close.pk})", "no permission for send")
     ]

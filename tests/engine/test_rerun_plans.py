@@ -70,7 +70,7 @@ def test_only_the_effective_run_of_a_cycle_counts() -> None:
 
     assert of(plan_of(draft(a)), b).instance_id == again.pk
     old_source = refused_source(again, b)
-    assert old_source == f"Run {again.pk} of the same cycle counts by now; begin at that one."
+    assert old_source == f"Instance {again.pk} of the same cycle counts by now; begin at that one."
 
 
 def refused_source(new: CycleInstance, old: CycleInstance) -> str:
@@ -107,7 +107,7 @@ def test_a_test_run_is_not_what_counts_for_its_cycle() -> None:
     a = cycle(make.workflow("a"))
     test = cycle(a.workflow, a.cycle_time, run_type="test")
 
-    assert refused(test) == ("state", f"Run {a.pk} of the same cycle counts by now; begin at that one.")
+    assert refused(test) == ("state", f"Instance {a.pk} of the same cycle counts by now; begin at that one.")
 
 
 @pytest.mark.parametrize(
@@ -396,7 +396,7 @@ def test_what_changed_since_it_was_chosen_is_told() -> None:
 
     plan = plan_of(rerun)
 
-    assert plan.drift == [Drift(b.name, f"Success (run {b.pk})", f"Failed (run {again.pk})")]
+    assert plan.drift == [Drift(b.name, f"Success (instance {b.pk})", f"Failed (instance {again.pk})")]
     assert names(plan.chosen) == ["a", "b", "c"]
     assert of(plan, c).chosen
 

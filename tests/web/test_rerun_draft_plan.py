@@ -194,7 +194,9 @@ def test_what_drifted_is_shown_and_has_to_be_confirmed(
     assert answer.status_code == 409
     said = text_without_marks(answer)
     assert "The plan has changed since you chose it" in said
-    assert f"{world.report.name} Failed (run {world.report.pk}) Success (run {world.report.pk})" in said
+    assert (
+        f"{world.report.name} Failed (instance {world.report.pk}) Success (instance {world.report.pk})" in said
+    )
     assert 'value="the sensor was wrong"' in text_of(answer)
 
     # Shown is not yet confirmed; and a box that was ticked for something else confirms nothing.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 from typing import Any
 
@@ -62,6 +63,9 @@ def test_where_none_can_begin_the_reason_stands_there_and_the_server_refuses(
     for answer in (operator.get(new(instance)), operator.post(new(instance), {"node": "a"})):
         assert answer.status_code == 409
         assert "A rerun downstream cannot begin here." in text_of(answer)
+    there = re.findall(r'id="begin-there" href="([^"]+)"', text_of(operator.get(new(instance))))
+    effective = make.fresh(instance).cycle.effective
+    assert there == ([new(effective)] if what == "replaced" and effective else [])
     assert not Rerun.objects.exists()
 
 
