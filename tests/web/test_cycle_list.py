@@ -72,6 +72,14 @@ def test_cycles_that_have_come_are_listed_the_newest_first_with_their_state_and_
     assert state_of(page, f"cycle-{instances[1].pk}") == "running"
 
 
+def test_what_a_stop_ended_is_not_said_to_have_failed(desk: Desk, operator: Client) -> None:
+    workflow = daily(desk)
+    clock.make_due()
+    stopped = services.stop(come(workflow)[0], by="mei", reason="the file was late")
+    said = element(operator.get("/cycles/"), f"cycle-{stopped.pk}")
+    assert 'aria-label="0 of 2 succeeded, 1 did not succeed, 1 not run"' in said
+
+
 def test_cycles_still_to_come_are_a_window_of_their_own(desk: Desk, operator: Client) -> None:
     workflow = daily(desk)
     ahead = CycleInstance.objects.filter(workflow=workflow, cycle_time__gt=timezone.now())

@@ -13,6 +13,7 @@ from django.utils.translation import gettext as _
 
 from scheduling.reasons import actor_in_words
 from scheduling.templatetags.tailrace import NOTHING, address, choice, icon, progress, state, took, when
+from workflows.states import CycleState
 from workflows.views.rows import BackfillRow, CycleRow, Entry
 
 register = template.Library()
@@ -37,6 +38,8 @@ class Words:
             "running": pgettext("cycle", "%d running"),
             "waiting": _("%d waiting"),
         }
+        # Those that a stop ended, and the few that may have failed before it.
+        self.of_stopped = self.counts | {"terminated": _("%d did not succeed")}
         self.of_backfill = self.counts | {
             "terminated": pgettext("cycle", "%d terminated"),
             "cancelled": _("%d cancelled"),
@@ -107,14 +110,16 @@ def node_counters(row: CycleRow) -> SafeString | str:
     if not it.total:
         return NOTHING
     waiting = 0 if it.is_finished else max(0, it.total - it.ended_count - row.running)
+    stopped = it.state == CycleState.TERMINATED
     counts = {
         "success": it.succeeded,
-        "failed": it.failed,
+        "terminated" if stopped else "failed": it.failed,
         "running": row.running,
         "condition_not_met": it.passed_over,
         "waiting": waiting,
     }
-    return progress(counts, it.succeeded, it.total, words().counts)
+    said = words()
+    return progress(counts, it.succeeded, it.total, said.of_stopped if stopped else said.counts)
 
 
 @register.simple_tag
