@@ -77,7 +77,7 @@ def test_what_a_stop_ended_is_not_said_to_have_failed(desk: Desk, operator: Clie
     clock.make_due()
     stopped = services.stop(come(workflow)[0], by="mei", reason="the file was late")
     said = element(operator.get("/cycles/"), f"cycle-{stopped.pk}")
-    assert 'aria-label="0 of 2 succeeded, 1 did not succeed, 1 not run"' in said
+    assert 'aria-label="0 of 2 succeeded, 1 unsuccessful, 1 not run"' in said
 
 
 def test_cycles_still_to_come_are_a_window_of_their_own(desk: Desk, operator: Client) -> None:

@@ -39,7 +39,7 @@ class Words:
             "waiting": _("%d waiting"),
         }
         # Those that a stop ended, and the few that may have failed before it.
-        self.of_stopped = self.counts | {"terminated": _("%d did not succeed")}
+        self.of_stopped = self.counts | {"terminated": _("%d unsuccessful")}
         self.of_backfill = self.counts | {
             "terminated": pgettext("cycle", "%d terminated"),
             "cancelled": _("%d cancelled"),
@@ -147,7 +147,7 @@ def cycle_marks(instance: Any) -> SafeString | str:
 
 def _replaced(instance: Any, said: Words) -> str:
     """The mark of a run after which its cycle was run again."""
-    return f' <span class="tag">{escape(said.replaced)}</span>' if instance.is_replaced else ""
+    return f"<small>{escape(said.replaced)}</small>" if instance.is_replaced else ""
 
 
 def rerun_of(holder: str) -> int:
