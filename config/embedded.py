@@ -6,6 +6,7 @@ every user of a server holds a shared flock, which the kernel gives back however
 
 - `postgres.users`: held shared by every process that uses the server. Who can have it alone is the last.
 - `postgres.lock`: held while the server is being started or stopped.
+- `postgres.guard`: held by the server's guard from its birth to its end.
 
 The server is the child of a guard process, which ends it as soon as nobody holds the first of them, so that
 it also ends when its last user was killed.
@@ -59,7 +60,9 @@ class EmbeddedServer:
         self._lock = data.with_suffix(".lock")
         self._users = data.with_suffix(".users")
         self._using: int | None = None
+        self._guarding = data.with_suffix(".guard")
         self._guard: subprocess.Popen[bytes] | None = None
+        self._launched = False
 
     @property
     def url(self) -> str:
@@ -102,9 +105,8 @@ class EmbeddedServer:
             os.close(self._using)
             self._using = None
             self._stop_if_unused(self._postmaster())
-        if self._guard is not None and not self.is_running():
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._guard.wait(_STOP_SECONDS)
+        if self._launched and not self.is_running():
+            self._wait_for_guard()
 
     def is_running(self) -> bool:
         """Whether the server's main process lives."""
@@ -139,10 +141,9 @@ class EmbeddedServer:
         with contextlib.suppress(FileNotFoundError):
             if self.log.stat().st_size > _LOG_BYTES:
                 self.log.replace(self.log.with_suffix(".log.old"))
-        if self._guard is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._guard.wait(_STOP_SECONDS)
-        with self.log.open("ab") as log:
+        self._wait_for_guard()
+        self._launched = True
+        with self.log.open("ab") as log, _locked(self._guarding, fcntl.LOCK_SH) as held:
             self._guard = subprocess.Popen(
                 # -P: config/ holds modules named like those of the standard library.
                 [sys.executable, "-P", __file__, str(self.data)],
@@ -150,6 +151,7 @@ class EmbeddedServer:
                 stdout=log,
                 stderr=log,
                 cwd="/",
+                pass_fds=[held],
                 # A session of its own: Ctrl-C in the terminal is for us, not for the database.
                 start_new_session=True,
             )
@@ -244,6 +246,23 @@ class EmbeddedServer:
                 with contextlib.suppress(psutil.TimeoutExpired):
                     server.wait(_STOP_SECONDS)
 
+    def _wait_for_guard(self) -> None:
+        """Wait until an earlier guard has ended, but not for ever.
+
+        Its lock tells, not its process: a signal may have come between its start and our knowing of it.
+        """
+        deadline = time.monotonic() + 2 * _STOP_SECONDS
+        with self._guarding.open("ab") as guarding:
+            while time.monotonic() < deadline:
+                try:
+                    fcntl.flock(guarding, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    time.sleep(0.02)
+                else:
+                    break
+        if self._guard is not None:
+            self._guard.poll()
+
     def guard(self) -> int:
         """Run the server in this process's care until nobody uses it, and return its exit code."""
         import psutil
@@ -262,9 +281,13 @@ class EmbeddedServer:
         # Looking now and then, because waiting for the lock would let this process hold it for a moment
         # without the other one, and a leaving process would take it for a user.
         while server.is_running():
+            try:
+                with _locked(self._lock):
+                    self._stop_if_unused(server)
+            except FileNotFoundError:
+                # Its directory was removed, and with it whatever anybody could still use.
+                server.kill()
             time.sleep(_GUARD_SECONDS)
-            with _locked(self._lock):
-                self._stop_if_unused(server)
 
     # --- what is there -------------------------------------------------------------------------
 
@@ -334,10 +357,11 @@ class EmbeddedServer:
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
+def _locked(path: Path, how: int = fcntl.LOCK_EX) -> Iterator[int]:
+    """Hold the lock `path`; gives its descriptor, and whoever inherits that holds the lock too."""
     with path.open("ab") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+        fcntl.flock(lock, how)
+        yield lock.fileno()
 
 
 def _environment() -> dict[str, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import pwd
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,6 +84,7 @@ def _leave(user: subprocess.Popen[str]) -> None:
 def test_a_first_start_makes_the_database_and_leaves_nothing_half_made(made):
     assert sorted(path.name for path in made.parent.iterdir()) == [
         "postgres",
+        "postgres.guard",
         "postgres.lock",
         "postgres.log",
         "postgres.users",
@@ -232,6 +234,34 @@ def test_a_start_that_is_interrupted_leaves_no_server(data):
         user.send_signal(signal.SIGINT)
         user.communicate()
         eventually(lambda: _processes(data) == [])
+
+
+def test_a_start_that_is_interrupted_while_its_guard_begins_waits_until_that_has_ended(data, monkeypatch):
+    guards, popen = [], subprocess.Popen
+
+    def interrupted(*arguments, **options):
+        guards.append(popen(*arguments, **options))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(embedded.subprocess, "Popen", interrupted)
+
+    with pytest.raises(KeyboardInterrupt):
+        EmbeddedServer(data).start()
+
+    assert _processes(data) == []
+    assert [guard.wait(0) for guard in guards] == [0]
+
+
+def test_a_server_whose_directory_was_removed_ends(data):
+    user = _user(data)
+    assert user.stdout.readline()
+
+    shutil.rmtree(data.parent)
+
+    eventually(lambda: _processes(data) == [])
+    data.parent.mkdir()
+    user.kill()
+    user.communicate()
 
 
 def test_a_directory_of_another_user_is_refused(data, monkeypatch):

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import psutil
@@ -19,6 +20,7 @@ import psycopg
 import pytest
 
 from config.embedded import EmbeddedServer
+from scheduling.management.commands import up as up_command
 from tests.processes import ROOT, eventually
 
 
@@ -227,6 +229,34 @@ def test_a_signal_while_it_starts_leaves_nothing(up):
         up.process.send_signal(signal.SIGTERM)
         up.ended_within(10)
         assert "Traceback" not in up.said()
+
+
+@pytest.mark.parametrize("moment", [1, 2, 3])
+def test_a_second_signal_that_comes_while_the_first_is_taken_hides_neither(monkeypatch, moment):
+    monkeypatch.setattr(signal, "signal", lambda number, handler: taken.update({number: handler}))
+    taken: dict[int, Any] = {}
+    with up_command._stop_signals():
+        stop = taken[signal.SIGINT]
+    monkeypatch.undo()
+    lines = 0
+
+    def second(frame, event, _argument):
+        """Take the second before one line of what takes the first."""
+        nonlocal lines
+        if frame.f_code is stop.__code__ and event == "line":
+            lines += 1
+            if lines == moment:
+                stop(signal.SIGTERM, None)
+        return second
+
+    tracing = sys.gettrace()
+    sys.settrace(second)
+    try:
+        with pytest.raises(up_command.Stopped):
+            stop(signal.SIGINT, None)
+    finally:
+        sys.settrace(tracing)
+    assert lines >= moment
 
 
 def test_a_busy_port_is_refused_before_anything_is_started(tmp_path):

@@ -89,11 +89,13 @@ class Command(BaseCommand):
 @contextlib.contextmanager
 def _stop_signals() -> Iterator[None]:
     """Raise Stopped at the first stop signal in the block, so that all it opened is closed; ignore more."""
-    seen: list[int] = []
+    stopped = False
 
-    def stop(number: int, _frame: FrameType | None) -> None:
-        seen.append(number)
-        if len(seen) == 1:
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        # Another signal may come within any call made here, and each would take the other for the first.
+        if not stopped:
+            stopped = True
             raise Stopped
 
     for number in STOP_SIGNALS:
