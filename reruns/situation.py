@@ -173,10 +173,17 @@ def _held(rerun: Rerun, found: Affected) -> tuple[dict[int, int], dict[int, int]
 
 
 def _awaited(outside: Mapping[int, int], found: Affected) -> dict[int, int]:
+    """Which affected cycles wait for one that another rerun holds, and which rerun that is."""
     if not outside:
         return {}
-    waiting = CycleDependency.objects.filter(upstream__in=outside).values_list("cycle_id", "upstream_id")
-    return {cycle: outside[upstream] for cycle, upstream in waiting if cycle in found.position}
+    # From the side that has fewer: another rerun may hold ten thousand cycles, and this one wait for three.
+    fewer = {"upstream__in": outside} if len(outside) < len(found.position) else {"cycle__in": found.position}
+    waiting = CycleDependency.objects.filter(**fewer).values_list("cycle_id", "upstream_id")
+    return {
+        cycle: outside[upstream]
+        for cycle, upstream in waiting
+        if cycle in found.position and upstream in outside
+    }
 
 
 def _holders(reruns: set[int]) -> dict[int, Holder]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import statistics
 from functools import partial
@@ -27,6 +28,8 @@ PAGE = 1.0
 
 def drafting() -> list[Figure]:
     """The flow of a draft over 2,000 instances, and one tick in it, with what the page shows anew."""
+    # As the web server loads it: what other figures left in this process is no garbage of its pages.
+    importlib.import_module("config.wsgi")
     task_of("bench-noop", kind="python", spec={"call": "noop"})
     client = signed_in()
     draft = services.plan(_downstream_of_one(), by="bench")

@@ -258,6 +258,15 @@ def test_another_rerun_of_what_is_upstream_is_told_of_as_nothing_waits_for_it(no
     assert plan_of(draft(c)).upstream_reruns == []
 
 
+def test_another_rerun_of_what_is_upstream_is_told_of_however_much_it_holds(noon: Any) -> None:
+    a, b, c, d = chain("a", "b", "c", "d")
+    other = services.submit(services.plan(a, downstream=[b, c], by="lee"), by="lee")
+
+    [upstream] = plan_of(draft(d)).upstream_reruns
+
+    assert (upstream.rerun.pk, names(upstream.cycles)) == (other.pk, ["d"])
+
+
 def test_what_another_rerun_froze_is_in_that_rerun() -> None:
     a = cycle(make.workflow("a"))
     b = cycle(make.workflow("b"), after=[a])
