@@ -21,9 +21,15 @@ function count() {
   const page = document.getElementById("tick-page");
   page.checked = chosen > 0 && chosen === shown.length;
   page.indeterminate = chosen > 0 && chosen < shown.length;
-  // It goes with the last box that it ticks, and may have the focus.
+}
+
+// The box that ticks all goes with the last box that it ticks, and may have the focus. Not while rows are being
+// put in the place of others: then there is none for a moment.
+function hide() {
+  const page = document.getElementById("tick-page");
+  if (!page) return;
   const focused = document.activeElement === page;
-  page.hidden = shown.length === 0;
+  page.hidden = boxes().length === 0;
   if (focused && page.hidden) document.getElementById("main").focus();
 }
 
@@ -73,6 +79,7 @@ for (const moment of ["htmx:oobAfterSwap", "htmx:afterSettle"]) {
     count();
   });
 }
+document.body.addEventListener("htmx:afterSettle", hide);
 
 document.body.addEventListener("htmx:afterSwap", (event) => {
   if (event.target.querySelector("[data-done]")) untick();
@@ -81,6 +88,7 @@ document.body.addEventListener("htmx:afterSwap", (event) => {
 // The browser restores boxes when one comes back to the page.
 for (const box of boxes()) tick(box, box.checked);
 count();
+hide();
 
 // --- boxes that suggest ---
 

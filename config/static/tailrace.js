@@ -16,7 +16,8 @@ let opener = null;
 
 const openerOf = (menu) => document.querySelector(`[popovertarget="${menu.id}"]`);
 
-document.body.addEventListener("htmx:afterSwap", (event) => {
+// Only what has settled is htmx's: a form that is sent before would load a page of its own.
+document.body.addEventListener("htmx:afterSettle", (event) => {
   const dialog = event.target === place && place.querySelector("dialog");
   if (!dialog || dialog.open) return;
   const asked = event.detail.requestConfig.elt;
