@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -138,24 +139,24 @@ class BatchRanges(Ranges):
 
     triggers: Sequence[str]
 
-    def count_by_slot(self, since: datetime, slot: timedelta, slots: int) -> dict[tuple[int, str], int]:
-        """How many were begun in each `slot` of time from `since` on, by (number of slot, state); none where 0.
+    def count_by_slot(self, since: datetime, slot: timedelta, slots: int) -> Counter[tuple[int, str, str]]:
+        """How many were begun in each `slot` of time from `since` on, by (number of slot, trigger, state).
 
         Each is a piece of the index that is counted without a look at the rows.
         """
-        found: dict[tuple[int, str], int] = {}
+        found: Counter[tuple[int, str, str]] = Counter()
         for place in self.places:
             rows = self._rows(
-                f"SELECT slot, now, sum(counted.n) FROM {self._values(place)},"
+                f"SELECT slot, kind, now, sum(counted.n) FROM {self._values(place)},"
                 " generate_series(0, %(slots)s - 1) slot, LATERAL (SELECT count(*) AS n FROM scheduling_batch"
                 f" WHERE {self.COLUMNS[place]} = place AND trigger = kind AND state = now"
                 " AND created_at >= %(from)s + slot * %(slot)s"
                 " AND created_at < %(from)s + (slot + 1) * %(slot)s"
-                " ) counted WHERE counted.n > 0 GROUP BY 1, 2",
+                " ) counted WHERE counted.n > 0 GROUP BY 1, 2, 3",
                 {"from": since, "slot": slot, "slots": slots},
             )
-            for number, state, count in rows:
-                found[number, state] = found.get((number, state), 0) + int(count)
+            for number, trigger, state, count in rows:
+                found[number, trigger, state] += int(count)
         return found
 
     def _values(self, place: str) -> str:

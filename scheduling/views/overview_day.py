@@ -21,7 +21,7 @@ from scheduling.models.tasks import Trigger
 from scheduling.permissions import User, places_of
 from scheduling.queries import BatchRanges
 from scheduling.states import BATCH, BatchState
-from scheduling.views.links import records
+from scheduling.views.links import records_of
 
 HOUR = timedelta(hours=1)
 HOURS = 24
@@ -68,17 +68,19 @@ def _timeline(user: User, now: datetime) -> dict[str, Any]:
     everything = BatchRanges(places_of(user), triggers=Trigger.values, states=BatchState.values)
     counted = everything.count_by_slot(first, HOUR, HOURS)
     counts: list[dict[str, int]] = [dict.fromkeys(LAYERS, 0) for _hour in range(HOURS)]
-    for (slot, state), count in counted.items():
+    triggers: list[set[str]] = [set() for _hour in range(HOURS)]
+    for (slot, trigger, state), count in counted.items():
         # A batch may have been begun after `now` was read.
-        ended = state in BATCH.final and state in LAYERS
-        counts[min(slot, HOURS - 1)][state if ended else OTHER] += count
+        hour = min(slot, HOURS - 1)
+        counts[hour][state if state in BATCH.final and state in LAYERS else OTHER] += count
+        triggers[hour].add(trigger)
     stack = charts.stack(counts, LAYERS)
     slots = [
         Slot(
             begins=first + hour * HOUR,
             counts=counts[hour],
             column=stack.columns[hour],
-            address=records(since=first + hour * HOUR, until=first + (hour + 1) * HOUR),
+            address=records_of(triggers[hour], since=first + hour * HOUR, until=first + (hour + 1) * HOUR),
         )
         for hour in range(HOURS)
     ]

@@ -137,10 +137,10 @@ def test_a_count_stops_where_nobody_reads_on(batches: list[Batch]) -> None:
     assert ranges.count(5) == 5
 
 
-def test_slots_of_time_are_counted_by_state(batches: list[Batch]) -> None:
+def test_slots_of_time_are_counted_by_trigger_and_state(batches: list[Batch]) -> None:
     since, slot = batches[0].created_at, timedelta(seconds=3)
     places = {"team": [batches[0].team_id, batches[2].team_id]}
-    wanted = Counter(((batch.created_at - since) // slot, batch.state) for batch in batches)
+    wanted = Counter(((batch.created_at - since) // slot, batch.trigger, batch.state) for batch in batches)
     assert BatchRanges(places, **ALL).count_by_slot(since, slot, 10) == wanted
     assert BatchRanges(places, **ALL).count_by_slot(since, slot, 1) == {
         key: count for key, count in wanted.items() if key[0] == 0

@@ -176,6 +176,17 @@ def test_the_timeline_counts_each_hour_and_leads_to_its_list(desk: Desk, operato
     assert text_of(timeline).startswith('<section id="timeline" class="card"')
 
 
+def test_an_hour_of_workflows_alone_leads_to_their_tab(desk: Desk, operator: Client) -> None:
+    def leads() -> str:
+        timeline = text_of(asked_for(operator, "/", "timeline"))
+        return re.findall(r'<th scope="row"><a href="/batches/\?tab=(\w+)', timeline)[0]
+
+    make.cycle(make.workflow(group=desk.group))
+    assert leads() == "workflow"
+    make.batch(desk.task)
+    assert leads() == "basic"
+
+
 def test_only_the_parts_that_differ_come_back(desk: Desk, operator: Client) -> None:
     page = operator.get("/")
     assert operator.get("/changes/", headers=shown(page)).status_code == 204
