@@ -22,9 +22,9 @@ MINUTE = timedelta(minutes=1)
 
 
 def at(hour: int = 0, *, day: int = 0) -> datetime:
-    """The whole hour `hour` of today (or `day` days from it) in UTC."""
+    """The whole hour `hour` of yesterday in UTC, which has come by any time of today; or `day` days from it."""
     midnight = timezone.now().replace(hour=0, minute=0, second=0, microsecond=0)
-    return midnight + timedelta(days=day, hours=hour)
+    return midnight + timedelta(days=day - 1, hours=hour)
 
 
 def cycle(

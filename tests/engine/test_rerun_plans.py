@@ -390,7 +390,7 @@ def test_far_too_many_dependencies_are_refused_with_what_to_choose(monkeypatch: 
     hub = cycle(make.workflow("hub"), after=sides)
     ends = [cycle(make.workflow(name), after=[hub]) for name in ("x", "y", "z")]
 
-    with pytest.raises(RerunRefused, match=r"such as hub 2026-11-20 00:00"):
+    with pytest.raises(RerunRefused, match=r"such as hub 2026-11-19 00:00"):
         _ = plan_of(draft(a, downstream=[*sides, *ends])).dependencies
 
 
@@ -448,16 +448,16 @@ def test_the_shell_prints_it_to_be_read() -> None:
     rerun = plan.rerun
 
     assert str(plan).splitlines() == [
-        f"R-{rerun.pk}: rerun downstream of hourly 2026-11-20 00:00 (Draft)",
+        f"R-{rerun.pk}: rerun downstream of hourly 2026-11-19 00:00 (Draft)",
         "reruns 1 (nodes: 1), of these terminates first 0; freezes until it succeeded 0; leaves alone 1",
         "waves: 1; longest path 1 min, all 1 min: would end 2026-11-20 12:01:00",
         "wave  starts     ends       action                  nodes  state       cycle",
-        "   1  0 s        1 min      Rerun                   1/1    Success     hourly 2026-11-20 00:00",
+        "   1  0 s        1 min      Rerun                   1/1    Success     hourly 2026-11-19 00:00",
         "cannot be chosen:",
-        f"  {across.close.cycle_id:>8}  close 2026-11-20 00:00: {of(plan, across.close).refusal}",
+        f"  {across.close.cycle_id:>8}  close 2026-11-19 00:00: {of(plan, across.close).refusal}",
         "for what you may not rerun of finance ask wang",
     ]
-    assert repr(rerun) == f"<R-{rerun.pk}: draft, rerun downstream of hourly 2026-11-20 00:00>"
+    assert repr(rerun) == f"<R-{rerun.pk}: draft, rerun downstream of hourly 2026-11-19 00:00>"
 
 
 def test_refusals_are_said_in_the_language_of_who_reads_them() -> None:

@@ -22,7 +22,7 @@ from workflows.models import CycleInstance, Workflow
 from workflows.services import clock, generation
 from workflows.views.rows import CycleRow
 
-DAILY = {"cron": "0 1 * * *", "timezone": "UTC", "parallelism": 0}
+DAILY = {"cron": "0 0 * * *", "timezone": "UTC", "parallelism": 0}
 
 
 def daily(desk: Desk, name: str = "", **content: Any) -> Workflow:

@@ -75,7 +75,7 @@ def impossible(desk: Desk, what: str) -> CycleInstance:
     if what == "backfill":
         return cycle(workflow, run_type="backfill")
     if what == "not ready":
-        return cycle(workflow, at(1, day=0), "not_ready")
+        return cycle(workflow, at(1), "not_ready")
     if what == "replaced":
         first = cycle(workflow, at(1))
         workflow_services.rerun(first, by="tests", reason="again")

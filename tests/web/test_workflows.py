@@ -36,7 +36,7 @@ def test_workflows_are_listed_with_schedule_state_recent_cycles_and_what_they_de
 
     assert marks(page, "workflow") == [alone.pk, workflow.pk]
     row = element(page, f"workflow-{workflow.pk}")
-    assert "every day at 01:00 UTC" in row
+    assert "every day at 00:00 UTC" in row
     # Named, but no link: it is another team's.
     assert f'weather <span class="muted">({foreign.team.name})</span>' in row
     assert "The last 3 cycles: 0 % succeeded" in element(page, f"workflow-{alone.pk}")
