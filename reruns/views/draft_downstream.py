@@ -128,7 +128,8 @@ def _numbers(text: str) -> set[int]:
 @transaction.atomic
 def _tick(request: HtmxRequest, rerun: Rerun, on: Iterable[int], off: Iterable[int]) -> str:
     who: Any = request.user
-    wanted = set(on)
+    # In one order whatever it was picked by, as its names are said in that.
+    wanted = sorted(set(on))
     # What is asked for one by one is refused in words; of many, what can be is done.
     several = len(wanted) > 1
     if off:

@@ -258,6 +258,18 @@ def test_freeze_mode_admits_the_rest_and_says_each_effect(
     assert chosen(draft).keys() == {"hourly", "daily", "report", "costs"}
 
 
+def test_what_freeze_mode_lets_go_is_said_in_the_order_of_the_cycles(desk: Desk, operator: Client) -> None:
+    # A set of numbers gives a power of two before those below it.
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT setval(pg_get_serial_sequence('workflows_cycle', 'id'), %s)", [2**20 - 5])
+    world = Downstream(desk)
+    draft = world.draft(operator, world.daily, freeze_mode=True)
+    page = post(operator, draft, operator.get(f"{address(draft, 'downstream')}?view=list"), tick="all")
+    page = post(operator, draft, page, freeze_mode="off")
+    assert world.board.cycle_id == 2**20 - 1
+    assert "2 instances are not ticked any more: board" in text_without_marks(page)
+
+
 def test_freeze_mode_stays_on_while_the_source_needs_it(world: Downstream, operator: Client) -> None:
     user: Any = operator.user  # type: ignore[attr-defined]
     draft = services.plan(world.scores, freeze_mode=True, by=user)
