@@ -41,6 +41,7 @@ def rerun_new(request: HtmxRequest) -> HttpResponse:
         "stages": stages(None, Step.SOURCE),
         "back": reverse("cycle-detail", args=[instance.pk]),
         "freeze_mode": "freeze_mode" in request.POST,
+        "begun": Rerun.objects.drafts_of(request.user).filter(source=instance.pk).first(),
     }
     refusal = source_refusal(instance, user=request.user)
     if refusal is not None:

@@ -96,6 +96,17 @@ def test_an_address_that_names_no_instance_is_not_found(operator: Client, asked:
     assert operator.get(f"/reruns/new/{asked}").status_code == 404
 
 
+def test_who_has_begun_already_is_led_to_that_draft(world: Downstream, desk: Desk, operator: Client) -> None:
+    assert 'id="go-on"' not in text_of(operator.get(new(world.hourly)))
+    world.draft(operator)
+    newest = world.draft(operator)
+    assert f'id="go-on" href="/reruns/{newest.pk}/"' in text_of(operator.get(new(world.hourly)))
+    assert 'id="go-on"' not in text_of(operator.get(new(world.daily)))
+    assert 'id="go-on"' not in text_of(desk.sign_in().get(new(world.hourly)))
+    # Of the draft's own step the draft is known.
+    assert 'id="go-on"' not in text_of(operator.get(address(newest, "source")))
+
+
 # --- the nodes -----------------------------------------------------------------------------------------
 
 
