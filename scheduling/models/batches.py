@@ -54,6 +54,10 @@ class Batch(models.Model):
 
     objects = BatchQuerySet.as_manager()
 
+    # What `for_rows` adds.
+    task_name: str
+    group_name: str
+
     class Meta:
         verbose_name = _("batch")
         verbose_name_plural = _("batches")

@@ -100,10 +100,13 @@ class BatchQuerySet(models.QuerySet[Any]):
         return self.filter(ended_at__isnull=True)
 
     def for_rows(self) -> Self:
-        """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
+        """With what a row shows; whatever else a template asks for raises instead of querying row by row.
+
+        Of task and group that is the names alone; an object of each for every row took two milliseconds a page.
+        """
         return (
-            self.select_related("task", "group")
-            .defer("parameters", "task__next_due_at", "task__created_at")
+            self.annotate(task_name=F("task__name"), group_name=F("group__name"))
+            .defer("parameters")
             .fetch_mode(models.FETCH_RAISE)
         )
 

@@ -106,10 +106,10 @@ def _id(pk: int, said: Words) -> str:
 
 def _task(batch: Batch) -> str:
     """The task of a batch, as a link to its page, and the group, one above the other."""
-    name, where = escape(batch.task.name), address("task-detail", batch.task_id)
+    name, where = escape(batch.task_name), address("task-detail", batch.task_id)
     return (
         f'<a id="task-of-{batch.pk}" href="{where}" title="{name}">{name}</a>'
-        f"<small>{escape(batch.group.name)}</small>"
+        f"<small>{escape(batch.group_name)}</small>"
     )
 
 

@@ -261,7 +261,8 @@ def _fresh(request: HtmxRequest, thing: Any, *, status: int, **said: Any) -> Htt
     """The row or page head of `thing` as it is now, swapped out of band; the dialog goes."""
     own_page = _asked_from_own_page(request, thing)
     if isinstance(thing, Batch):
-        fresh = Batch.objects.for_page().get(pk=thing.pk)
+        every = Batch.objects.all()
+        fresh = (every.for_page() if own_page else every.for_rows()).get(pk=thing.pk)
         template = "scheduling/batch_detail.html#fresh" if own_page else "scheduling/batch_list.html#fresh"
         [row] = BatchRow.of([fresh], request.user)
         context = batch_page.head_context(request, fresh) if own_page else {"row": row}

@@ -62,7 +62,7 @@ def _batches(text: str, number: int | None, user: User) -> Iterable[Find]:
         return
     for batch in Batch.objects.visible_to(user).for_rows().filter(pk=number):
         address = reverse("batch-detail", args=[batch.pk])
-        yield Find(_("Batch"), batch.pk, batch.task.name, address, stateful=batch)
+        yield Find(_("Batch"), batch.pk, batch.task_name, address, stateful=batch)
 
 
 def _instances(text: str, number: int | None, user: User) -> Iterable[Find]:

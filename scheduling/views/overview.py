@@ -192,7 +192,7 @@ def _late(user: User, batches: Any, now: datetime) -> Section:
         Task.objects.visible_to(user).late(before).select_related("group", "team")[: MOST_COUNTED + 1]
     )
     waiting = batches.waiting_since(before)
-    found = list(waiting.for_rows().with_ahead()[:SHOWN])
+    found = list(waiting.for_rows().select_related("task", "group").with_ahead()[:SHOWN])
     held_up = waiting.count_up_to(MOST_COUNTED) if len(found) == SHOWN else len(found)
     count = len(overdue) + held_up
     why_not_fired = _why_not_fired() if overdue else ""
