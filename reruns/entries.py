@@ -23,11 +23,11 @@ def register() -> None:
         rows.ENTRIES.append(offer)
 
 
-def offer(instance: CycleInstance, may: frozenset[str]) -> Entry | None:
+def offer(instance: CycleInstance, may: frozenset[str], zone: str) -> Entry | None:
     """A rerun downstream of `instance`, or why none can begin there; nothing for who may not rerun it."""
     if RERUN not in may:
         return None
-    refusal = refusal_of(instance)
+    refusal = refusal_of(instance, ZoneInfo(zone))
     return Entry(
         verb="rerun-downstream",
         label=pgettext("verb", "Rerun downstream"),
@@ -37,14 +37,13 @@ def offer(instance: CycleInstance, may: frozenset[str]) -> Entry | None:
     )
 
 
-def refusal_of(instance: CycleInstance) -> Refusal | None:
-    """Why no rerun can begin at an instance, as far as itself, its revision and its cycle tell."""
+def refusal_of(instance: CycleInstance, zone: ZoneInfo) -> Refusal | None:
+    """Why no rerun can begin at an instance, as far as itself, its time zone and its cycle tell."""
     if not instance.online:
         return eligibility.NOT_ONLINE
     effective = instance.cycle.effective_id
     if effective != instance.pk:
         return eligibility.not_effective_refusal(effective)
-    zone = ZoneInfo(instance.revision.timezone)
     if late := eligibility.ready_time_refusal(instance.ready_at, timezone.now(), zone):
         return late
     if instance.state == CycleState.CANCELLED:

@@ -86,9 +86,14 @@ class CycleInstanceQuerySet(models.QuerySet[Any]):
         return int(running.exclude(run_type="test").count())
 
     def for_rows(self) -> Self:
-        """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
+        """With what a row shows; whatever else a template asks for raises instead of querying row by row.
+
+        Of workflow, team and revision that is a text each, as for batches.
+        """
+        texts = {"workflow_name": "workflow__name", "team_name": "team__name", "zone": "revision__timezone"}
         return (
-            self.select_related("workflow", "team", "revision", "cycle")
+            self.annotate(**{name: F(path) for name, path in texts.items()})
+            .select_related("cycle")
             .defer("parameters")
             .fetch_mode(models.FETCH_RAISE)
         )

@@ -136,6 +136,11 @@ class CycleInstance(models.Model):
 
     objects = CycleInstanceQuerySet.as_manager()
 
+    # What `for_rows` adds; `zone` is its revision's.
+    workflow_name: str
+    team_name: str
+    zone: str
+
     class Meta:
         verbose_name = _("cycle instance")
         verbose_name_plural = _("cycle instances")

@@ -83,14 +83,14 @@ def cycle_row(row: CycleRow, *, oob: bool = False, plain: bool = False) -> SafeS
     It has no box to tick when it is `plain`.
     """
     it, said = row.instance, words()
-    name = escape(it.workflow.name)
+    name = escape(it.workflow_name)
     swapped = ' hx-swap-oob="true"' if oob else ""
     return SafeString(
         f"""<tr id="{row.mark}"{swapped}>
   <td class="at-tick">{"" if plain else _tick(row, said)}</td>
   <td class="at-id"><a class="id" id="open-{row.mark}" href="{address("cycle-detail", it.pk)}">{it.pk}</a></td>
   <th scope="row" class="name"><a id="workflow-of-{it.pk}" href="{address("workflow-detail", it.workflow_id)}"\
- title="{name}">{name}</a><small>{escape(it.team.name)}</small></th>
+ title="{name}">{name}</a><small>{escape(it.team_name)}</small></th>
   <td class="at-cycle">{when(it.cycle_time)}<small>{said.data_of} {it.data_date:%Y-%m-%d}</small></td>
   <td class="at-run">{run_of(it)}</td>
   <td class="at-state">{state(it)}{cycle_marks(it)}{_replaced(it, said)}</td>

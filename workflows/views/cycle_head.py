@@ -50,7 +50,7 @@ class CycleHead:
             may_mark=rerun and instance.can_mark_success,
             may_freeze=rerun and instance.can_freeze,
             may_unfreeze=rerun and instance.is_frozen and not instance.holder,
-            entries=entries_of(instance, may),
+            entries=entries_of(instance, may, instance.revision.timezone),
         )
 
     @property

@@ -38,13 +38,13 @@ class Entry:
     refusal: str = ""
 
 
-# Asked of an instance (as `for_rows` loads it) and of what its reader may do to it.
-ENTRIES: list[Callable[[CycleInstance, frozenset[str]], Entry | None]] = []
+# Asked of an instance with its cycle, of what its reader may do to it, and of the time zone of its revision.
+ENTRIES: list[Callable[[CycleInstance, frozenset[str], str], Entry | None]] = []
 
 
-def entries_of(instance: CycleInstance, may: frozenset[str]) -> tuple[Entry, ...]:
+def entries_of(instance: CycleInstance, may: frozenset[str], zone: str) -> tuple[Entry, ...]:
     """What the apps above offer on an instance."""
-    offered = (offer(instance, may) for offer in ENTRIES)
+    offered = (offer(instance, may, zone) for offer in ENTRIES)
     return tuple(entry for entry in offered if entry is not None)
 
 
@@ -69,7 +69,7 @@ class CycleRow:
                     permission for permission in (STOP, RERUN) if user.has_perm(permission, each)
                 )
         return [
-            cls(each, running.get(each.pk, 0), may, entries_of(each, may))
+            cls(each, running.get(each.pk, 0), may, entries_of(each, may, each.zone))
             for each in instances
             for may in [allowed[each.team_id]]
         ]
