@@ -18,7 +18,6 @@ from scheduling.queries import Page, capped_count, newest_first
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.paging import cursors_of
 from scheduling.views.rows import Row, difference, shown_by
-from scheduling.views.saved import default_query
 
 PAGE_SIZE = 50
 # Nobody reads further, and counting does not get slower.
@@ -83,11 +82,13 @@ class RecordList:
 
         Opened bare, it applies the filter that its reader made the default.
         """
-        if not request.GET and (query := default_query(request, self.saved_as)):
-            return redirect(f"{request.path}?{query}")
+        saved = list(SavedFilter.objects.filter(user=request.user.pk, page=self.saved_as))
+        default = next((each.query for each in saved if each.is_default), "")
+        if default and not request.GET:
+            return redirect(f"{request.path}?{default}")
         context = self._context(request) | offered
         context |= {
-            "saved": list(SavedFilter.objects.filter(user=request.user.pk, page=self.saved_as)),
+            "saved": saved,
             "count": _known_count(context["page"]),
             "kept_days": settings.TAILRACE["RETENTION_DAYS"],
         }

@@ -34,12 +34,6 @@ class Listing:
 PAGES = {BATCHES: Listing(BatchFilter, "batch-list")}
 
 
-def default_query(request: HtmxRequest, page: str) -> str | None:
-    """The filter that the reader of a list made its default, as the query of an address."""
-    defaults = SavedFilter.objects.filter(user=request.user.pk, page=page, is_default=True)
-    return defaults.values_list("query", flat=True).first()
-
-
 @require_POST
 def saved_add(request: HtmxRequest) -> HttpResponse:
     """Keep the filter in `query` under `name`."""
