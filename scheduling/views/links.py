@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
 from urllib.parse import urlencode
@@ -18,10 +19,12 @@ def tab_of(trigger: str) -> str:
     return WORKFLOW if trigger == Trigger.WORKFLOW else BASIC
 
 
-def records_of(triggers: Iterable[str], **narrowed: Any) -> str:
-    """The list of batches with these triggers: the tab of workflow tasks when all of them are there."""
-    tabs = {tab_of(trigger) for trigger in triggers}
-    return records(tab=WORKFLOW if tabs == {WORKFLOW} else BASIC, **narrowed)
+def records_of(triggers: Iterable[str] | Mapping[str, int], **narrowed: Any) -> str:
+    """The list of batches with these triggers, one each or so many of each: the tab that has most of them."""
+    tabs: Counter[str] = Counter()
+    for trigger, count in Counter(triggers).items():
+        tabs[tab_of(trigger)] += count
+    return records(tab=WORKFLOW if tabs[WORKFLOW] > tabs[BASIC] else BASIC, **narrowed)
 
 
 def records(

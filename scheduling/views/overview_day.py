@@ -5,6 +5,7 @@ It counts a whole day, so the page that stands already asks for it, and then onc
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -68,19 +69,25 @@ def _timeline(user: User, now: datetime) -> dict[str, Any]:
     everything = BatchRanges(places_of(user), triggers=Trigger.values, states=BatchState.values)
     counted = everything.count_by_slot(first, HOUR, HOURS)
     counts: list[dict[str, int]] = [dict.fromkeys(LAYERS, 0) for _hour in range(HOURS)]
-    triggers: list[set[str]] = [set() for _hour in range(HOURS)]
+    begun: list[Counter[str]] = [Counter() for _hour in range(HOURS)]
+    failed: list[Counter[str]] = [Counter() for _hour in range(HOURS)]
     for (slot, trigger, state), count in counted.items():
         # A batch may have been begun after `now` was read.
         hour = min(slot, HOURS - 1)
         counts[hour][state if state in BATCH.final and state in LAYERS else OTHER] += count
-        triggers[hour].add(trigger)
+        begun[hour][trigger] += count
+        if state == BatchState.FAILED:
+            failed[hour][trigger] += count
     stack = charts.stack(counts, LAYERS)
     slots = [
         Slot(
             begins=first + hour * HOUR,
             counts=counts[hour],
             column=stack.columns[hour],
-            address=records_of(triggers[hour], since=first + hour * HOUR, until=first + (hour + 1) * HOUR),
+            # Who follows an hour in which something failed wants to see that.
+            address=records_of(
+                failed[hour] or begun[hour], since=first + hour * HOUR, until=first + (hour + 1) * HOUR
+            ),
         )
         for hour in range(HOURS)
     ]

@@ -89,7 +89,7 @@ def test_what_runs_is_shown_with_its_counters_and_what_waits_is_counted(desk: De
     assert "Running 1 Waiting 1 Slots in use 3 of 2" in figures
 
 
-def test_figures_lead_to_the_workflow_tasks_where_all_that_they_count_is(desk: Desk, operator: Client) -> None:
+def test_figures_lead_to_the_tab_where_most_of_what_they_count_is(desk: Desk, operator: Client) -> None:
     def leads(figure: str) -> str:
         [address] = re.findall(rf'id="figure-{figure}" href="([^"]*)"', text_of(operator.get("/")))
         return address.replace("&amp;", "&")
@@ -176,14 +176,22 @@ def test_the_timeline_counts_each_hour_and_leads_to_its_list(desk: Desk, operato
     assert text_of(timeline).startswith('<section id="timeline" class="card"')
 
 
-def test_an_hour_of_workflows_alone_leads_to_their_tab(desk: Desk, operator: Client) -> None:
+def test_an_hour_leads_to_the_tab_of_its_failures_or_else_of_most_of_its_batches(
+    desk: Desk, operator: Client
+) -> None:
     def leads() -> str:
         timeline = text_of(asked_for(operator, "/", "timeline"))
         return re.findall(r'<th scope="row"><a href="/batches/\?tab=(\w+)', timeline)[0]
 
-    make.cycle(make.workflow(group=desk.group))
+    flow = make.workflow(group=desk.group)
+    make.cycle(flow)
     assert leads() == "workflow"
     make.batch(desk.task)
+    assert leads() == "basic"
+    make.cycle(flow)
+    assert leads() == "workflow"
+    failed(desk)
+    make.cycle(flow)
     assert leads() == "basic"
 
 
