@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -23,10 +24,11 @@ from tests.faults.races import (
     started,
     two_upstreams,
 )
-from workflows import services
+from workflows import services, transitions
 from workflows.errors import CycleRefused
 from workflows.models import Backfill, Cycle, CycleInstance, NodeRun, Workflow
 from workflows.services import clock
+from workflows.transitions import lifecycle
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.usefixtures("no_deadlocks")]
 
@@ -56,6 +58,41 @@ def test_what_succeeds_on_the_spot_waits_for_nobody_while_its_own_workflow_is_lo
         Workflow.objects.locked([up.pk])
 
     assert other.result().instances.get().state == "success"
+    assert make.fresh(waiting).state == "running"
+    everything_agrees()
+
+
+def test_what_an_edit_lets_wait_for_a_cycle_that_is_being_dropped_goes_on_afterwards(monkeypatch: Any) -> None:
+    group = make.group()
+    common = {"group": group, "starts_at": NOON - timedelta(days=1)} | HOURLY
+    # Locks are taken by id: that of what waits comes before that of what it waits for.
+    down, up = make.workflow("down", **common), make.workflow("up", **common)
+    [earlier] = services.backfill(up, since=NOON, until=NOON, by="ann").instances.all()
+    make.end_node(earlier, "a", "success")
+    again = services.backfill(up, since=NOON - timedelta(hours=1), until=NOON, parallelism=1, by="ann")
+    unbegun = again.instances.get(state="not_ready")
+    read, edited, known = threading.Event(), threading.Event(), lifecycle.dependants
+
+    def dependants(cycle_id: int) -> dict[int, int]:
+        found = known(cycle_id)
+        if not read.is_set():
+            read.set()
+            assert edited.wait(20)
+        return found
+
+    monkeypatch.setattr(lifecycle, "dependants", dependants)
+    dropping = Elsewhere(lambda: transitions.cancel(unbegun.pk, by="ann", reason=""))
+    assert read.wait(20)
+    edit(down, depends_on=[{"workflow": "up"}], starts_at=NOON - timedelta(days=1), **HOURLY)
+    [waiting] = services.backfill(down, since=NOON, until=NOON, by="ann").instances.all()
+    assert waiting.state == "not_ready"
+    with transaction.atomic():
+        Workflow.objects.locked([down.pk])
+        edited.set()
+        dropping.until_blocked()
+        Workflow.objects.locked([up.pk])
+
+    assert dropping.result()
     assert make.fresh(waiting).state == "running"
     everything_agrees()
 

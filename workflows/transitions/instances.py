@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from django.db import transaction
 from django.db.models import Case, OuterRef, Q, Subquery, When
@@ -52,10 +52,10 @@ def stop(instance_id: int, *, by: journal.By, reason: str) -> CycleInstance:
     """
     text = said_with(reasons.CYCLE_STOPPED, reasons.CYCLE_STOPPED_WHY, reason, who=journal.actor(by).name)
     with transaction.atomic():
-        instance = _lock_unbegun(instance_id)
+        instance, workflows = _lock_unbegun(instance_id)
         if instance is not None:
             journal.record("stopped", instance, by, reason=reason)
-            _end_unbegun(instance, CycleState.TERMINATED, text)
+            _end_unbegun(instance, workflows, CycleState.TERMINATED, text)
             return instance
     with transaction.atomic():
         instance = lifecycle.lock(instance_id)
@@ -71,15 +71,18 @@ def stop(instance_id: int, *, by: journal.By, reason: str) -> CycleInstance:
         return instance
 
 
-def _lock_unbegun(instance_id: int) -> CycleInstance | None:
-    """An instance that has not begun, locked after its workflow, so that nobody can begin it; else None."""
+def _lock_unbegun(instance_id: int) -> tuple[CycleInstance | None, dict[int, Workflow]]:
+    """An instance that has not begun, else None; locked after its workflow, so that nobody can begin it.
+
+    With the workflows that were locked: its own, and those of what its end may let go on.
+    """
     unbegun = CycleInstance.objects.filter(pk=instance_id, state__in=_UNBEGUN)
     found = unbegun.first()
     if found is None:
-        return None
+        return None, {}
     waiting = lifecycle.dependants(found.cycle_id) if lifecycle.may_release(found) else {}
-    Workflow.objects.locked({found.workflow_id, *waiting.values()})
-    return lifecycle.lock(instance_id) if unbegun.exists() else None
+    workflows = Workflow.objects.locked({found.workflow_id, *waiting.values()})
+    return (lifecycle.lock(instance_id) if unbegun.exists() else None), workflows
 
 
 @transaction.atomic
@@ -101,22 +104,24 @@ def time_out(instance_id: int) -> bool:
 @transaction.atomic
 def cancel(instance_id: int, *, by: journal.By, reason: str) -> bool:
     """Drop an instance that has not begun; False when it has, or has ended."""
-    instance = _lock_unbegun(instance_id)
+    instance, workflows = _lock_unbegun(instance_id)
     if instance is None:
         return False
     journal.record("cancelled", instance, by, reason=reason)
-    _end_unbegun(instance, CycleState.CANCELLED, reason)
+    _end_unbegun(instance, workflows, CycleState.CANCELLED, reason)
     return True
 
 
-def _end_unbegun(instance: CycleInstance, state: CycleState, reason: str) -> None:
+def _end_unbegun(
+    instance: CycleInstance, workflows: Mapping[int, Workflow], state: CycleState, reason: str
+) -> None:
     _thaw(instance)
     nodes.cancel_waiting(instance, reason)
     instance.state, instance.ended_at, instance.reason = state, timezone.now(), reason
     instance.save()
     if state == CycleState.CANCELLED:
         set_effective([instance.cycle_id])
-    lifecycle.tell_ended(instance)
+    lifecycle.tell_ended(instance, workflows)
 
 
 @transaction.atomic

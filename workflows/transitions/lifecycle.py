@@ -182,16 +182,20 @@ def _conclude(instance: CycleInstance, state: CycleState) -> None:
     tell_ended(instance)
 
 
-def tell_ended(instance: CycleInstance) -> None:
-    """Let the cycle know how its effective instance ended, tell the apps above, and release what waited."""
+def tell_ended(instance: CycleInstance, locked: Mapping[int, Workflow] | None = None) -> None:
+    """Let the cycle know how its effective instance ended, tell the apps above, and release what waited.
+
+    `locked` are the workflows that are locked already, with its own, when it had not begun.
+    """
     waiting: Mapping[int, int] = {}
     if may_release(instance):
         waiting = dependants(instance.cycle_id)
-    if waiting and _beginning.get():
-        # It ended on the spot. Its workflow is locked already, and others before that one are not locked now.
+    if (locked or _beginning.get()) and not set(waiting.values()) <= (locked or {}).keys():
+        # Its workflow is locked already, and others before that one are not locked now: it ended on the spot,
+        # or an edit has let more wait for it since those that wait were locked.
         _release_soon(instance.cycle_id)
         waiting = {}
-    workflows = Workflow.objects.locked({instance.workflow_id, *waiting.values()})
+    workflows = locked or Workflow.objects.locked({instance.workflow_id, *waiting.values()})
     # With the lock held: who makes another instance the effective one holds it too.
     # What holds the cycle is about to run it anew: until then this end says nothing.
     effective = Cycle.objects.filter(pk=instance.cycle_id, effective=instance, holder="")
