@@ -279,8 +279,12 @@ def test_a_job_that_stops_its_reaper_is_not_saved_by_that(mark: str) -> None:
 
 def test_a_relay_of_short_lived_processes_is_caught(mark: str) -> None:
     # It ends by itself too: should this test be killed, nobody is left to catch it.
+    # The command goes on until it is stopped, or its end, which ends the relay as well, could come first.
     relay = """
 import os, time
+if os.fork():
+    time.sleep(60)
+    os._exit(0)
 os.write(1, b"started")
 end = time.monotonic() + 60
 while time.monotonic() < end:
