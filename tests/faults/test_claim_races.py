@@ -140,7 +140,7 @@ def test_a_late_end_that_meets_the_loss_of_its_node_counts_once():
     assert late.result() is None
     check(batch)
     assert (batch.state, batch.failed) == ("failed", 1)
-    assert instance_of(claimed).reason == "node_lost: not heard of"
+    assert instance_of(claimed).reason == "Node lost: not heard of"
 
 
 def test_a_start_that_meets_the_loss_of_its_node_is_lost_with_it():
@@ -151,7 +151,7 @@ def test_a_start_that_meets_the_loss_of_its_node_is_lost_with_it():
         pass
     gone.result()
     check(batch)
-    assert instance_of(claimed).reason == "node_lost: silence"
+    assert instance_of(claimed).reason == "Node lost: silence"
     assert not recovery.live_executions(node.pk).exists()
 
 

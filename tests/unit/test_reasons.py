@@ -112,3 +112,8 @@ def test_a_state_within_a_reason_is_said_as_pages_say_it(chinese):
 
     assert in_words(said(reasons.NODE_IS, node="etl-1", state=NodeState.OFFLINE)) == f"节点 etl-1 {label}"
     assert said(reasons.NODE_IS, node="a", state="timed_out") == "Node a is timed out"
+
+
+@pytest.mark.parametrize("template", REGISTRY)
+def test_a_reason_begins_with_a_sentence_and_not_with_an_identifier(template):
+    assert not re.match(r"\w+_\w+\b", template)
