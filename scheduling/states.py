@@ -79,6 +79,9 @@ class Machine:
 
 _B, _I = BatchState, InstanceState
 
+# Ended, and not as a success: these are rerun together.
+UNSUCCESSFUL = frozenset({_I.FAILED, _I.TIMED_OUT, _I.TERMINATED})
+
 BATCH = Machine(
     "Batch",
     BatchState,

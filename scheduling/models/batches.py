@@ -131,6 +131,11 @@ class Batch(models.Model):
         return self.succeeded + self.failed + self.timed_out + self.terminated
 
     @property
+    def unsuccessful(self) -> int:
+        """How many instances ended without success: failed, timed out or terminated."""
+        return self.failed + self.timed_out + self.terminated
+
+    @property
     def is_finished(self) -> bool:
         return self.state in BATCH.final
 

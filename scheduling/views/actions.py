@@ -27,7 +27,7 @@ from scheduling.errors import SchedulingError
 from scheduling.models import Batch, Instance
 from scheduling.permissions import RERUN, STOP, authorised
 from scheduling.services.several import MOST_INSTANCES
-from scheduling.states import InstanceState
+from scheduling.states import UNSUCCESSFUL
 from scheduling.views import batch as batch_page
 from scheduling.views import impact
 from scheduling.views import instances as instance_page
@@ -61,8 +61,6 @@ SEVERAL = {
         "Rerun %(n)d instance of batch %(id)d", "Rerun %(n)d instances of batch %(id)d", "n"
     ),
 }
-# What "those that failed" are.
-FAILED = [InstanceState.FAILED, InstanceState.TIMED_OUT]
 
 
 class ReasonForm(forms.Form):
@@ -110,7 +108,7 @@ def instance(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @vary_on_headers("HX-Request")
 def several(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
-    """Stop or rerun the instances of a batch that `?instance=` names, or with `?which=failed` all that failed.
+    """Stop or rerun instances of a batch: those that `?instance=` names, or all that `?which=unsuccessful` means.
 
     The confirm step names them one by one, so what is done is what was confirmed.
     """
@@ -176,8 +174,8 @@ def _named(request: HtmxRequest, of: Batch) -> Sequence[Instance]:
     """The instances of the batch that the address or the form names; Http404 when one is not there."""
     given = request.POST if request.method == "POST" else request.GET
     of_batch = instance_page.instances().filter(batch=of).order_by("number")
-    if given.get("which") == "failed":
-        found = list(of_batch.filter(state__in=FAILED)[: MOST_INSTANCES + 1])
+    if given.get("which") == "unsuccessful":
+        found = list(of_batch.filter(state__in=UNSUCCESSFUL)[: MOST_INSTANCES + 1])
     else:
         words = [word for value in given.getlist("instance") for word in value.split(",") if word]
         wanted = {int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 19}

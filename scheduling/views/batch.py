@@ -101,7 +101,6 @@ def head_context(request: HtmxRequest, batch: Batch) -> dict[str, Any]:
         "row": row,
         "head": Head(row, why.of_batch(batch)),
         "counts": _counts(request, row),
-        "failed_count": batch.failed + batch.timed_out,
         "known": [fact for each in FACTS if (fact := each(batch, request.user))],
     }
 

@@ -251,17 +251,22 @@ def test_10_and_so_are_late_cycles(group: Any, capsys: Any) -> None:
     assert said.endswith(f"{first.name} {first.pk}")
 
 
-def test_11_the_cycles_that_failed_are_rerun(group: Any) -> None:
-    failed, repaired = (
-        rerun_support.cycle(make.workflow(name, group=group), state="failed")
-        for name in ("flights_daily", "claims_daily")
+def test_11_the_cycles_without_success_are_rerun(group: Any) -> None:
+    failed, terminated, repaired = (
+        rerun_support.cycle(make.workflow(name, group=group), state=state)
+        for name, state in (
+            ("flights_daily", "failed"),
+            ("weather_daily", "terminated"),
+            ("claims_daily", "failed"),
+        )
     )
     make.end_node(workflow_services.rerun(repaired, reason="at once"), "a", "success")
 
     run(printed(11))
 
-    again = CycleInstance.objects.get(rerun_of=failed)
-    assert (again.state, again.actor) == ("running", f"os:{getpass.getuser()}")
+    for source in (failed, terminated):
+        again = CycleInstance.objects.get(rerun_of=source)
+        assert (again.state, again.actor) == ("running", f"os:{getpass.getuser()}")
     assert repaired.cycle.instances.count() == 2
 
 

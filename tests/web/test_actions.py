@@ -234,24 +234,25 @@ def test_the_chosen_instances_are_stopped_and_what_is_refused_drops_no_other(
     assert states == {first.pk: "success", second.pk: "terminating", third.pk: "running"}
 
 
-def test_all_that_failed_are_rerun(desk: Desk, operator: Client) -> None:
-    batch = make.batch(desk.task)
-    first, second, third = make.start_batch(batch)
-    make.end(first, "failed", may_retry=False)
-    make.end(second, "timed_out", may_retry=False)
-    make.end(third)
+def test_all_unsuccessful_instances_are_rerun_the_terminated_too(desk: Desk, operator: Client) -> None:
+    batch = make.batch(make.task(group=desk.group, shards=["AA", "UA", "DL", "B6"]))
+    failed, late, stopped, good = make.start_batch(batch)
+    make.end(failed, "failed", may_retry=False)
+    make.end(late, "timed_out", may_retry=False)
+    services.stop_instance(stopped, by="ann", reason="wrong input file")
+    make.end(stopped, "terminated")
+    make.end(good)
     page = text_of(operator.get(f"/batches/{batch.pk}/"))
-    assert "Rerun the 2 that failed" in page
-    confirm = text_of(operator.get(f"/batches/{batch.pk}/instances/rerun/?which=failed"))
-    assert "2 instances run again" in confirm
-    assert f'name="instance" value="{first.pk},{second.pk},"' in confirm
-    answer = operator.post(
-        f"/batches/{batch.pk}/instances/rerun/", {**REASON, "instance": f"{first.pk},{second.pk},"}
-    )
-    assert "2 instances run again." in text_of(answer)
+    assert "Rerun 3 unsuccessful instances" in page
+    confirm = text_of(operator.get(f"/batches/{batch.pk}/instances/rerun/?which=unsuccessful"))
+    assert "3 instances run again" in confirm
+    chosen = f"{failed.pk},{late.pk},{stopped.pk},"
+    assert f'name="instance" value="{chosen}"' in confirm
+    answer = operator.post(f"/batches/{batch.pk}/instances/rerun/", {**REASON, "instance": chosen})
+    assert "3 instances run again." in text_of(answer)
     states = dict(batch.instances.values_list("pk", "state"))
-    assert states == {first.pk: "waiting", second.pk: "waiting", third.pk: "success"}
-    assert JournalEntry.objects.filter(action="rerun", reason="wrong input file").count() == 2
+    assert states == {failed.pk: "waiting", late.pk: "waiting", stopped.pk: "waiting", good.pk: "success"}
+    assert JournalEntry.objects.filter(action="rerun", reason="wrong input file").count() == 3
 
 
 def test_when_all_of_several_are_refused_the_answer_is_a_refusal(desk: Desk, operator: Client) -> None:
