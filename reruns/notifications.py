@@ -15,9 +15,10 @@ from django.utils.translation import gettext_lazy, pgettext_lazy
 from reruns.models import Rerun, RerunItem
 from reruns.states import ItemState, RerunState
 from scheduling import words
+from scheduling.models import JournalEntry
 from scheduling.notifications import channels_for, post
 from scheduling.notifications.rules import WORDS
-from scheduling.reasons import in_words
+from scheduling.reasons import actor_in_words, in_words
 
 SUCCESS, TERMINATED, INSTANCE_FAILED = "success", "terminated", "instance_failed"
 EVENTS = (SUCCESS, TERMINATED, INSTANCE_FAILED)
@@ -75,12 +76,25 @@ def _tell(
         )
 
 
+def _terminated(rerun: Rerun) -> list[str]:
+    """Who terminated a rerun and why, from the journal."""
+    entry = JournalEntry.objects.about(rerun).filter(action="terminated").first()
+    if entry is None:
+        return []
+    words = {"who": actor_in_words(entry.actor), "why": entry.reason}
+    text = _("Terminated by %(who)s: %(why)s") if entry.reason else _("Terminated by %(who)s")
+    return [text % words]
+
+
 def _counted(rerun: Rerun) -> list[str]:
     states = Counter(RerunItem.objects.filter(rerun=rerun).values_list("state", flat=True))
-    lines = [
+    lines = _terminated(rerun) if rerun.state == RerunState.TERMINATED else []
+    lines += [
         f"{ItemState(state).label}: {count}"
         for state, count in sorted(states.items(), key=lambda each: list(ItemState).index(ItemState(each[0])))
     ]
     if rerun.submitted_at is not None and rerun.ended_at is not None:
         lines.append(_("It took %(length)s.") % {"length": words.length(rerun.ended_at - rerun.submitted_at)})
-    return lines + ([_("Reason: %(reason)s") % {"reason": rerun.reason}] if rerun.reason else [])
+    if rerun.reason:
+        lines.append(_("Reason for the rerun: %(reason)s") % {"reason": rerun.reason})
+    return lines

@@ -165,6 +165,7 @@ _SHAPES = {
     # What a reason follows: a name ends where ": " begins.
     "who": r"(?:(?!: ).)*",
     "node": r"[-\w]+",
+    "nodes": r"[-\w]+(?:, [-\w]+)*",
     "signal": r"SIG\w+",
     "variable": r"TAILRACE_[<>\w]+",
     "directory": r"'.*?'|\".*?\"",

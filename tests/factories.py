@@ -196,13 +196,13 @@ def start_batch(batch: Batch) -> list[Instance]:
     return instances
 
 
-def end_batch(batch: Batch, outcome: str = Outcome.SUCCESS) -> Batch:
-    """Run every instance of `batch` that has not ended, and end it with `outcome`."""
+def end_batch(batch: Batch, outcome: str = Outcome.SUCCESS, **report: Any) -> Batch:
+    """Run every instance of `batch` that has not ended, and end it with `outcome`; `report` as for `end`."""
     for instance in batch.instances.select_related("group", "node"):
         if instance.state == "waiting":
-            _report(instance, *_begin(instance), outcome, may_retry=False)
+            _report(instance, *_begin(instance), outcome, **{"may_retry": False} | report)
         elif not instance.is_finished:
-            end(instance, outcome, may_retry=False)
+            end(instance, outcome, **{"may_retry": False} | report)
     batch.refresh_from_db()
     return batch
 
@@ -260,11 +260,11 @@ def cycle(of: Workflow | None = None, **options: Any) -> CycleInstance:
     return workflow_services.run_test(of or workflow(), **({"by": "tests"} | options))
 
 
-def end_node(instance: CycleInstance, key: str, outcome: str = Outcome.SUCCESS) -> CycleInstance:
+def end_node(instance: CycleInstance, key: str, outcome: str = Outcome.SUCCESS, **report: Any) -> CycleInstance:
     """End the running node `key` of a cycle instance with `outcome`, and return the instance as it is then."""
     run = instance.node_runs.select_related("batch").get(node__key=key)
     assert run.batch is not None, f"node {key} is {run.state} and has no batch"
-    end_batch(run.batch, outcome)
+    end_batch(run.batch, outcome, **report)
     return fresh(instance)
 
 

@@ -9,10 +9,9 @@ from typing import Any
 
 from django.contrib.postgres.aggregates import ArrayAgg
 from django.db import connection
-from django.db.models import Count, F, Func, OuterRef, Q, Subquery
+from django.db.models import Count, F, Func, Q
 
 from scheduling.models import Batch, Execution, JournalEntry
-from scheduling.reasons import recognise
 from scheduling.states import BatchState
 from workflows import reasons
 from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, RunType, WorkflowNode
@@ -72,17 +71,11 @@ def troubles_of(instances: Iterable[CycleInstance]) -> dict[int, list[NodeRun]]:
 
     Which they are stands in the reason that an instance was given at its end.
     """
-    named = {each.pk: recognise(each.reason) for each in instances}
-    keys = {
-        pk: set(found.parameters["nodes"].split(", "))
-        for pk, found in named.items()
-        if found is not None and found.template == reasons.CORE_FAILED
-    }
-    failed = Execution.objects.filter(instance__batch=OuterRef("batch")).exclude(error="")
-    last = Subquery(failed.order_by("-ended_at", "-pk").values("error")[:1])
+    keys = {each.pk: named for each in instances if (named := reasons.nodes_named(each.reason))}
     found_runs: dict[int, list[NodeRun]] = {}
     if keys:
-        runs = NodeRun.objects.filter(instance__in=keys).select_related("node").annotate(error=last)
+        runs = NodeRun.objects.filter(instance__in=keys).select_related("node")
+        runs = runs.with_error(Execution.objects.all())
         for run in runs.order_by("node__number"):
             if run.node.key in keys[run.instance_id]:
                 found_runs.setdefault(run.instance_id, []).append(run)

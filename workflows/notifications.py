@@ -14,7 +14,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from scheduling import words
-from scheduling.models import Deadline
+from scheduling.models import Deadline, Execution
 from scheduling.notifications import (
     channels_for,
     channels_for_lateness,
@@ -109,13 +109,15 @@ def _facts(instance: CycleInstance) -> dict[str, object]:
 
 
 def _worst(instance: CycleInstance) -> list[str]:
-    """What the first few nodes that did not succeed say of it."""
+    """The first few of several nodes that did not succeed, each with its cause."""
     wrong = [NodeRunState.FAILED, NodeRunState.TIMED_OUT, NodeRunState.TERMINATED]
-    runs = list(
-        NodeRun.objects.filter(instance=instance, state__in=wrong).select_related("node").order_by("ended_at")
-    )
+    found = NodeRun.objects.filter(instance=instance, state__in=wrong).select_related("node")
+    runs = list(found.with_error(Execution.objects.all()).order_by("ended_at", "pk"))
+    if len(runs) < 2 and instance.reason:
+        # The instance's own reason says it.
+        return []
     lines = [
-        f"– {run.node.key}: {in_words(run.reason) or NodeRunState(run.state).label}"
+        f"– {run.node.key}: {in_words(run.error or run.reason) or NodeRunState(run.state).label}"
         for run in runs[:NODES_NAMED]
     ]
     more = len(runs) - NODES_NAMED

@@ -152,6 +152,11 @@ class NodeRunQuerySet(models.QuerySet[Any]):
     def running(self) -> Self:
         return self.filter(state=NodeRunState.RUNNING)
 
+    def with_error(self, executions: models.QuerySet[Any]) -> Self:
+        """With `error`: the newest error among the `executions` of each node's batch, or None."""
+        failed = executions.filter(instance__batch=OuterRef("batch")).exclude(error="")
+        return self.annotate(error=Subquery(failed.order_by("-ended_at", "-pk").values("error")[:1]))
+
     def running_by_instance(self, instances: Iterable[Any]) -> dict[int, int]:
         """How many nodes of each running instance run, in one query."""
         of = [each.pk for each in instances if each.state == CycleState.RUNNING]

@@ -82,7 +82,7 @@ def failure_in_words(instance: CycleInstance, troubles: Sequence[NodeRun]) -> st
 
 def _error_of(run: NodeRun) -> str:
     """What a node of `detail_queries.troubles_of` was heard to fail of last."""
-    return in_words(str(getattr(run, "error", None) or run.reason))
+    return in_words(run.error or run.reason)
 
 
 # --- a cycle instance that has not begun -------------------------------------------------------------

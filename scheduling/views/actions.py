@@ -108,7 +108,7 @@ def instance(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
 @require_http_methods(["GET", "HEAD", "POST"])
 @vary_on_headers("HX-Request")
 def several(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
-    """Stop or rerun instances of a batch: those that `?instance=` names, or all that `?which=unsuccessful` means.
+    """Stop or rerun instances of a batch: those that `?instance=` names, or `?which=unsuccessful`.
 
     The confirm step names them one by one, so what is done is what was confirmed.
     """

@@ -244,7 +244,10 @@ def test_a_rerun_of_only_what_failed_is_no_success_while_what_follows_was_left_o
     again = services.rerun(source, nodes=["a"], by="ann")
     again = make.end_node(again, "a")
 
-    assert (again.state, again.reason) == ("failed", "Did not succeed: b")
+    assert (again.state, again.reason) == (
+        "failed",
+        "Node b did not succeed: Its branch was not taken: a (success)",
+    )
 
 
 @at_noon
@@ -312,13 +315,38 @@ def test_a_failed_cycle_is_told_of_once_and_a_test_is_not() -> None:
     assert told() == []
     clock.make_due(NOON + timedelta(days=1))
 
-    failed = make.end_node(CycleInstance.objects.get(run_type="online"), "a", "failed")
+    online = CycleInstance.objects.get(run_type="online")
+    failed = make.end_node(online, "a", "failed", error="exit code 3")
     services.mark_success(failed, by="ann")
 
     assert told() == [("failure", "[air] flights 2026-11-21 01:00 failed")]
     text = Notification.objects.get().text
     assert "data date 2026-11-20, ended: failed" in text
-    assert "– a: Failed" in text
+    assert text.splitlines()[-1] == "Node a did not succeed: exit code 3"
+
+
+@at_noon
+def test_the_message_of_a_failed_cycle_names_the_cause_of_each_node() -> None:
+    make.workflow("flights", nodes="a, b", notify=RULES, **DAILY)
+    clock.make_due(NOON + timedelta(days=1))
+    online = CycleInstance.objects.get(run_type="online")
+    make.end_node(online, "a", "failed", error="exit code 3")
+
+    failed = make.end_node(online, "b", "timed_out", error="ended after its time-out of 60 s")
+
+    assert failed.reason == "Nodes a, b did not succeed; a: exit code 3"
+    lines = Notification.objects.get().text.splitlines()
+    assert lines[-2:] == ["– a: exit code 3", "– b: ended after its time-out of 60 s"]
+
+
+def test_a_cycle_that_stops_on_failure_names_the_node_and_the_cause() -> None:
+    source = make.end_node(make.cycle(make.workflow(nodes="a, b")), "a", "failed")
+    again = services.rerun(make.end_node(source, "b", "failed"), stop_on_failure=True, by="ann")
+
+    make.end_node(again, "a", "failed", error="exit code 3")
+
+    reason = make.fresh(again).reason
+    assert reason == "Stopped because a node failed. Node a did not succeed: exit code 3"
 
 
 @at_noon

@@ -42,15 +42,18 @@ def test_a_success_is_told_once_and_nothing_else_is(noon: Any) -> None:
         f"[{world.group.team.name}] Rerun {rerun} downstream of a 2026-11-20 13:00 succeeded"
     )
     assert (notification.path, notification.team) == (f"/reruns/{rerun.pk}/", world.group.team)
-    assert notification.text == "Success: 2\nIt took 0 s.\nReason: bad weather"
+    assert notification.text == "Success: 2\nIt took 0 s.\nReason for the rerun: bad weather"
 
 
 def test_that_it_was_terminated_is_told_once(noon: Any) -> None:
     world = World("a > b", noon)
     rerun = world.rerun("a", "b", notify=TELL)
-    services.terminate(rerun)
+    services.terminate(rerun, by="ann", reason="wrong hour")
     settle()
     assert told() == [(f"rerun:{rerun.pk}:terminated:ops", "terminated")]
+    lines = Notification.objects.get(event="terminated").text.splitlines()
+    assert lines[0] == "Terminated by ann: wrong hour"
+    assert lines[-1] == "Reason for the rerun: bad weather"
 
 
 def test_each_run_of_an_instance_that_failed_is_told_of_once(noon: Any) -> None:

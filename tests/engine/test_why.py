@@ -52,7 +52,7 @@ def pair(nodes: str = "a") -> tuple[Workflow, Workflow]:
 def upstream_failed() -> CycleInstance:
     up, down = pair()
     waiting = due(up, down)
-    make.end_node(first(up), "a", "failed")
+    make.end_node(first(up), "a", "failed", error="exit code 3")
     return waiting
 
 
@@ -163,7 +163,10 @@ def it_failed() -> CycleInstance:
 
 CAUSES: dict[Callable[[], CycleInstance], tuple[str, str]] = {
     # What is so → the kind of the cause, and what it says.
-    upstream_failed: ("upstream", "Waits for up 2026-11-21 01:00, which failed at .*: Did not succeed: a"),
+    upstream_failed: (
+        "upstream",
+        "Waits for up 2026-11-21 01:00, which failed at .*: Node a did not succeed: exit code 3",
+    ),
     upstream_runs: ("upstream", "Waits for up 2026-11-21 01:00, which has been running since"),
     upstream_is_frozen: ("upstream", "Waits for up 2026-11-21 01:00, which is frozen by ann."),
     upstream_is_stopped: ("upstream", "which was terminated at .*stopped by ann: wrong file"),

@@ -33,6 +33,7 @@ NASTY = [
 OF_SHAPE = {
     "who": st.sampled_from(["ann", "os:root", "张三", "o'neil", "a b", "x:", "%s", "engine", "schedule", ""]),
     "node": st.sampled_from(["etl-1", "node_lost", "is", "Node"]),
+    "nodes": st.sampled_from(["a", "a, b-2", "清洗, load_1, is"]),
     "signal": st.sampled_from(["SIGKILL", "SIGRTMIN"]),
     "variable": st.sampled_from(["TAILRACE_SQL_<NAME>", "TAILRACE_SECRET_X"]),
     "directory": st.sampled_from(["/a: b", "it's", "both ' and \""]).map(repr),

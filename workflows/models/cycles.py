@@ -311,6 +311,9 @@ class NodeRun(models.Model):
 
     objects = NodeRunQuerySet.as_manager()
 
+    # What `with_error` adds.
+    error: str | None
+
     class Meta:
         verbose_name = _("node run")
         verbose_name_plural = _("node runs")

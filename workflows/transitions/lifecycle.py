@@ -18,12 +18,11 @@ from scheduling import journal
 from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
 from scheduling.models import Batch
-from scheduling.reasons import said
 from scheduling.transitions import execute
-from workflows import notifications, reasons
+from workflows import notifications
 from workflows.errors import CycleRefused
 from workflows.graph import Ended
-from workflows.graphs import graph_of, keys_of, revision_of
+from workflows.graphs import graph_of, revision_of
 from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, RunType, Stopping, Workflow
 from workflows.signals import cycle_instance_ended
 from workflows.states import CycleState
@@ -161,7 +160,7 @@ def finish_if_ended(instance: CycleInstance) -> None:
         if instance.stopping:
             stop_batches_soon(instance.pk)
         return
-    graph, keys = graph_of(instance.revision_id), keys_of(instance.revision_id)
+    graph = graph_of(instance.revision_id)
     runs = NodeRun.objects.filter(instance=instance).values_list("node_id", "state", "result")
     failures = list(graph.failures({str(node): Ended(state, result) for node, state, result in runs}))
     if not failures:
@@ -171,7 +170,7 @@ def finish_if_ended(instance: CycleInstance) -> None:
     else:
         state = CycleState.FAILED
     if failures and not instance.reason:
-        instance.reason = said(reasons.CORE_FAILED, nodes=", ".join(keys[int(node)] for node in failures))
+        instance.reason = nodes.why_failed(instance, failures)
     _conclude(instance, state)
 
 

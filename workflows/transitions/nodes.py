@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from scheduling import journal
 from scheduling import services as scheduling
-from scheduling.models import Node, Task, TaskRevision
+from scheduling.models import Execution, Node, Task, TaskRevision
 from scheduling.models.tasks import Mode, Trigger
 from scheduling.reasons import said
 from scheduling.services import BatchRequest
@@ -177,7 +177,8 @@ def _proceed(
     while start or ended:
         failed = [node for node, each in ended.items() if each.state in _FAILED]
         if failed and instance.stop_on_failure and not instance.stopping:
-            begin_stopping(instance, Stopping.FAILURE, _failure(instance, failed))
+            why = said(reasons.STOPPED_ON_FAILURE, why=why_failed(instance, failed))
+            begin_stopping(instance, Stopping.FAILURE, why)
         if instance.stopping:
             break
         decided = _decide(instance, graph, ended, pending)
@@ -248,9 +249,18 @@ def _ended(instance: CycleInstance, nodes: Collection[str]) -> dict[str, Ended]:
     }
 
 
-def _failure(instance: CycleInstance, nodes: Iterable[str]) -> str:
+def why_failed(instance: CycleInstance, nodes: Sequence[str]) -> str:
+    """Why an instance did not succeed whose `nodes` (ids) did not: their keys, and the first known cause."""
     keys = keys_of(instance.revision_id)
-    return said(reasons.STOPPED_ON_FAILURE, nodes=", ".join(keys[int(node)] for node in nodes))
+    named = ", ".join(keys[int(node)] for node in nodes)
+    runs = NodeRun.objects.filter(instance=instance, node__in=[int(node) for node in nodes])
+    for run in runs.with_error(Execution.objects.all()).order_by("ended_at", "pk"):
+        if why := run.error or run.reason:
+            node = keys[run.node_id]
+            if len(nodes) == 1:
+                return said(reasons.NODE_FAILED, node=node, why=why)
+            return said(reasons.NODES_FAILED, nodes=named, node=node, why=why)
+    return said(reasons.CORE_FAILED, nodes=named)
 
 
 # --- nodes that are not run --------------------------------------------------------------------------
