@@ -13,12 +13,22 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from config import sessions
 from config.embedded import DATABASE, DatabaseUnavailable, EmbeddedServer
 
-__all__ = ["DATABASE", "DatabaseUnavailable", "EmbeddedServer"]
+__all__ = ["DATABASE", "DatabaseUnavailable", "EmbeddedServer", "UnsuitableDatabase"]
 
 OLDEST_SERVER = 150000
 _NEEDS_NO_DATABASE = {"help", "version", "makemessages", "compilemessages", "check", "states", "up"}
+
+
+class UnsuitableDatabase(DatabaseUnavailable):
+    """The database answers, and Tailrace cannot work with it; waiting does not help."""
+
+
+def given_url() -> str:
+    """The URL of the database that this process uses."""
+    return os.environ.get("DATABASE_URL") or "postgresql:///tailrace"
 
 
 def settings_from_url(url: str) -> dict[str, Any]:
@@ -42,7 +52,7 @@ def settings_from_url(url: str) -> dict[str, Any]:
         "PASSWORD": unquote(parts.password or ""),
         "HOST": options.pop("host", None) or unquote(parts.hostname or ""),
         "PORT": options.pop("port", None) or str(port or ""),
-        "OPTIONS": options,
+        "OPTIONS": sessions.CLIENT | options,
     }
 
 
@@ -64,15 +74,26 @@ def create_database(url: str) -> None:
 
 
 def check_server(url: str) -> None:
-    """Raise DatabaseUnavailable unless the server at `url` answers, has the database and is new enough."""
+    """Raise DatabaseUnavailable unless the server at `url` answers and has the database.
+
+    UnsuitableDatabase when the server is too old, or a pooler hands out its sessions by transaction.
+    """
+    import psycopg
+
     settings_from_url(url)
     with connection(url) as server:
         version = server.info.server_version
-    if version < OLDEST_SERVER:
-        raise DatabaseUnavailable(
-            f"the server is PostgreSQL {version // 10000}, and Tailrace needs {OLDEST_SERVER // 10000} or "
-            "newer. Upgrade it, or unset DATABASE_URL to use the embedded one."
-        )
+        if version < OLDEST_SERVER:
+            raise UnsuitableDatabase(
+                f"the server is PostgreSQL {version // 10000}, and Tailrace needs {OLDEST_SERVER // 10000} or "
+                "newer. Upgrade it, or unset DATABASE_URL to use the embedded one."
+            )
+        try:
+            pooled = sessions.is_pooled_by_transaction(server, lambda: _connect(url))
+        except psycopg.Error as error:
+            raise _unavailable(error) from error
+    if pooled:
+        raise UnsuitableDatabase(sessions.TRANSACTION_POOLING)
 
 
 @contextlib.contextmanager
@@ -81,16 +102,27 @@ def connection(url: str) -> Iterator[Any]:
     import psycopg
 
     try:
-        opened = psycopg.connect(url, autocommit=True, connect_timeout=10)
+        opened = _connect(url)
     except psycopg.Error as error:
-        # libpq names every address it tried, on lines of their own.
-        said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-        raise DatabaseUnavailable(
-            f"PostgreSQL does not let us in: {said}. Check that it runs, that the database exists and that "
-            "DATABASE_URL is right, or unset it to use the embedded server."
-        ) from error
+        raise _unavailable(error) from error
     with opened:
         yield opened
+
+
+def _connect(url: str) -> Any:
+    import psycopg
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+
+    return psycopg.connect(make_conninfo("", **{**sessions.CLIENT, **conninfo_to_dict(url)}), autocommit=True)
+
+
+def _unavailable(error: Exception) -> DatabaseUnavailable:
+    # libpq names every address it tried, on lines of their own.
+    said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    return DatabaseUnavailable(
+        f"PostgreSQL does not let us in: {said}. Check that it runs, that the database exists and that "
+        "DATABASE_URL is right, or unset it to use the embedded server."
+    )
 
 
 def embedded_data() -> Path:

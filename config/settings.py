@@ -177,7 +177,7 @@ FORM_RENDERER = "config.forms.PlainRenderer"
 
 DATABASES = {
     "default": {
-        **database.settings_from_url(os.environ.get("DATABASE_URL") or "postgresql:///tailrace"),
+        **database.settings_from_url(database.given_url()),
         "CONN_MAX_AGE": None,
         "CONN_HEALTH_CHECKS": True,
     }

@@ -2,13 +2,23 @@
 
 import gc
 import itertools
+import logging
 import os
 
 from django.core.signals import request_finished
 from django.core.wsgi import get_wsgi_application
 
+from config import database
+
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 application = get_wsgi_application()
+# Refuse a database that can never do. One that does not answer yet may answer later, and /healthz says so.
+try:
+    database.check_server(database.given_url())
+except database.UnsuitableDatabase:
+    raise
+except database.DatabaseUnavailable as error:
+    logging.getLogger("scheduling").warning("The web starts without its database: %s", error)
 # What is loaded by now stays. To look through it for garbage would hold up a request for a tenth of a second,
 # once in a hundred.
 gc.collect()

@@ -7,6 +7,8 @@ from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
+from config import sessions
+
 
 class SchedulingConfig(AppConfig):
     name = "scheduling"
@@ -14,8 +16,7 @@ class SchedulingConfig(AppConfig):
 
     def ready(self) -> None:
         post_migrate.connect(_set_up, sender=self)
-        connection_created.connect(_prepare_statements)
-        connection_created.connect(_plan_for_short_statements)
+        connection_created.connect(_prepare_session)
 
 
 def _set_up(*, using: str, **_kwargs: Any) -> None:
@@ -25,19 +26,11 @@ def _set_up(*, using: str, **_kwargs: Any) -> None:
             cursor.execute((Path(__file__).parent / name).read_text())
 
 
-def _prepare_statements(*, connection: Any, **_kwargs: Any) -> None:
-    """Let psycopg prepare statements: without a threshold not even those are that ask for it, the engine's.
+def _prepare_session(*, connection: Any, **_kwargs: Any) -> None:
+    """Set the session's limits, and let psycopg prepare the engine's statements.
 
-    Django sets none, for poolers that hand a session to another client after each transaction; the engine
-    cannot work through those anyway.
+    Django sets no threshold, for poolers that hand a session to another client after each transaction; the
+    engine cannot work through those anyway.
     """
     connection.connection.prepare_threshold = 5
-
-
-def _plan_for_short_statements(*, connection: Any, **_kwargs: Any) -> None:
-    """Begin neither a parallel worker nor the compiler for a statement.
-
-    Every statement of ours is of a few rows of an index. Where PostgreSQL expects many it still reads few, and
-    to begin a worker takes 20 ms, the compiler more, of a page that should take 50 in all.
-    """
-    connection.connection.execute("SET max_parallel_workers_per_gather = 0; SET jit = off")
+    sessions.prepare(connection.connection)

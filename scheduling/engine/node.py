@@ -36,11 +36,11 @@ from django_q.pusher import pusher
 from django_q.signals import post_spawn
 from django_q.worker import worker
 
+from config import sessions
 from scheduling import journal, kinds, reasons, transitions
 from scheduling.engine import execution, recovery
 from scheduling.engine.broker import Identity, InstanceBroker
 from scheduling.engine.channels import Counter, Flag, MessageQueue, ResultQueue, Timer
-from scheduling.engine.sessions import never_idle_in_transaction
 from scheduling.errors import NotAvailable
 from scheduling.kinds.process import become_subreaper, end_descendants
 from scheduling.models import DeploymentGroup, Node
@@ -363,7 +363,7 @@ def main(*, name: str, group: DeploymentGroup, workers: int, grace: float) -> No
     with journal.acting_via(Via.ENGINE):
         node = register(name=name, group=group, workers=workers)
         os.environ[_MARK] = _mark(name)
-        never_idle_in_transaction()
+        sessions.limit(sessions.ENGINE)
         # Imported once: workers, also those that replace others, are forks and begin with them.
         kinds.kinds()
         # It stays: the collectors of the forks need not walk over it, and do not make it their own by that.

@@ -23,6 +23,7 @@ from django.db import Error as DjangoDatabaseError
 from django.db import close_old_connections, connection
 from django.utils import timezone
 
+from config import sessions
 from scheduling import notifications
 from scheduling.engine import recovery, triggers
 from scheduling.engine import steps as added
@@ -48,10 +49,6 @@ BACKOFF_SECONDS = (0.1, 2.0)
 # and nothing else: what is done by two at once is done once.
 FROZEN_SECONDS = 15.0
 SIGN_OF_LIFE_SECONDS = 3.0
-
-# A leader's machine that lost its power closes no connection. These let the server find out in about ten
-# seconds, where the system's own default is two hours; on a unix socket they mean nothing.
-_KEEPALIVES = "-c tcp_keepalives_idle=4 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 
 
 def _forget_sessions() -> int:
@@ -129,13 +126,12 @@ class Scheduler:
 
     def _connect(self) -> psycopg.Connection[Any]:
         """A connection that does nothing but hold the lead and listen."""
-        ours = {"connect_timeout": 5, "application_name": "tailrace scheduler"}
-        parameters: dict[str, Any] = ours | connection.get_connection_params()
-        given = parameters.pop("options", "")
+        parameters = {"application_name": "tailrace scheduler"} | connection.get_connection_params()
         for djangos in ("cursor_factory", "context", "prepare_threshold"):
             parameters.pop(djangos, None)
-        options = f"{given} {_KEEPALIVES} -c idle_session_timeout={FROZEN_SECONDS * 1000:.0f}".strip()
-        return psycopg.connect(**parameters, options=options, autocommit=True)
+        session = psycopg.connect(**parameters, autocommit=True)
+        sessions.prepare(session, idle_session_timeout=f"{FROZEN_SECONDS * 1000:.0f}ms")
+        return session
 
     def _stand_by(self, session: psycopg.Connection[Any]) -> None:
         """Return when this scheduler leads or is to stop."""

@@ -20,6 +20,7 @@ import psycopg
 from django.conf import settings
 from django.db import connection as django_connection
 
+from config import sessions
 from scheduling import transitions
 from scheduling.jobs import JobStopped
 from scheduling.states import InstanceState
@@ -163,6 +164,7 @@ class Watcher(threading.Thread):
             parameters.pop("context", None)
             parameters.pop("prepare_threshold", None)
             self._connection = psycopg.connect(**parameters, autocommit=True)
+            sessions.prepare(self._connection)
             self._connection.execute(f"LISTEN {transitions.STOP_CHANNEL}")
         return self._connection
 

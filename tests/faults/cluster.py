@@ -35,20 +35,21 @@ class Cluster:
         self.group: DeploymentGroup = factories.group()
         self._stack = stack
         self.processes: dict[str, psutil.Process] = {}
+        self.environment = dict(ENVIRONMENT)
         with connection.cursor() as cursor:
             cursor.execute(jobs.TABLE)
 
     def start_node(self, name: str, *, workers: int = 4, wait: bool = True) -> None:
         arguments = ("node", name, "--group", f"{self.group.team.name}/{self.group.name}")
         started = self._stack.enter_context(
-            manage(*arguments, "--workers", str(workers), "--grace", "1", log=self.log, **ENVIRONMENT)
+            manage(*arguments, "--workers", str(workers), "--grace", "1", log=self.log, **self.environment)
         )
         self.processes[name] = psutil.Process(started.pid)
         if wait:
             eventually(lambda: self._ready(name, workers), within=20, log=self.log)
 
     def start_scheduler(self, name: str) -> None:
-        started = self._stack.enter_context(manage("scheduler", log=self.log, **ENVIRONMENT))
+        started = self._stack.enter_context(manage("scheduler", log=self.log, **self.environment))
         self.processes[name] = psutil.Process(started.pid)
 
     def _ready(self, name: str, workers: int) -> bool:

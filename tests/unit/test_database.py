@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from config import database
+from config import database, sessions
 from config.database import DatabaseUnavailable, check_server, settings_from_url
 
 
@@ -21,14 +21,20 @@ def test_every_part_of_a_url_reaches_the_settings():
         "PASSWORD": "s:ecret",
         "HOST": "db.example",
         "PORT": "6432",
-        "OPTIONS": {"sslmode": "require"},
+        "OPTIONS": sessions.CLIENT | {"sslmode": "require"},
     }
+
+
+def test_a_url_may_set_its_own_limits_of_a_connection():
+    settings = settings_from_url("postgresql://ann@db.example/trails?connect_timeout=20")
+
+    assert settings["OPTIONS"] == sessions.CLIENT | {"connect_timeout": "20"}
 
 
 def test_a_socket_and_its_port_are_taken_from_the_query():
     settings = settings_from_url("postgres://postgres@/tailrace?host=/var/run/pg&port=5433")
 
-    assert (settings["HOST"], settings["PORT"], settings["OPTIONS"]) == ("/var/run/pg", "5433", {})
+    assert (settings["HOST"], settings["PORT"], settings["OPTIONS"]) == ("/var/run/pg", "5433", sessions.CLIENT)
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from typing import Any
 from django.core.management.base import BaseCommand
 from django.db import connection
 
+from config import sessions
 from scheduling.engine.scheduler import Scheduler
 from scheduling.engine.sender import sending
-from scheduling.engine.sessions import never_idle_in_transaction
 
 logger = logging.getLogger("scheduling.engine.scheduler")
 
@@ -38,7 +38,7 @@ class Command(BaseCommand):
 
         signal.signal(signal.SIGTERM, stop)
         signal.signal(signal.SIGINT, stop)
-        never_idle_in_transaction()
+        sessions.limit(sessions.ENGINE)
         # All that was imported stays: the collector need not walk over it in the middle of a round.
         gc.collect()
         gc.freeze()
