@@ -25,6 +25,8 @@ ENTRIES_SHOWN = 100
 # Cycles that the graph of upstream and downstream reaches, and how far it goes.
 NEIGHBOURS = 1500
 MOST_LEVELS = 6
+# Cycles that are looked at for the root causes of what waits.
+WALKED = 2000
 
 
 def instances() -> Any:
@@ -133,6 +135,54 @@ def unmet_upstreams(instance: CycleInstance, most: int) -> tuple[list[Cycle], in
     with_all = unmet.select_related("workflow__team", "workflow__revision", "effective")
     found = list(with_all.order_by("workflow__name", "cycle_time")[: most + 1])
     return found[:most], len(found) if len(found) <= most else unmet.count()
+
+
+# A cycle that is blocked by nothing but its own upstream passes the question on to that.
+_PASSES = """
+    upstream.holder = '' AND effective.state = 'not_ready' AND effective.waits_for_upstream AND effective.due
+    AND effective.frozen_at IS NULL AND (workflow.enabled OR effective.run_type <> 'online')
+"""
+_UNMET = """
+    JOIN workflows_cycle upstream ON upstream.id = dependency.upstream_id AND NOT upstream.succeeded
+    JOIN workflows_workflow workflow ON workflow.id = upstream.workflow_id
+    LEFT JOIN workflows_cycleinstance effective ON effective.id = upstream.effective_id
+"""
+# Without an order, so that the walk ends with the last row that is taken.
+_ROOTS = f"""
+WITH RECURSIVE walk (start, id, passes) AS (
+    SELECT dependency.cycle_id, upstream.id, coalesce({_PASSES}, false)
+    FROM workflows_cycledependency dependency {_UNMET}
+    WHERE dependency.cycle_id = ANY(%(cycles)s)
+    UNION
+    SELECT walk.start, upstream.id, coalesce({_PASSES}, false)
+    FROM walk JOIN workflows_cycledependency dependency ON walk.passes AND dependency.cycle_id = walk.id
+    {_UNMET}
+)
+SELECT start, id FROM (SELECT * FROM walk LIMIT %(most)s) walked WHERE NOT passes
+"""
+
+
+def root_causes(cycles: Iterable[int]) -> dict[int, list[Cycle]]:
+    """For each of `cycles` (ids) that waits, the cycles at which the chains of what it waits for end.
+
+    Those are the ones that are not merely blocked themselves: they failed, run, are frozen, not due or never
+    ran. What failed comes first, then the oldest. At most WALKED cycles are looked at.
+    """
+    with connection.cursor() as cursor:
+        cursor.execute(_ROOTS, {"cycles": list(cycles), "most": WALKED})
+        pairs = cursor.fetchall()
+    with_all = Cycle.objects.select_related("workflow__team", "workflow__revision", "effective")
+    found = with_all.in_bulk({root for _start, root in pairs})
+    roots: dict[int, list[Cycle]] = {}
+    for cycle in sorted(found.values(), key=_failed_first):
+        for start in {start for start, root in pairs if root == cycle.pk}:
+            roots.setdefault(start, []).append(cycle)
+    return roots
+
+
+def _failed_first(cycle: Cycle) -> tuple[bool, Any, int]:
+    state = cycle.effective.state if cycle.effective is not None else ""
+    return state not in {CycleState.FAILED, CycleState.TERMINATED}, cycle.cycle_time, cycle.pk
 
 
 def taking_room(instance: CycleInstance, most: int) -> list[CycleInstance]:

@@ -5,7 +5,7 @@ A cause is a sentence whose links stand where the words are; what the reader may
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -23,7 +23,7 @@ from scheduling.reasons import actor_in_words, in_words
 from scheduling.templatetags.tailrace import duration, when
 from scheduling.views import why as scheduling_why
 from workflows import detail_queries as ask
-from workflows.graph import Decision, Edge, Ended
+from workflows.graph import Decision, Edge, Ended, Graph
 from workflows.graphs import graph_of
 from workflows.links import (
     address_of,
@@ -41,6 +41,7 @@ from workflows.words import of_holder
 
 NAMED = 5
 GROUPS_NAMED = 3
+ROOTS_NAMED = 3
 
 
 @dataclass(frozen=True)
@@ -171,7 +172,8 @@ def _upstream(instance: CycleInstance, user: User) -> list[Cause]:
     if not instance.waits_for_upstream:
         return []
     unmet, count = ask.unmet_upstreams(instance, NAMED)
-    causes = [_of_upstream(cycle, user) for cycle in unmet]
+    blocked_by = _("Blocked by %(cycle)s: %(how)s")
+    causes = [_of_upstream(cycle, user, blocked_by) for cycle in unmet]
     if count > len(unmet):
         more = ngettext(
             "And for %(link)s that has not succeeded.",
@@ -182,62 +184,71 @@ def _upstream(instance: CycleInstance, user: User) -> list[Cause]:
         address = f"{reverse('cycle-detail', args=[instance.pk])}?view=related"
         link = anchor(address, label % (count - len(unmet)))
         causes.append(_cause("upstream", more, state="waiting", link=link, said=(count,)))
+    return causes + _roots(instance, {cycle.pk for cycle in unmet}, user)
+
+
+def _roots(instance: CycleInstance, named: Set[int], user: User) -> list[Cause]:
+    """The cycles at which the chains of waiting cycles end, those left out that are `named` already."""
+    roots = ask.root_causes([instance.cycle_id]).get(instance.cycle_id, [])
+    further = [cycle for cycle in roots if cycle.pk not in named]
+    seen = [cycle for cycle in further if sees(user, cycle.workflow.team_id)]
+    root_cause = _("Root cause: %(cycle)s, %(how)s")
+    causes = [_of_upstream(cycle, user, root_cause, kind="root") for cycle in seen[:ROOTS_NAMED]]
+    if further and not seen:
+        text = _("The root cause is further upstream, in a workflow that you cannot see.")
+        causes.append(_cause("root", text, state="waiting"))
     return causes
 
 
-def _of_upstream(cycle: Cycle, user: User) -> Cause:
-    """Why one upstream cycle has not succeeded."""
-    effective: CycleInstance | None = cycle.effective
-    workflow = cycle.workflow
+def _of_upstream(cycle: Cycle, user: User, text: str, kind: str = "upstream") -> Cause:
+    """A cycle that has not succeeded and how it stands, put into `text`."""
     name = cycle_name(cycle)
-    if not sees(user, workflow.team_id):
-        name = f"{workflow.team.name}/{name}"
+    if not sees(user, cycle.workflow.team_id):
+        name = f"{cycle.workflow.team.name}/{name}"
+    effective: CycleInstance | None = cycle.effective
     if effective is None:
-        return _never_generated(cycle, name, user)
-    words: dict[str, Any] = {"cycle": cycle_link(effective, name, user), "why": in_words(effective.reason)}
-    if cycle.holder:
-        text = _("Waits for %(cycle)s, which %(holder)s is about to rerun.")
-        return _cause("upstream", text, state="waiting", **words, holder=_holder(cycle.holder))
-    match effective.state:
-        case CycleState.FAILED | CycleState.TERMINATED:
-            failed = effective.state == CycleState.FAILED
-            text = (
-                _("Waits for %(cycle)s, which failed at %(when)s: %(why)s")
-                if failed
-                else _("Waits for %(cycle)s, which was terminated at %(when)s: %(why)s")
-            )
-            words["when"] = when(effective.ended_at)
-        case CycleState.RUNNING:
-            text = _("Waits for %(cycle)s, which has been running since %(when)s.")
-            words["when"] = when(effective.started_at)
-        case CycleState.READY:
-            text = _("Waits for %(cycle)s, which is ready since %(when)s and has not begun.")
-            words["when"] = when(effective.ready_at)
-        case _ if effective.is_frozen:
-            text = _("Waits for %(cycle)s, which is frozen by %(who)s.")
-            words["who"] = actor_in_words(effective.frozen_by)
-        case _ if not workflow.enabled and effective.run_type == RunType.ONLINE:
-            text = _("Waits for %(cycle)s, which is not ready: its workflow is switched off.")
-        case _:
-            text = _("Waits for %(cycle)s, which is not ready either.")
+        named = SafeString(f"<b>{escape(name)}</b>")
+        if sees(user, cycle.workflow.team_id):
+            named = page_link("workflow-detail", cycle.workflow_id, name)
+        return _cause(kind, text, state="not_ready", cycle=named, how=_why_not_generated(cycle))
     state = "frozen" if effective.is_frozen else effective.state
-    return _cause("upstream", text, state=state, said=(effective.pk,), **words)
+    link = cycle_link(effective, name, user)
+    return _cause(kind, text, state=state, said=(effective.pk,), cycle=link, how=_how(cycle, effective))
 
 
-def _never_generated(cycle: Cycle, name: str, user: User) -> Cause:
+def _how(cycle: Cycle, effective: CycleInstance) -> SafeString:
+    """How a cycle stands that has not succeeded, in the middle of a sentence."""
+    if cycle.holder:
+        return _put(_("%(holder)s will rerun this cycle"), holder=_holder(cycle.holder))
+    why = in_words(effective.reason)
+    match effective.state:
+        case CycleState.FAILED:
+            return _put(_("failed at %(when)s: %(why)s"), when=when(effective.ended_at), why=why)
+        case CycleState.TERMINATED:
+            return _put(_("terminated at %(when)s: %(why)s"), when=when(effective.ended_at), why=why)
+        case CycleState.RUNNING:
+            return _put(_("running since %(when)s"), when=when(effective.started_at))
+        case CycleState.READY:
+            return _put(_("ready since %(when)s, not started yet"), when=when(effective.ready_at))
+        case _ if effective.is_frozen:
+            return _put(_("frozen by %(who)s"), who=actor_in_words(effective.frozen_by))
+        case _ if not cycle.workflow.enabled and effective.run_type == RunType.ONLINE:
+            return _put(_("its workflow is switched off"))
+        case _ if not effective.due and effective.due_at is not None:
+            return _put(_("its time comes at %(when)s"), when=when(effective.due_at))
+        case _:
+            return _put(_("not ready, blocked by its own upstream"))
+
+
+def _why_not_generated(cycle: Cycle) -> str:
     workflow = cycle.workflow
-    named = SafeString(f"<b>{escape(name)}</b>")
-    if sees(user, workflow.team_id):
-        named = page_link("workflow-detail", workflow.pk, name)
     if not workflow.enabled:
-        text = _("Waits for %(cycle)s, which is not generated: its workflow is switched off.")
-    elif workflow.mode != Mode.ONLINE:
-        text = _("Waits for %(cycle)s, which is not generated: its workflow is offline.")
-    elif workflow.generated_until is not None and workflow.generated_until >= cycle.cycle_time:
-        text = _("Waits for %(cycle)s, which never ran; a backfill of its workflow can run it.")
-    else:
-        text = _("Waits for %(cycle)s, which is not generated yet.")
-    return _cause("upstream", text, state="not_ready", cycle=named)
+        return _("not generated, its workflow is switched off")
+    if workflow.mode != Mode.ONLINE:
+        return _("not generated, its workflow is offline")
+    if workflow.generated_until is not None and workflow.generated_until >= cycle.cycle_time:
+        return _("never ran; a backfill of its workflow can run it")
+    return _("not generated yet")
 
 
 def _no_room(instance: CycleInstance) -> list[Cause]:
@@ -357,7 +368,26 @@ def _waiting_node(
     if graph.decide(str(run.node_id), ended) == Decision.START:
         return [_node_limit(instance, runs)]
     waited = [edge for edge in graph.incoming[str(run.node_id)] if edge.source not in ended]
-    return [_of_edge(edge, by_id[edge.source], instance, typical) for edge in waited]
+    return [
+        _of_edge(edge, by_id[edge.source], instance, typical, _running_above(graph, by_id, edge))
+        for edge in waited
+    ]
+
+
+def _running_above(graph: Graph, by_id: Mapping[str, NodeRun], edge: Edge) -> list[NodeRun]:
+    """The running nodes at which the chain of waiting nodes above `edge` ends."""
+    found: dict[str, NodeRun] = {}
+    walked, ahead = set[str](), [edge.source]
+    while ahead:
+        node = ahead.pop()
+        if node in walked:
+            continue
+        walked.add(node)
+        if by_id[node].state == NodeRunState.RUNNING:
+            found[node] = by_id[node]
+        elif not by_id[node].is_finished:
+            ahead += [above.source for above in graph.incoming[node]]
+    return sorted(found.values(), key=lambda run: run.node.number)
 
 
 def _nodes(instance: CycleInstance, runs: Sequence[NodeRun]) -> SafeString:
@@ -378,17 +408,26 @@ def _node_limit(instance: CycleInstance, runs: Iterable[NodeRun]) -> Cause:
     return _cause("limit", text, limit=instance.node_parallelism, nodes=_nodes(instance, running))
 
 
-def _of_edge(edge: Edge, source: NodeRun, instance: CycleInstance, typical: Mapping[str, timedelta]) -> Cause:
+def _of_edge(
+    edge: Edge,
+    source: NodeRun,
+    instance: CycleInstance,
+    typical: Mapping[str, timedelta],
+    running_above: Sequence[NodeRun],
+) -> Cause:
     key = source.node.key
     words: dict[str, Any] = {"node": anchor(node_address(instance, key), key)}
     usually = typical.get(key)
-    if source.state != NodeRunState.RUNNING:
-        text = _("It waits for %(node)s, which waits itself.")
+    if source.state != NodeRunState.RUNNING and running_above:
+        text = _("Blocked by %(node)s, which waits for %(roots)s.")
+        words["roots"] = _nodes(instance, running_above)
+    elif source.state != NodeRunState.RUNNING:
+        text = _("Blocked by %(node)s, which has not started.")
     elif usually is not None:
-        text = _("It waits for %(node)s, running since %(when)s (usually for %(usually)s).")
+        text = _("Blocked by %(node)s, running since %(when)s (usually for %(usually)s).")
         words["usually"] = duration(usually)
     else:
-        text = _("It waits for %(node)s, running since %(when)s.")
+        text = _("Blocked by %(node)s, running since %(when)s.")
     words["when"] = when(source.started_at)
     return _cause("node", text, state=source.state, said=(edge.source,), **words)
 
@@ -399,8 +438,11 @@ def _of_edge(edge: Edge, source: NodeRun, instance: CycleInstance, typical: Mapp
 _CLOCKS = frozenset({"usually", "away"})
 
 
-def _cause(kind: str, text: str, *, state: str = "", said: tuple[Any, ...] = (), **words: Any) -> Cause:
+def _put(text: str, **words: Any) -> SafeString:
     """`text` with its words put in, each escaped unless it is markup of ours."""
-    put = {name: conditional_escape(word) for name, word in words.items()}
+    return SafeString(escape(text) % {name: conditional_escape(word) for name, word in words.items()})
+
+
+def _cause(kind: str, text: str, *, state: str = "", said: tuple[Any, ...] = (), **words: Any) -> Cause:
     told = tuple(str(word) for name, word in words.items() if name not in _CLOCKS)
-    return Cause(kind, SafeString(escape(text) % put), state, (*said, *told))
+    return Cause(kind, _put(text, **words), state, (*said, *told))

@@ -201,7 +201,7 @@ def test_why_says_which_rerun_it_waits_for(pair: Any, noon: Any) -> None:
     held(of(up))
     user = make.user(team=up.team)
     [cause] = why.of_cycle(ask.instances().get(pk=of(down).pk), user)
-    assert strip_tags(cause.text) == "Waits for up 2026-11-20 13:00, which rerun 12 is about to rerun."
+    assert strip_tags(cause.text) == "Blocked by up 2026-11-20 13:00: rerun 12 will rerun this cycle"
 
 
 # --- frozen, many at once ----------------------------------------------------------------------------

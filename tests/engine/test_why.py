@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -165,15 +166,15 @@ CAUSES: dict[Callable[[], CycleInstance], tuple[str, str]] = {
     # What is so → the kind of the cause, and what it says.
     upstream_failed: (
         "upstream",
-        "Waits for up 2026-11-21 01:00, which failed at .*: Node a did not succeed: exit code 3",
+        "Blocked by up 2026-11-21 01:00: failed at .*: Node a did not succeed: exit code 3",
     ),
-    upstream_runs: ("upstream", "Waits for up 2026-11-21 01:00, which has been running since"),
-    upstream_is_frozen: ("upstream", "Waits for up 2026-11-21 01:00, which is frozen by ann."),
-    upstream_is_stopped: ("upstream", "which was terminated at .*stopped by ann: wrong file"),
-    upstream_waits: ("upstream", "Waits for up 2026-11-21 01:00, which is not ready either."),
-    upstream_is_switched_off: ("upstream", "not ready: its workflow is switched off"),
-    upstream_was_never_generated: ("upstream", "Waits for up 2026-11-21 01:00, which never ran"),
-    upstream_is_offline: ("upstream", "which is not generated: its workflow is offline"),
+    upstream_runs: ("upstream", "Blocked by up 2026-11-21 01:00: running since"),
+    upstream_is_frozen: ("upstream", "Blocked by up 2026-11-21 01:00: frozen by ann"),
+    upstream_is_stopped: ("upstream", ": terminated at .*stopped by ann: wrong file"),
+    upstream_waits: ("upstream", "Blocked by up 2026-11-21 01:00: its time comes at"),
+    upstream_is_switched_off: ("upstream", "Blocked by up 2026-11-21 01:00: its workflow is switched off"),
+    upstream_was_never_generated: ("upstream", "Blocked by up 2026-11-21 01:00: never ran"),
+    upstream_is_offline: ("upstream", ": not generated, its workflow is offline"),
     its_time_has_not_come: ("time", "Its time comes at .* in .* by the schedule of"),
     it_is_frozen: ("frozen", "Frozen by ann at .*: wait for the &lt;fix&gt;"),
     a_rerun_froze_it: ("frozen", "for rerun 12, which alone can unfreeze it: rerun of flights"),
@@ -229,6 +230,70 @@ def test_of_many_upstream_cycles_the_first_are_named_and_the_others_counted() ->
     assert "more upstream cycles that have not succeeded" in upstream[-1]
 
 
+def chain(*names: str, **first: Any) -> list[Workflow]:
+    """Daily workflows of one team, each waiting for the one before it."""
+    group = make.group(team=make.team("desk"))
+    made = [make.workflow(names[0], group=group, **DAILY | first)]
+    for above, name in pairwise(names):
+        made.append(make.workflow(name, group=group, depends_on=[{"workflow": above}], **DAILY))
+    return made
+
+
+def said_of(instance: CycleInstance, kind: str, user: Any = None) -> list[str]:
+    instance = ask.instances().get(pk=instance.pk)
+    causes = why.of_cycle(instance, user or make.user(team=instance.team))
+    return [strip_tags(cause.text) for cause in causes if cause.kind == kind]
+
+
+def test_a_chain_of_waiting_cycles_names_its_root_cause_with_a_link() -> None:
+    workflows = chain("raw", "clean", "load", "report")
+    waiting = due(*workflows)
+    make.end_node(first(workflows[0]), "a", "failed", error="exit code 3")
+
+    assert said_of(waiting, "upstream") == [
+        "Blocked by load 2026-11-21 01:00: not ready, blocked by its own upstream"
+    ]
+    [root] = said_of(waiting, "root")
+    assert re.fullmatch(
+        r"Root cause: raw 2026-11-21 01:00, failed at .*: Node a did not succeed: exit code 3", root
+    )
+    causes = why.of_cycle(ask.instances().get(pk=waiting.pk), make.user(team=waiting.team))
+    assert f'href="/cycles/{first(workflows[0]).pk}/"' in causes[-1].text
+
+
+def test_the_root_cause_is_where_the_chain_is_frozen_or_not_due() -> None:
+    raw, clean, load, report = chain("raw", "clean", "load", "report")
+    waiting = due(raw, clean, load, report)
+    services.freeze(first(clean), by="ann", reason="hold")
+    assert said_of(waiting, "root") == ["Root cause: clean 2026-11-21 01:00, frozen by ann"]
+
+    CycleInstance.objects.filter(pk=first(load).pk).update(due=False)
+    assert said_of(waiting, "root") == [], "the direct upstream is the root, and named as such"
+
+
+def test_a_root_cause_that_the_reader_may_not_see_is_not_named() -> None:
+    raw = make.workflow("raw", group=make.group(team=make.team("sky")), **DAILY)
+    group = make.group(team=make.team("desk"))
+    clean = make.workflow("clean", group=group, depends_on=[{"workflow": "sky/raw"}], **DAILY)
+    load = make.workflow("load", group=group, depends_on=[{"workflow": "clean"}], **DAILY)
+    waiting = due(raw, clean, load)
+    make.end_node(first(raw), "a", "failed")
+
+    assert said_of(waiting, "root") == [
+        "The root cause is further upstream, in a workflow that you cannot see."
+    ]
+    [root] = said_of(waiting, "root", make.user(is_superuser=True))
+    assert root.startswith("Root cause: raw 2026-11-21 01:00, failed at")
+
+
+def test_a_long_chain_costs_two_queries(django_assert_num_queries: Any) -> None:
+    workflows = chain(*(f"w{number}" for number in range(30)))
+    waiting = due(*workflows)
+    with django_assert_num_queries(2):
+        roots = ask.root_causes([waiting.cycle_id])
+    assert [cycle.workflow.name for cycle in roots[waiting.cycle_id]] == ["w0"]
+
+
 # --- nodes -------------------------------------------------------------------------------------------
 
 
@@ -245,9 +310,9 @@ def test_a_waiting_node_names_what_it_waits_for_and_how_long_that_usually_takes(
 
     [said] = causes_of(instance, "c", b=timedelta(seconds=50))
 
-    assert said.startswith("It waits for b, running since ")
+    assert said.startswith("Blocked by b, running since ")
     assert said.endswith("(usually for 50 s).")
-    assert causes_of(instance, "d") == ["It waits for c, which waits itself."]
+    assert causes_of(instance, "d") == ["Blocked by c, which waits for b."]
 
 
 def test_a_node_of_a_rerun_is_held_back_by_its_limit() -> None:

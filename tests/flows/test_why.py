@@ -66,21 +66,21 @@ def upstream_failed(desk: Desk) -> Story:
     up, down = desk.workflow("weather"), desk.workflow("flights", "weather")
     clock.make_due()
     make.end_node(first(up), "a", "failed")
-    return Story(first(down), r"Waits for weather .* which failed at", "weather", "weather")
+    return Story(first(down), r"Blocked by weather .*: failed at", "weather", "weather")
 
 
 def upstream_runs(desk: Desk) -> Story:
     desk.workflow("weather")
     down = desk.workflow("flights", "weather")
     clock.make_due()
-    return Story(first(down), r"Waits for weather .* which has been running since", "weather", "weather")
+    return Story(first(down), r"Blocked by weather .*: running since", "weather", "weather")
 
 
 def upstream_is_frozen(desk: Desk) -> Story:
     up, down = desk.workflow("weather"), desk.workflow("flights", "weather")
     services.freeze(first(up), by="ann", reason="the supplier looks at it")
     clock.make_due()
-    return Story(first(down), r"Waits for weather .* which is frozen by ann", "weather", "weather")
+    return Story(first(down), r"Blocked by weather .*: frozen by ann", "weather", "weather")
 
 
 def upstream_never_ran(desk: Desk) -> Story:
@@ -96,7 +96,7 @@ def its_own_cycle_before(desk: Desk) -> Story:
     clock.make_due()
     second = CycleInstance.objects.filter(workflow=workflow).order_by("cycle_time")[1]
     before = f"flights {first(workflow).cycle_time:%Y-%m-%d %H:%M}"
-    return Story(second, f"Waits for {before}, which has been running since", before, before)
+    return Story(second, f"Blocked by {before}: running since", before, before)
 
 
 def its_time_has_not_come(desk: Desk) -> Story:

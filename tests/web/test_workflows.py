@@ -254,7 +254,22 @@ def test_the_overview_leads_to_the_cycle_that_failed_and_says_why_others_are_lat
     assert f'href="/cycles/{come(upstream)[0].pk}/"' in page
     assert f'href="/cycles/?workflow={upstream.pk}&amp;state=failed"' in page
     assert f'id="late-cycle-{come(waiting)[0].pk}"' in page
-    assert "It waits for weather" in page
+    assert "Blocked by weather" in page
+
+
+def test_the_overview_leads_from_a_late_cycle_to_the_root_cause(desk: Desk, operator: Client) -> None:
+    raw = daily(desk, "raw")
+    clean = daily(desk, "clean", depends_on=[{"workflow": "raw", "cycles": "same"}])
+    report = daily(desk, "report", depends_on=[{"workflow": "clean", "cycles": "same"}])
+    clock.make_due()
+    failed = make.end_node(come(raw)[0], "a", "failed")
+
+    page = element(operator.get("/"), "attention")
+
+    assert "Blocked by clean" in page
+    root = f'<a id="root-of-{come(report)[0].pk}" href="/cycles/{failed.pk}/">raw '
+    assert root in page
+    assert f'id="root-of-{come(clean)[0].pk}"' not in page, "its upstream is the root, and named already"
 
 
 def test_the_overview_says_what_the_node_failed_of(desk: Desk, operator: Client) -> None:

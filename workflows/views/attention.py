@@ -18,7 +18,7 @@ from scheduling.reasons import actor_in_words
 from scheduling.views.overview import Lateness
 from scheduling.views.sections import Section
 from workflows import detail_queries as ask
-from workflows.links import cycle_name
+from workflows.links import address_of, cycle_name, sees
 from workflows.models import Cycle, CycleInstance, Workflow
 from workflows.states import CycleState
 from workflows.why import failure_in_words
@@ -41,22 +41,39 @@ class Failed:
 
 @dataclass(frozen=True)
 class Late:
-    """A cycle whose time has come and that has not begun, and why."""
+    """A cycle whose time has come and that has not begun, why, and the cycle at the root of that.
+
+    `root` is None where the reason says it all, or the reader may not see it.
+    """
 
     instance: CycleInstance
     why: str
+    root: Cycle | None
+
+    @property
+    def root_name(self) -> str:
+        return "" if self.root is None else cycle_name(self.root)
+
+    @property
+    def root_address(self) -> str:
+        """The page of the root's run, or of its workflow when it never ran."""
+        if self.root is None:
+            return ""
+        if self.root.effective is None:
+            return reverse("workflow-detail", args=[self.root.workflow_id])
+        return address_of(self.root.effective)
 
 
 def section(user: User, now: datetime) -> Section:
     """What of cycles wants a look."""
     instances = CycleInstance.objects.visible_to(user)
     failed, workflows = _failed(instances, now)
-    late, count = _late(instances, now)
+    late, count = _late(user, instances, now)
     in_words = ngettext("%(n)s cycle", "%(n)s cycles", count) % {"n": count}
     return Section(
         "attention",
         [(each.instance.pk, each.count, each.why) for each in failed]
-        + [(each.instance.pk, each.why) for each in late]
+        + [(each.instance.pk, each.why, each.root_name) for each in late]
         + [workflows, count],
         {
             "failed_cycles": failed,
@@ -95,14 +112,24 @@ def _failed(instances: Any, now: datetime) -> tuple[list[Failed], int]:
     return rows, len(workflows)
 
 
-def _late(instances: Any, now: datetime) -> tuple[list[Late], int]:
+def _late(user: User, instances: Any, now: datetime) -> tuple[list[Late], int]:
     before = now - timedelta(seconds=cast("float", settings.TAILRACE["MISFIRE_GRACE"]))
     # By themselves first. How many are late PostgreSQL cannot know, and it joins what it takes for thousands
     # with all cycles there are.
     late = list(instances.late(before).values_list("pk", flat=True)[: MOST_COUNTED + 1])
     found = list(instances.filter(pk__in=late[:SHOWN]).for_rows().with_unmet().order_by("due_at", "pk"))
     upstreams = _cycles(found)
-    return [Late(each, _why(each, upstreams)) for each in found], len(late)
+    waiting = [each.cycle_id for each in found if each.unmet]
+    roots = ask.root_causes(waiting) if waiting else {}
+    rows = [
+        Late(each, _why(each, upstreams), _root(each, roots.get(each.cycle_id, []), user)) for each in found
+    ]
+    return rows, len(late)
+
+
+def _root(instance: Any, roots: Sequence[Cycle], user: User) -> Cycle | None:
+    further = [cycle for cycle in roots if cycle.pk != instance.unmet]
+    return next((cycle for cycle in further if sees(user, cycle.workflow.team_id)), None)
 
 
 def _cycles(found: Sequence[Any]) -> Mapping[int, Cycle]:
@@ -120,5 +147,5 @@ def _why(instance: Any, upstreams: Mapping[int, Cycle]) -> str:
         return _("It is ready, and waits until the workflow's parallelism lets it begin.")
     upstream = upstreams.get(instance.unmet)
     if instance.waits_for_upstream and upstream is not None:
-        return _("It waits for %(cycle)s, which has not succeeded.") % {"cycle": cycle_name(upstream)}
+        return _("Blocked by %(cycle)s, which has not succeeded.") % {"cycle": cycle_name(upstream)}
     return _("Its time has come; the scheduler has not looked at it yet.")
