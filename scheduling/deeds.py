@@ -18,6 +18,7 @@ ACTIONS: dict[str, Any] = {
     "triggered": pgettext_lazy("journal", "Triggered"),
     "started": pgettext_lazy("journal", "Started"),
     "ended": pgettext_lazy("journal", "Ended"),
+    "requeued": pgettext_lazy("journal", "Queued again"),
     "stopped": pgettext_lazy("journal", "Stopped"),
     "rerun": pgettext_lazy("journal", "Rerun"),
     "judged": pgettext_lazy("journal", "Judged anew"),

@@ -78,6 +78,15 @@ BEGIN
                 AND e.token = p_token AND e.worker = p_worker AND e.ended_at IS NULL;
         RETURN;
     END IF;
+    IF batch.total > 1 AND batch.state = 'running' THEN
+        -- The end of another instance may just have made the batch wait (tailrace_requeued). Its row comes
+        -- before the instance's in the lock order: the caller tries the whole start again.
+        PERFORM FROM scheduling_batch b WHERE b.id = p_batch AND b.state = 'waiting';
+        IF FOUND THEN
+            RAISE EXCEPTION 'batch % went back to the queue while one of its instances started', p_batch
+                USING ERRCODE = 'serialization_failure';
+        END IF;
+    END IF;
     attempt := instance.executions_count;
     number := instance.number;
     shard_parameter := instance.shard_parameter;
@@ -119,6 +128,40 @@ BEGIN
     RETURNING unended = 0, b.state, b.trigger INTO ended, state, trigger;
 END $$;
 
+-- Make a batch wait again whose every instance waits: one of them has just gone back to the queue, and the
+-- caller has locked the batch. The rows of the instances are locked against a start at the same moment.
+CREATE FUNCTION tailrace_requeued(p_batch bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM FROM scheduling_instance i WHERE i.batch_id = p_batch AND i.state <> 'waiting' LIMIT 1;
+    IF FOUND THEN
+        RETURN false;
+    END IF;
+    PERFORM FROM scheduling_instance i WHERE i.batch_id = p_batch ORDER BY i.number FOR SHARE;
+    UPDATE scheduling_batch b SET state = 'waiting', ended_at = NULL
+    WHERE b.id = p_batch AND NOT EXISTS (
+        SELECT FROM scheduling_instance i WHERE i.batch_id = p_batch AND i.state <> 'waiting');
+    RETURN FOUND;
+END $$;
+
+-- Make a running batch terminating once all that is unfinished of it is being stopped. The caller has locked the
+-- batch and has just ended one of its instances.
+CREATE FUNCTION tailrace_left_stopping(p_batch bigint) RETURNS text LANGUAGE plpgsql AS $$
+DECLARE
+    last record;
+BEGIN
+    -- The highest number ends last, as a rule: one row is read, or as many as run at once.
+    SELECT i.state INTO last FROM scheduling_instance i
+        WHERE i.batch_id = p_batch AND i.state IN ('waiting', 'running') ORDER BY i.number DESC LIMIT 1;
+    IF FOUND THEN
+        RETURN NULL;
+    END IF;
+    UPDATE scheduling_batch b SET state = 'terminating', reason = (
+        SELECT i.reason FROM scheduling_instance i
+        WHERE i.batch_id = p_batch AND i.state = 'terminating' ORDER BY i.number LIMIT 1)
+    WHERE b.id = p_batch;
+    RETURN (SELECT b.reason FROM scheduling_batch b WHERE b.id = p_batch);
+END $$;
+
 -- Record how the execution that holds the token ended: it goes back to the queue when it may be retried, and
 -- is counted when not. Not known: the token is stale, and nothing was changed. Called alone, outside a
 -- transaction, it leaves the last instance of a batch as it is and returns no state: who ends a batch has
@@ -135,6 +178,7 @@ DECLARE
     batch record;
     instance record;
     counted record;
+    stopping text;
 BEGIN
     SELECT b.state, total, succeeded + failed + timed_out + terminated AS ended, task_id, team_id, b.reason
         INTO batch FROM scheduling_batch b WHERE id = p_batch FOR NO KEY UPDATE;
@@ -171,6 +215,9 @@ BEGIN
             retries_left = i.retries_left - 1
         WHERE i.id = p_instance;
         PERFORM pg_notify('tailrace_work', instance.group_id::text);
+        IF batch.state = 'running' AND batch.ended = 0 AND tailrace_requeued(p_batch) THEN
+            PERFORM tailrace_journal_batch('requeued', p_batch, batch.task_id, batch.team_id, '', '{}');
+        END IF;
     ELSE
         counted := tailrace_count(
             p_batch, (state = 'success')::int, (state = 'failed')::int, (state = 'timed_out')::int,
@@ -182,6 +229,13 @@ BEGIN
             tells := tailrace_journal_batch(
                 'ended', p_batch, batch.task_id, batch.team_id, batch.reason,
                 jsonb_build_object('state', batch_state));
+        ELSIF batch_state = 'running' THEN
+            stopping := tailrace_left_stopping(p_batch);
+            IF stopping IS NOT NULL THEN
+                batch_state := 'terminating';
+                PERFORM tailrace_journal_batch(
+                    'stopped', p_batch, batch.task_id, batch.team_id, stopping, '{}');
+            END IF;
         END IF;
     END IF;
 END $$;

@@ -145,7 +145,8 @@ class BatchQuerySet(models.QuerySet[Any]):
 
     def waiting_since(self, before: datetime) -> Self:
         """What was begun before `before` and has not started yet, the oldest first."""
-        return self.filter(state=BatchState.WAITING, created_at__lt=before).order_by("created_at", "pk")
+        never_began = self.filter(state=BatchState.WAITING, started_at__isnull=True, created_at__lt=before)
+        return never_began.order_by("created_at", "pk")
 
     def with_ahead(self) -> Self:
         """With `ahead`: the oldest unfinished batch of the same task that came before; None without one."""

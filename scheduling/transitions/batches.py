@@ -28,6 +28,8 @@ def tell_ended(batch: Batch) -> None:
 
 
 _COUNT = "SELECT tailrace_count(%(batch)s, %(succeeded)s, %(failed)s, %(timed_out)s, %(terminated)s)"
+_LEFT_STOPPING = "SELECT tailrace_left_stopping(%(batch)s) AS reason"
+_REQUEUED = "SELECT tailrace_requeued(%(batch)s)"
 _COUNTERS = ("succeeded", "failed", "timed_out", "terminated")
 
 
@@ -40,6 +42,9 @@ def _count(batch: Batch, counts: dict[str, int], by: journal.By) -> None:
     if batch.is_finished:
         journal.record("ended", batch, by, reason=batch.reason, details={"state": batch.state})
         tell_ended(batch)
+    elif batch.state == BatchState.RUNNING and execute(_LEFT_STOPPING, {"batch": batch.pk}).reason is not None:
+        batch.refresh_from_db(fields=["state", "reason"])
+        journal.record("stopped", batch, by, reason=batch.reason)
 
 
 def _lock(batch_id: int) -> Batch:
@@ -180,6 +185,9 @@ def rerun_instance(
     instance.save()
     setattr(batch, counter, getattr(batch, counter) - 1)
     batch.save()
+    if batch.state == BatchState.RUNNING and not batch.ended_count:
+        execute(_REQUEUED, {"batch": batch.pk})
+        batch.refresh_from_db(fields=["state"])
     instance.batch = batch
     journal.record("rerun", instance, by, reason=reason)
     notify(WORK_CHANNEL, instance.group_id)

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from django.urls import reverse
 from django.utils.translation import gettext as _
+from django.utils.translation import gettext_lazy
 
 from scheduling.deeds import action_in_words
 from scheduling.models import Execution, JournalEntry
@@ -61,26 +63,35 @@ def _of_entry(entry: JournalEntry) -> Event:
     )
 
 
-_STATE_OF = {"triggered": "waiting", "rerun": "waiting", "started": "running", "stopped": "terminating"}
+_STATE_OF = {
+    "triggered": "waiting",
+    "rerun": "waiting",
+    "requeued": "waiting",
+    "started": "running",
+    "stopped": "terminating",
+}
+
+
+_SENTENCES: dict[tuple[str, str], Any] = {
+    ("batch", "triggered"): gettext_lazy("Batch begun"),
+    ("batch", "started"): gettext_lazy("An instance started; the batch runs"),
+    ("batch", "requeued"): gettext_lazy("All its instances wait for their retry"),
+    ("batch", "stopped"): gettext_lazy("Stop of the batch asked"),
+    ("batch", "condition_not_met"): gettext_lazy("Passed over: its branch was not taken"),
+}
 
 
 def _what(entry: JournalEntry) -> str:
+    if sentence := _SENTENCES.get((entry.object_type, entry.action)):
+        return str(sentence)
     match entry.object_type, entry.action:
-        case "batch", "triggered":
-            return _("Batch begun")
         case "batch", "rerun":
             source = entry.details.get("rerun_of")
             return _("Begun as the rerun of batch %s") % source if source else _("Batch rerun")
-        case "batch", "started":
-            return _("First instance started")
-        case "batch", "stopped":
-            return _("Stop of the batch asked")
         case "batch", "ended":
             state = str(entry.details.get("state", ""))
             label = str(BatchState(state).label).lower() if state in BatchState.values else state
             return _("Batch ended: %s") % label
-        case "batch", "condition_not_met":
-            return _("Passed over: its branch was not taken")
         case "instance", "stopped":
             return _("Stop of instance %d asked") % entry.object_id
         case "instance", "rerun":

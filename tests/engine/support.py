@@ -75,8 +75,10 @@ def check(batch: Batch) -> None:
     match batch.state:
         case BatchState.WAITING:
             assert unfinished == {InstanceState.WAITING}
+            assert set(states) <= {InstanceState.WAITING, InstanceState.TERMINATED}
         case BatchState.RUNNING:
-            assert unfinished
+            assert unfinished - {InstanceState.TERMINATING}
+            assert set(states) != {InstanceState.WAITING}
         case BatchState.TERMINATING:
             assert unfinished == {InstanceState.TERMINATING}
         case BatchState.CONDITION_NOT_MET:

@@ -109,7 +109,7 @@ def test_end_puts_a_failure_with_retries_left_back_into_the_queue(outcome: str):
     assert (instance.state, instance.retries_left, instance.claimed) == ("waiting", 1, False)
     assert instance.cause == ("lost" if outcome == "lost" else "retry")
     assert (instance.run_after - timezone.now()).total_seconds() == pytest.approx(30, abs=5)
-    assert row(instance.batch) == batch_before
+    assert row(instance.batch) == batch_before | {"state": "waiting"}, "all its instances wait"
 
 
 @pytest.mark.parametrize("outcome", ["failed", "timed_out", "lost"])
@@ -172,7 +172,9 @@ def test_rerun_instance_takes_only_what_has_ended(in_every_state: InEveryState, 
             "run_after",
             "prefers_node_until",
         }
-        assert changed(batch_before, instance.batch) == {COUNTER[state]}
+        ran = batch_before["state"] == "running"
+        assert changed(batch_before, instance.batch) == {COUNTER[state]} | ({"state"} if ran else set())
+        assert row(instance.batch)["state"] == "waiting", "as the other instance does"
         assert JournalEntry.objects.count() == journal + 1
     else:
         with pytest.raises(TransitionRefused, match="only a finished instance can be rerun"):

@@ -24,7 +24,7 @@ from scheduling import services, transitions
 from scheduling.engine import recovery
 from scheduling.engine.broker import Claim
 from scheduling.errors import TransitionRefused
-from scheduling.models import Batch, Execution, Instance
+from scheduling.models import Batch, Execution, Instance, JournalEntry
 from scheduling.signals import batch_ended
 from scheduling.states import BATCH
 from tests import factories
@@ -125,6 +125,77 @@ def test_when_all_that_is_left_is_being_stopped_the_batch_is_terminating():
     factories.end(third, "success")
     check(batch)
     assert (batch.state, batch.succeeded, batch.terminated) == ("failed", 2, 1)
+
+
+def test_whichever_ends_first_a_batch_with_only_stopped_instances_left_is_terminating():
+    batch = batch_of(3)
+    first, second, third = factories.start_batch(batch)
+    services.stop_instance(first, by="ann", reason="bad shard")
+    factories.end(second)
+    check(batch)
+    assert batch.state == "running"
+    factories.end(third)
+    check(batch)
+    assert (batch.state, batch.reason) == ("terminating", "Stopped by ann: bad shard")
+    stopped = JournalEntry.objects.filter(object_type="batch", object_id=batch.pk, action="stopped")
+    assert [entry.reason for entry in stopped] == ["Stopped by ann: bad shard"]
+    factories.end(first, "terminated")
+    check(batch)
+    assert (batch.state, batch.reason) == ("failed", "Stopped by ann: bad shard")
+
+
+def test_a_batch_whose_only_instance_waits_for_its_retry_waits():
+    batch = batch_of(1, retry_count=1, retry_interval=60)
+    (only,) = factories.start_batch(batch)
+    check(batch)
+    assert batch.state == "running"
+    began = batch.started_at
+    factories.end(only, "failed", may_retry=True)
+    check(batch)
+    assert (batch.state, batch.started_at, batch.ended_at) == ("waiting", began, None)
+    services.stop(batch, by="ann")
+    check(batch)
+    assert batch.state == "failed"
+
+
+def test_a_batch_waits_again_exactly_when_all_of_its_instances_do():
+    batch = batch_of(3, retry_count=1)
+    first, second, third = factories.start_batch(batch)
+    for instance, state in ((first, "running"), (second, "running"), (third, "waiting")):
+        factories.end(instance, "failed", may_retry=True)
+        check(batch)
+        assert batch.state == state
+    again = factories.start_batch(batch)
+    check(batch)
+    assert batch.state == "running"
+    actions = JournalEntry.objects.filter(object_type="batch", object_id=batch.pk).order_by("pk")
+    assert list(actions.values_list("action", flat=True)) == ["triggered", "started", "requeued", "started"]
+    factories.end(again[0], "success")
+    factories.end(again[1], "failed")
+    check(batch)
+    assert batch.state == "running"
+
+
+def test_a_batch_whose_one_instance_succeeded_runs_while_the_other_waits_for_its_retry():
+    batch = batch_of(2, retry_count=1)
+    first, second = factories.start_batch(batch)
+    factories.end(first, "success")
+    factories.end(second, "failed", may_retry=True)
+    check(batch)
+    assert batch.state == "running"
+
+
+def test_a_rerun_of_all_instances_makes_the_batch_wait_and_of_some_makes_it_run():
+    batch = batch_of(2, retry_count=0)
+    for instance in factories.start_batch(batch):
+        factories.end(instance, "failed", may_retry=False)
+    first, second = batch.instances.all()
+    services.rerun_instance(first, by="ann")
+    check(batch)
+    assert batch.state == "running"
+    services.rerun_instance(second, by="ann")
+    check(batch)
+    assert batch.state == "waiting"
 
 
 def test_a_broadcast_without_an_online_node_fails_at_once_and_says_so():

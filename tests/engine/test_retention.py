@@ -228,7 +228,7 @@ def test_a_rerun_that_came_first_keeps_the_batch() -> None:
         services.rerun_instance(instance, by="tests")
         assert not Elsewhere(swept).result()
     check(old)
-    assert old.state == "running"
+    assert old.state == "waiting"
 
 
 def test_a_statement_that_takes_too_long_is_given_up_and_smaller_steps_follow(

@@ -21,10 +21,13 @@ LEGAL_BATCH = {
     ("running", "success"),
     ("running", "failed"),
     ("running", "terminating"),
+    ("running", "waiting"),
     ("terminating", "success"),
     ("terminating", "failed"),
     ("success", "running"),
     ("failed", "running"),
+    ("success", "waiting"),
+    ("failed", "waiting"),
     ("success", "failed"),
     ("failed", "success"),
 }

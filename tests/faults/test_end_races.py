@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pytest
+from django.db import OperationalError
 from django.db.models.functions import Now
 
 from scheduling import services, transitions
 from scheduling.engine import recovery
+from scheduling.engine.broker import Claim
 from scheduling.errors import TransitionRefused
-from scheduling.models import Execution, Instance, JournalEntry
+from scheduling.models import Execution, Instance, JournalEntry, Node
 from scheduling.signals import batch_ended
 from tests import factories
 from tests.engine.support import before_commit, check, claim, end, start
@@ -139,3 +142,27 @@ def test_of_two_reruns_of_one_instance_at_once_one_is_refused():
         second.result()
     check(batch)
     assert len(running(batch)) == 1
+
+
+def test_a_retry_and_a_start_at_once_never_leave_a_waiting_batch_with_a_running_instance() -> None:
+    """Each order of the two transactions, on two connections: the start is tried again, as a worker does."""
+    for end_first in (True, False):
+        batch = batch_of(2, retry_count=1)
+        [(running_claim, execution)] = running(batch, 1)
+        [waiting_claim] = claim(Node.objects.get(group=batch.group), 2)
+
+        def fail(claimed: Claim = running_claim, execution: int = execution) -> None:
+            end(claimed, execution, "failed", may_retry=True)
+
+        def begin(claimed: Claim = waiting_claim) -> None:
+            while True:
+                with suppress(OperationalError):
+                    assert start(claimed) is not None
+                    return
+
+        first, then = (fail, begin) if end_first else (begin, fail)
+        with before_commit(first, then) as other:
+            pass
+        other.result()
+        check(batch)
+        assert batch.state == "running"
