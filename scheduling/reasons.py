@@ -58,6 +58,8 @@ MISFIRED = gettext_noop("No scheduler fired it within %(seconds)s s of its due t
 NOT_MADE = gettext_noop("Its batch could not be made: %(error)s")
 
 EXIT_CODE = gettext_noop("exit code %(code)s")
+EXIT_CODE_KILLED = gettext_noop("exit code %(code)s (often SIGKILL: out of memory?)")
+EXIT_CODE_SIGNAL = gettext_noop("exit code %(code)s (often %(signal)s)")
 KILLED_BY = gettext_noop("killed by %(signal)s")
 KEEPER_DIED = gettext_noop(
     "the process that watched over the job was %(why)s; everything that the job had started was ended"

@@ -52,7 +52,7 @@ _ERRORS = [
     "ConnectionError: the warehouse did not answer within 30 s",
     "exit code 1: part-0.parquet: No such file or directory",
     "ValueError: column fare is null in row 1881",
-    "exit code 137: killed by the system (out of memory)",
+    "exit code 137 (often SIGKILL: out of memory?)",
     "HTTP 503 from the partner's API: try again later",
     "UniqueViolation: duplicate key value violates unique constraint orders_pkey",
 ]

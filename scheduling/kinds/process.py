@@ -92,7 +92,7 @@ def run_command(
     stdin: int | None = None,
     pass_fds: Sequence[int] = (),
 ) -> int:
-    """Run `argv` to its end, its output going to `log`, and return its exit status (128 + N for signal N).
+    """Run `argv` to its end, its output going to `log`, and return its exit status (-N for signal N).
 
     It runs in `cwd`, by default in a fresh directory that is removed afterwards and whose path it has
     as WORKDIR. When it ends, so does all that it started: `grace` is the seconds between SIGTERM and SIGKILL.
@@ -103,14 +103,22 @@ def run_command(
     """
     process: subprocess.Popen[bytes] | None = None
     scratch = ""
-    with no_descendant_left(grace):
+    with no_descendant_left(grace), _report() as (report, written):
         try:
             with _alarm_held():
                 scratch = tempfile.mkdtemp(prefix="tailrace-")
                 process = _start(
-                    argv, env=env, cwd=cwd, scratch=scratch, grace=grace, stdin=stdin, pass_fds=pass_fds
+                    argv,
+                    env=env,
+                    cwd=cwd,
+                    scratch=scratch,
+                    grace=grace,
+                    stdin=stdin,
+                    report=written,
+                    pass_fds=pass_fds,
                 )
             status = _follow(process, log, stop)
+            killed_by = int(_read(report) or 0)
         except BaseException:
             with _alarm_held():
                 _end(process, log)
@@ -120,16 +128,46 @@ def run_command(
                 process.stdout.close()
             reaper.remove(scratch)
     if status < 0:
-        raise JobFailed(said(reasons.KEEPER_DIED, why=describe_status(128 - status)))
-    return status
+        raise JobFailed(said(reasons.KEEPER_DIED, why=describe_status(status)))
+    return -killed_by if killed_by else status
 
 
 def describe_status(status: int) -> str:
-    """An exit status of `run_command` in words: `exit code 3`, `killed by SIGKILL`."""
-    if status > 128:
-        with contextlib.suppress(ValueError):
-            return said(reasons.KILLED_BY, signal=signal.Signals(status - 128).name)
+    """An exit status of `run_command` in words: `exit code 3`, `killed by SIGKILL`.
+
+    A shell whose child was killed by signal N exits with 128 + N, so such a code names the signal as a guess.
+    """
+    if status < 0:
+        return said(reasons.KILLED_BY, signal=_signal(-status) or f"SIG{-status}")
+    name = _signal(status - 128)
+    if name == "SIGKILL":
+        return said(reasons.EXIT_CODE_KILLED, code=status)
+    if name:
+        return said(reasons.EXIT_CODE_SIGNAL, code=status, signal=name)
     return said(reasons.EXIT_CODE, code=status)
+
+
+def exit_code(status: int) -> int:
+    """The exit code that a shell shows for an exit status of `run_command`: 128 + N for signal N."""
+    return status if status >= 0 else 128 - status
+
+
+def _signal(number: int) -> str:
+    """The name of a signal, or an empty text for a number that is none."""
+    with contextlib.suppress(ValueError):
+        return signal.Signals(number).name
+    return ""
+
+
+@contextlib.contextmanager
+def _report() -> Iterator[tuple[int, int]]:
+    """A pipe on which the reaper reports a signal: the end to read, never blocking, and the end to write."""
+    ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)
 
 
 def _start(
@@ -140,9 +178,10 @@ def _start(
     scratch: str,
     grace: float,
     stdin: int | None,
+    report: int,
     pass_fds: Sequence[int],
 ) -> subprocess.Popen[bytes]:
-    keeper = [sys.executable, "-I", "-S", reaper.__file__, str(os.getpid()), str(grace), scratch]
+    keeper = [sys.executable, "-I", "-S", reaper.__file__, str(os.getpid()), str(grace), scratch, str(report)]
     try:
         process = subprocess.Popen(
             [*keeper, *argv],
@@ -153,7 +192,7 @@ def _start(
             stderr=subprocess.STDOUT,
             # A session of its own, so that Ctrl-C at a terminal is the worker's alone to judge.
             start_new_session=True,
-            pass_fds=tuple(pass_fds),
+            pass_fds=(report, *pass_fds),
             bufsize=0,
         )
     except OSError as error:

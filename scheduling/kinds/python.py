@@ -19,7 +19,7 @@ from django.utils.translation import gettext as _
 from scheduling import jobs, reasons
 from scheduling.jobs import Job, JobContext, JobFailed, Log
 from scheduling.kinds.base import Kind, SpecReader, checked_result
-from scheduling.kinds.process import describe_status, no_descendant_left, run_command
+from scheduling.kinds.process import describe_status, exit_code, no_descendant_left, run_command
 from scheduling.reasons import said
 
 _ROOT = Path(__file__).resolve().parent.parent.parent
@@ -105,7 +105,7 @@ def _run_isolated(job: Job, context: JobContext) -> Any:
     except ValueError:
         # It ended before it could answer: by os._exit, a signal, or the lack of memory.
         raise JobFailed(
-            said(reasons.JOB_WITHOUT_RESULT, why=describe_status(status)), exit_code=status
+            said(reasons.JOB_WITHOUT_RESULT, why=describe_status(status)), exit_code=exit_code(status)
         ) from None
     if "failed" in told:
         raise JobFailed(

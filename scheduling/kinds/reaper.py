@@ -1,10 +1,11 @@
 """Stands between a worker and a job's command, and leaves nothing of the job behind.
 
-Run by path, with the standard library only (`python -I -S reaper.py PARENT GRACE SCRATCH COMMAND…`), so that it
-starts in a few milliseconds. It is the subreaper of everything the command starts: a process that
-daemonises itself away becomes its child. When the command ends, when the worker asks (SIGTERM) or when
-the worker dies (the kernel then sends SIGTERM), it ends every descendant: SIGTERM, GRACE seconds,
-SIGKILL. Then it removes the directory SCRATCH and exits as the command did (128 + N for signal N).
+Run by path, with the standard library only, so that it starts in a few milliseconds:
+`python -I -S reaper.py PARENT GRACE SCRATCH REPORT COMMAND…`. It is the subreaper of everything the command
+starts: a process that daemonises itself away becomes its child. When the command ends, when the worker asks
+(SIGTERM) or when the worker dies (the kernel then sends SIGTERM), it ends every descendant: SIGTERM, GRACE
+seconds, SIGKILL. Then it removes the directory SCRATCH and exits as the command did. When signal N killed the
+command, it exits with 128 + N, as a command may by itself, and writes N to the file descriptor REPORT.
 Its own remarks go to the command's standard output. Linux only.
 """
 
@@ -31,8 +32,9 @@ BLOCKED = HEARD | {signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE}
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
-def main(parent: int, grace: float, scratch: str, command: list[str]) -> int:
+def main(parent: int, grace: float, scratch: str, report: int, command: list[str]) -> int:
     """Run `command` to its end and the end of all it started; return the exit status."""
+    os.set_inheritable(report, False)
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     _prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
@@ -43,7 +45,12 @@ def main(parent: int, grace: float, scratch: str, command: list[str]) -> int:
             status = watch(start(command), grace)
     finally:
         remove(scratch)
-    return 128 + signal.SIGTERM if status is None else status
+    if status is None:
+        return 128 + signal.SIGTERM
+    if status < 0:
+        os.write(report, str(-status).encode())
+        return 128 - status
+    return status
 
 
 def start(command: list[str]) -> int:
@@ -90,7 +97,7 @@ def watch(command: int, grace: float) -> int | None:
 
 
 def reap() -> dict[int, int]:
-    """Collect every child that ended: {pid: status}, signals as 128 + N."""
+    """Collect every child that ended: {pid: status}, signal N as -N."""
     ended: dict[int, int] = {}
     while True:
         try:
@@ -99,8 +106,7 @@ def reap() -> dict[int, int]:
             return ended
         if not pid:
             return ended
-        code = os.waitstatus_to_exitcode(status)
-        ended[pid] = code if code >= 0 else 128 - code
+        ended[pid] = os.waitstatus_to_exitcode(status)
 
 
 def end_descendants(grace: float) -> dict[int, int]:
@@ -197,4 +203,4 @@ def remove(scratch: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], sys.argv[4:]))
+    sys.exit(main(int(sys.argv[1]), float(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5:]))

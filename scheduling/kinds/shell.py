@@ -29,7 +29,7 @@ from django.utils.translation import gettext as _
 from scheduling import reasons
 from scheduling.jobs import JobContext, JobFailed
 from scheduling.kinds.base import SECRET_NAME, Kind, SpecReader, secret
-from scheduling.kinds.process import describe_status, run_command
+from scheduling.kinds.process import describe_status, exit_code, run_command
 from scheduling.reasons import said
 
 _PASSED_ON = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "USER", "LOGNAME", "TMPDIR")
@@ -67,7 +67,7 @@ class ShellKind(Kind):
             grace=context.stop_grace,
         )
         if status:
-            raise JobFailed(describe_status(status), exit_code=status)
+            raise JobFailed(describe_status(status), exit_code=exit_code(status))
 
 
 def job_environment(context: JobContext) -> dict[str, str]:

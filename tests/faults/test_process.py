@@ -19,7 +19,13 @@ from django_q.timeout import TimeoutHandler
 
 from scheduling.jobs import JobFailed, JobStopped
 from scheduling.kinds import reaper
-from scheduling.kinds.process import describe_status, end_descendants, no_descendant_left, run_command
+from scheduling.kinds.process import (
+    describe_status,
+    end_descendants,
+    exit_code,
+    no_descendant_left,
+    run_command,
+)
 from tests.unit.support import Log, marked, until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -116,8 +122,27 @@ def test_a_command_gives_its_output_and_its_exit_status(mark: str) -> None:
 def test_a_command_that_a_signal_killed_says_which(mark: str) -> None:
     assert describe_status(run("kill -KILL $$", mark)) == "killed by SIGKILL"
     assert describe_status(run("kill -SEGV $$", mark)) == "killed by SIGSEGV"
-    assert describe_status(3) == "exit code 3"
-    assert describe_status(250) == "exit code 250"
+
+
+@pytest.mark.parametrize(
+    ("command", "says"),
+    [
+        ("exit 3", "exit code 3"),
+        ("exit 250", "exit code 250"),
+        ("exit 128", "exit code 128"),
+        ("exit 137", "exit code 137 (often SIGKILL: out of memory?)"),
+        ("exit 143", "exit code 143 (often SIGTERM)"),
+        ("sh -c 'kill -KILL $$'; exit $?", "exit code 137 (often SIGKILL: out of memory?)"),
+    ],
+)
+def test_an_exit_code_is_not_taken_for_a_signal(command: str, says: str, mark: str) -> None:
+    status = run(command, mark)
+    assert describe_status(status) == says
+    assert exit_code(status) == status
+
+
+def test_the_exit_code_of_a_killed_command_is_the_one_a_shell_shows(mark: str) -> None:
+    assert exit_code(run("kill -KILL $$", mark)) == 137
 
 
 def test_a_program_that_does_not_exist_is_127_and_named_in_the_log(mark: str) -> None:
