@@ -29,6 +29,9 @@ HEARD = {signal.SIGTERM, signal.SIGCHLD}
 # A Ctrl-C or a hang-up is for the worker to judge.
 BLOCKED = HEARD | {signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE}
 
+# Whether the kernel lists the children of a thread (CONFIG_PROC_CHILDREN; Linux 3.5 and newer).
+_LISTED = os.path.exists("/proc/thread-self/children")
+
 _prctl = ctypes.CDLL(None, use_errno=True).prctl
 
 
@@ -149,25 +152,67 @@ def descendants(spare: Collection[int] = ()) -> dict[int, int | None]:
 
     The group of a dead one that nobody has buried yet is None. It counts: while we looked, its child may
     have become ours. Only once nothing is found, for a subreaper, is nothing left.
+
+    Reads the tree alone, so the cost does not grow with the other processes of the host. Our own children are
+    always complete. One further down may be missed while the tree changes; the next look finds it, because
+    its parent lives, or because it has become our child.
     """
-    parents: dict[int, int] = {}
-    groups: dict[int, int | None] = {}
+    children = _children if _LISTED else _children_on_host()
+    found: dict[int, int | None] = {}
+    level = [os.getpid()]
+    while level:
+        # One that moved up while we looked is there already.
+        below = {pid for parent in level for pid in children(parent)} - found.keys() - set(spare)
+        groups = {pid: _group(pid) for pid in below}
+        found |= groups
+        level = list(groups)
+    return found
+
+
+def _children(parent: int) -> set[int]:
+    """The children of one process, as the kernel lists them for each of its threads.
+
+    The kernel may leave one out when another is buried during the read: our own are buried by us alone, and not
+    now. When a thread ends, its children move to another thread, so the lists are read again.
+    """
+    found: set[int] = set()
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        ended = {""}
+        while ended:
+            threads = set(os.listdir(f"/proc/{parent}/task"))
+            for thread in threads:
+                with (
+                    contextlib.suppress(FileNotFoundError, ProcessLookupError),
+                    open(f"/proc/{parent}/task/{thread}/children", "rb") as children,
+                ):
+                    found.update(map(int, children.read().split()))
+            ended = threads - set(os.listdir(f"/proc/{parent}/task"))
+    return found
+
+
+def _children_on_host() -> Callable[[int], set[int]]:
+    """What `_children` gives, from all processes of the host: for a kernel without CONFIG_PROC_CHILDREN."""
+    found: dict[int, set[int]] = {}
     for entry in os.listdir("/proc"):
-        if not entry.isdigit():
-            continue
-        try:
-            with open(f"/proc/{entry}/stat", "rb") as stat:
-                # The name, in parentheses, may hold anything, also spaces and parentheses.
-                state, parent, group = stat.read().rpartition(b")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(entry) not in spare:
-            parents[int(entry)] = int(parent)
-            groups[int(entry)] = None if state in {b"Z", b"X"} else int(group)
-    ours = {os.getpid()}
-    while found := {pid for pid, parent in parents.items() if parent in ours} - ours:
-        ours |= found
-    return {pid: groups[pid] for pid in ours - {os.getpid()}}
+        if entry.isdigit() and (stat := _stat(int(entry))):
+            found.setdefault(int(stat[1]), set()).add(int(entry))
+    return lambda parent: found.get(parent, set())
+
+
+def _group(pid: int) -> int | None:
+    """The process group of a process; None when it is dead."""
+    stat = _stat(pid)
+    return int(stat[2]) if stat and stat[0] not in {b"Z", b"X"} else None
+
+
+def _stat(pid: int) -> list[bytes]:
+    """State, parent and process group of a process; nothing when it is gone."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as stat:
+            # The name, in parentheses, may hold anything, also spaces and parentheses.
+            return stat.read().rpartition(b")")[2].split()[:3]
+    except OSError:
+        return []
 
 
 def send(how: Callable[[int, int], None], target: int, number: int) -> None:
