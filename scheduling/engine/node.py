@@ -8,6 +8,9 @@
 
 Any of them may be killed at any time. Each dies with its parent (the kernel's parent-death signal), and the
 node and the sentinel adopt orphans (subreapers), so that no process of a job outlives its worker.
+
+Only the node obeys SIGTERM, SIGINT and SIGHUP. Its children ignore them: a service manager or a terminal may
+signal every process at once, and running jobs still get their grace.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import logging
+import multiprocessing.connection
 import os
 import signal
 import socket
@@ -57,6 +61,8 @@ _RECONCILE = 1.0
 _ORPHAN_GRACE = 0.5
 _PR_SET_PDEATHSIG = 1
 _PR_SET_NAME = 15
+# How the kernel tells the sentinel that the node died.
+_ORPHANED = signal.SIGUSR2
 
 
 def become_child(parent: int, role: str, *, told: signal.Signals = signal.SIGKILL) -> None:
@@ -70,9 +76,30 @@ def become_child(parent: int, role: str, *, told: signal.Signals = signal.SIGKIL
 
 
 def _child(parent: int, role: str, target: Callable[..., None], *arguments: Any) -> None:
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    _leave_stopping_to_the_node()
     become_child(parent, role)
     target(*arguments)
+
+
+def _leave_stopping_to_the_node() -> None:
+    """Ignore the signals that stop a node, for as long as it lives."""
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    # A handler, because a program started by a job would inherit SIG_IGN and could not be ended by SIGTERM.
+    signal.signal(signal.SIGTERM, _ignored)
+
+
+def _ignored(_number: int, _frame: FrameType | None) -> None:
+    """Handle SIGTERM by going on."""
+
+
+def _obey_again() -> None:
+    """Let what a job forks end on SIGTERM."""
+    if signal.getsignal(signal.SIGTERM) is _ignored:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+os.register_at_fork(after_in_child=_obey_again)
 
 
 class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
@@ -95,17 +122,22 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         self.result_queue = ResultQueue()
         self.event_out = stopping
         post_spawn.connect(self._worker_born, weak=False)
-        signal.signal(signal.SIGTERM, self._orphaned)
-        become_child(cluster.pid, "sentinel", told=signal.SIGTERM)
+        _leave_stopping_to_the_node()
+        signal.signal(_ORPHANED, self._orphaned)
+        become_child(cluster.pid, "sentinel", told=_ORPHANED)
         self.start()
 
     def _orphaned(self, _signal: int, _frame: object) -> None:
         """The node was killed: nobody else could end what its workers' jobs have started."""
+        for pid in self._own:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         end_descendants(_ORPHAN_GRACE)
         os._exit(1)
 
     def _worker_born(self, **_kwargs: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        _leave_stopping_to_the_node()
+        signal.signal(_ORPHANED, signal.SIG_DFL)
         become_child(self.pid, "worker")
         become_subreaper()
         execution.prepare(self.identity, self.task_queue, self.finished, self.event_out)
@@ -128,9 +160,14 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
     def guard(self) -> None:
         """Replace what died and compare the records with what lives, until the node stops."""
         self.start_event.set()
-        while not self.stop_event.wait(Conf.GUARD_CYCLE):
-            self._check()
-        self.stop()
+        try:
+            while not self.stop_event.wait(Conf.GUARD_CYCLE):
+                self._check()
+            self.stop()
+        except Exception:
+            # The node starts another sentinel. Leaving by an exception would wait for the workers for ever.
+            logger.exception("the sentinel of node %s cannot go on and ends", self.identity.name)
+            os._exit(1)
 
     def _check(self) -> None:
         dead = [process for process in self.pool if not process.is_alive()]
@@ -142,18 +179,21 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         if dead or time.monotonic() - self._looked_at > _RECONCILE:
             self._looked_at = time.monotonic()
             end_descendants(_ORPHAN_GRACE, spare=self._own)
-            try:
-                self._reconcile()
-            except DatabaseError as error:
-                logger.warning("node %s cannot read its records: %s", self.identity.name, error)
-                connections.close_all()
+            self._compare_records()
+
+    def _compare_records(self) -> None:
+        try:
+            self._reconcile()
+        except DatabaseError as error:
+            logger.warning("node %s cannot read its records: %s", self.identity.name, error)
+            connections.close_all()
 
     def _reconcile(self) -> None:
         """Find executions whose worker is gone, and workers that do not end what they should."""
         # What a killed pusher had claimed and not handed over; the leading scheduler sees to the other nodes'.
         recovery.expire_claims(self.identity.node_id)
         live = list(recovery.live_executions(self.identity.node_id))
-        workers = {process.pid for process in self.pool}
+        workers = {process.pid for process in self.pool if process.is_alive()}
         recovery.lose(
             (one for one in live if one.worker not in workers),
             reason=said(reasons.WORKER_DIED, node=self.identity.name),
@@ -176,12 +216,22 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         self.task_queue.discard()
         for _ in self.pool:
             self.task_queue.put("STOP")
-        _join(self.pool, self.grace)
+        self._let_jobs_end()
         for process in self.pool:
             process.kill()
         self.result_queue.put("STOP")
         _join([*self.pool, self.monitor], 2)
         end_descendants(_ORPHAN_GRACE, spare=())
+
+    def _let_jobs_end(self) -> None:
+        """Wait until every worker has ended, or the grace has; the grace may be hours."""
+        deadline = time.monotonic() + self.grace
+        while (left := deadline - time.monotonic()) > 0 and any(one.is_alive() for one in self.pool):
+            multiprocessing.connection.wait(
+                [one.sentinel for one in self.pool if one.is_alive()], min(left, _RECONCILE)
+            )
+            # What it ends now is not heard of only when the grace is over.
+            self._compare_records()
 
 
 def _join(processes: list[Any], seconds: float) -> None:
@@ -202,7 +252,11 @@ class NodeCluster(Cluster):  # type: ignore[misc]  # django-q2 ships no types
         self.node = node
         self.grace = grace
         self.stopping = Flag()
+        self._beat_at = time.monotonic()
         self.identity = self._identity()
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+            # A lost terminal stops it, unless it was started to outlive that (nohup).
+            signal.signal(signal.SIGHUP, self.sig_handler)
 
     def _identity(self) -> Identity:
         return Identity(
@@ -238,18 +292,19 @@ class NodeCluster(Cluster):  # type: ignore[misc]  # django-q2 ships no types
         become_subreaper()
         self.start()
         logger.info("node %s is online with %d workers", self.node.name, self.node.slots)
-        beat_at = time.monotonic()
         while not self.stopping.wait(0.2):
             if not self.sentinel.is_alive():
                 self._sentinel_died()
-            if time.monotonic() - beat_at >= _HEARTBEAT:
-                beat_at = time.monotonic()
-                self._beat()
+            self._beat()
         self._stop()
 
-    def _beat(self) -> None:
+    def _beat(self, *, stopping: bool = False) -> None:
+        """Send a heartbeat when it is time for one."""
+        if time.monotonic() - self._beat_at < _HEARTBEAT:
+            return
+        self._beat_at = time.monotonic()
         try:
-            if not transitions.heartbeat(self.identity.node_id, self.identity.boot_id):
+            if not transitions.heartbeat(self.identity.node_id, self.identity.boot_id, stopping=stopping):
                 logger.error("node %s was started elsewhere; this one ends", self.node.name)
                 self.stopping.set()
         except DatabaseError as error:
@@ -275,9 +330,14 @@ class NodeCluster(Cluster):  # type: ignore[misc]  # django-q2 ships no types
             self.sentinel.kill()
 
     def _stop(self) -> None:
-        logger.info("node %s is stopping", self.node.name)
+        logger.info("node %s is stopping; running jobs get %g s", self.node.name, self.grace)
         self.stop_event.set()
-        self.sentinel.join(self.grace + 8)
+        # At once: no broadcast begins that would wait for this node.
+        self._beat_at = 0.0
+        deadline = time.monotonic() + self.grace + 8
+        while self.sentinel.is_alive() and time.monotonic() < deadline:
+            self._beat(stopping=True)
+            self.sentinel.join(0.2)
         self._kill_sentinel()
         self.sentinel.join()
         end_descendants(_ORPHAN_GRACE)

@@ -181,6 +181,8 @@ def _start(
     report: int,
     pass_fds: Sequence[int],
 ) -> subprocess.Popen[bytes]:
+    # The reaper ignores SIGTERM from its first moment; it may come from a service manager that stops the node.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     keeper = [sys.executable, "-I", "-S", reaper.__file__, str(os.getpid()), str(grace), scratch, str(report)]
     try:
         process = subprocess.Popen(
@@ -203,6 +205,8 @@ def _start(
         raise JobFailed(said(reasons.NO_PROCESS, error=error.strerror)) from error
     except ValueError as error:
         raise JobFailed(said(reasons.NO_COMMAND, error=error)) from error
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return process
 
 
@@ -220,7 +224,7 @@ def _end(process: subprocess.Popen[bytes] | None, log: Log) -> None:
     """Have the reaper end everything, reading on meanwhile so that nobody blocks on a full pipe."""
     if process is None or process.poll() is not None:
         return
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(reaper.END)
     # A job can stop its reaper, which would then not hear.
     process.send_signal(signal.SIGCONT)
     with contextlib.suppress(ProcessLookupError), _watching(process) as (selector, output):

@@ -3,9 +3,10 @@
 Run by path, with the standard library only, so that it starts in a few milliseconds:
 `python -I -S reaper.py PARENT GRACE SCRATCH REPORT COMMAND…`. It is the subreaper of everything the command
 starts: a process that daemonises itself away becomes its child. When the command ends, when the worker asks
-(SIGTERM) or when the worker dies (the kernel then sends SIGTERM), it ends every descendant: SIGTERM, GRACE
-seconds, SIGKILL. Then it removes the directory SCRATCH and exits as the command did. When signal N killed the
-command, it exits with 128 + N, as a command may by itself, and writes N to the file descriptor REPORT.
+(END) or when the worker dies (the kernel then sends END), it ends every descendant: SIGTERM, GRACE seconds,
+SIGKILL. It ignores SIGTERM itself, which a service manager may send to every process of a node. Then it
+removes the directory SCRATCH and exits as the command did. When signal N killed the command, it exits with
+128 + N, as a command may by itself, and writes N to the file descriptor REPORT.
 Its own remarks go to the command's standard output. Linux only.
 """
 
@@ -25,9 +26,11 @@ PR_SET_CHILD_SUBREAPER = 36
 LEFTOVER_GRACE = 1.0
 POLL = 0.05
 
-HEARD = {signal.SIGTERM, signal.SIGCHLD}
-# A Ctrl-C or a hang-up is for the worker to judge.
-BLOCKED = HEARD | {signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE}
+# What ends a job.
+END = signal.SIGUSR1
+HEARD = {END, signal.SIGCHLD}
+# A Ctrl-C, a hang-up or a request to stop the node is for the node to judge.
+BLOCKED = HEARD | {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE}
 
 # Whether the kernel lists the children of a thread (CONFIG_PROC_CHILDREN; Linux 3.5 and newer).
 _LISTED = os.path.exists("/proc/thread-self/children")
@@ -40,7 +43,7 @@ def main(parent: int, grace: float, scratch: str, report: int, command: list[str
     os.set_inheritable(report, False)
     signal.pthread_sigmask(signal.SIG_BLOCK, BLOCKED)
     _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    _prctl(PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+    _prctl(PR_SET_PDEATHSIG, END, 0, 0, 0)
     status: int | None = None
     try:
         # The worker may have died before the kernel was asked to tell.
@@ -84,10 +87,10 @@ def start(command: list[str]) -> int:
 
 
 def watch(command: int, grace: float) -> int | None:
-    """Wait for the command or for SIGTERM, end the rest, and return the command's status if it has one."""
+    """Wait for the command or for END, end the rest, and return the command's status if it has one."""
     ended = reap()
     while command not in ended:
-        if signal.sigwait(HEARD) == signal.SIGTERM:
+        if signal.sigwait(HEARD) == END:
             ended |= end_descendants(grace)
             return ended.get(command)
         ended |= reap()

@@ -36,9 +36,9 @@ def set_drained(node: Node, drained: bool) -> None:
     node.drained = drained
 
 
-def _present(node: Node) -> str:
+def _present(node: Node, *, stopping: bool = False) -> str:
     """The state of a node that is there."""
-    return NodeState.DRAINING if node.drained else NodeState.ONLINE
+    return NodeState.DRAINING if node.drained or stopping else NodeState.ONLINE
 
 
 @transaction.atomic
@@ -53,18 +53,20 @@ def boot_node(node: Node, *, boot_id: UUID, host: str, pid: int) -> None:
     notify(WORK_CHANNEL, node.group_id)
 
 
-def heartbeat(node_id: int, boot_id: UUID) -> bool:
+def heartbeat(node_id: int, boot_id: UUID, *, stopping: bool = False) -> bool:
     """Note that the node lives; False when another life of it has begun.
 
     A node that was thought offline and is heard again is online, or draining if that was asked: what it
-    ran was given to others and is fenced, and it may claim anew.
+    ran was given to others and is fenced, and it may claim anew. A `stopping` node is draining: it finishes
+    its jobs and takes no new work.
     """
     row = execute(_HEARTBEAT, {"node": node_id, "boot": boot_id})
     if row is None:
         return False
-    if row.state == NodeState.OFFLINE:
+    if row.state == NodeState.OFFLINE or (stopping and row.state == NodeState.ONLINE):
         node = Node.objects.select_related("group").get(pk=node_id)
-        set_node_state(node, _present(node), by=journal.ENGINE, reason=said(reasons.NODE_HEARD_AGAIN))
+        why = said(reasons.NODE_STOPPING if stopping else reasons.NODE_HEARD_AGAIN)
+        set_node_state(node, _present(node, stopping=stopping), by=journal.ENGINE, reason=why)
         notify(WORK_CHANNEL, node.group_id)
     return True
 

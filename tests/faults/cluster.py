@@ -39,11 +39,10 @@ class Cluster:
         with connection.cursor() as cursor:
             cursor.execute(jobs.TABLE)
 
-    def start_node(self, name: str, *, workers: int = 4, wait: bool = True) -> None:
+    def start_node(self, name: str, *, workers: int = 4, wait: bool = True, grace: float = 1) -> None:
         arguments = ("node", name, "--group", f"{self.group.team.name}/{self.group.name}")
-        started = self._stack.enter_context(
-            manage(*arguments, "--workers", str(workers), "--grace", "1", log=self.log, **self.environment)
-        )
+        of_node = ("--workers", str(workers), "--grace", f"{grace:g}")
+        started = self._stack.enter_context(manage(*arguments, *of_node, log=self.log, **self.environment))
         self.processes[name] = psutil.Process(started.pid)
         if wait:
             eventually(lambda: self._ready(name, workers), within=20, log=self.log)

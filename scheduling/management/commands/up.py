@@ -196,9 +196,9 @@ def _database(say: Callable[[str], None]) -> Iterator[KeepDatabase]:
 
 def _programs(listener: socket.socket) -> list[Program]:
     web = [
-        *(sys.executable, "-m", "gunicorn", "config.wsgi", "--preload"),
-        *("--bind", f"fd://{listener.fileno()}", "--worker-class", "gthread", "--workers", "2"),
-        *("--threads", "8", "--graceful-timeout", "3", "--log-level", "warning", "--no-control-socket"),
+        *(sys.executable, "-m", "gunicorn", "--config", "python:config.gunicorn", "config.wsgi", "--preload"),
+        *("--bind", f"fd://{listener.fileno()}", "--workers", "2"),
+        *("--graceful-timeout", "3", "--log-level", "warning"),
     ]
     manage = [sys.executable, str(settings.BASE_DIR / "manage.py")]
     nodes = [
