@@ -78,8 +78,9 @@ def isolated_dies(context: JobContext) -> None:
 
 @job(isolated=True)
 def isolated_blocks(context: JobContext) -> None:
-    print("blocking", flush=True)
     try:
+        # Inside: whoever reads it may stop the job before the next line.
+        print("blocking", flush=True)
         time.sleep(300)
     finally:
         print("tidied up")
