@@ -276,7 +276,7 @@ def test_run_once_runs_one_of_however_many(monkeypatch: Any, noon: Any) -> None:
     clock.make_due()
 
     assert CycleInstance.objects.get(state="running").cycle_time == NOON
-    policies = JournalEntry.objects.filter(action="misfired", object_id=workflow.pk)
+    policies = JournalEntry.objects.filter(object_type="workflow", action="misfired", object_id=workflow.pk)
     assert sum(entry.details["count"] for entry in policies) == 34
 
 

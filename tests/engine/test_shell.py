@@ -441,5 +441,5 @@ def test_a_real_shell_is_journalled_as_the_systems_user() -> None:
     )
 
     assert (done.stdout, done.returncode) == ("extract\n", 0), done.stderr
-    made = JournalEntry.objects.get(action="disabled", object_id=task.pk)
+    made = JournalEntry.objects.get(object_type="task", action="disabled", object_id=task.pk)
     assert (made.actor, made.via, made.reason) == (f"os:{getpass.getuser()}", "shell", "incident 812")

@@ -55,7 +55,7 @@ def test_two_ends_of_the_last_two_instances_judge_the_batch_once(told: list[tupl
     assert other.result() == transitions.Ended("success", retry=False, batch_ended=True)
     check(batch)
     assert told == [(batch.pk, "success")]
-    assert JournalEntry.objects.filter(action="ended", object_id=batch.pk).count() == 1
+    assert JournalEntry.objects.filter(object_type="batch", action="ended", object_id=batch.pk).count() == 1
 
 
 def test_a_report_made_twice_at_once_counts_once(told: list[tuple[int, str]]):
@@ -77,7 +77,7 @@ def test_two_first_starts_at_once_both_run_and_the_batch_starts_once():
     assert other.result() is not None
     check(batch)
     assert batch.state == "running"
-    assert JournalEntry.objects.filter(action="started", object_id=batch.pk).count() == 1
+    assert JournalEntry.objects.filter(object_type="batch", action="started", object_id=batch.pk).count() == 1
 
 
 def test_one_delivery_started_by_two_workers_at_once_runs_once():

@@ -283,7 +283,7 @@ def test_a_task_is_created_in_the_team_of_its_group(desk: Desk, developer: Clien
     developer.post("/admin/scheduling/task/add/", sent(confirm) | {"_confirmed": "1", "reason": "new job"})
     made = Task.objects.get(name="tidy")
     assert (made.team, made.enabled, made.next_due_at is None) == (desk.team, True, False)
-    assert JournalEntry.objects.get(object_id=made.pk, action="created").reason == "new job"
+    assert JournalEntry.objects.get(object_type="task", object_id=made.pk, action="created").reason == "new job"
     twice = developer.post("/admin/scheduling/task/add/", data)
     assert "has a task of this name" in text_of(twice)
 
@@ -324,7 +324,7 @@ def test_no_list_offers_to_act_on_many(desk: Desk, administrator: Client) -> Non
 def test_developers_make_groups_and_delete_unused_ones(desk: Desk, developer: Client) -> None:
     developer.post("/admin/scheduling/deploymentgroup/add/", {"team": desk.team.pk, "name": "gpu"})
     made = DeploymentGroup.objects.get(team=desk.team, name="gpu")
-    assert JournalEntry.objects.get(object_id=made.pk, action="created").user == developer.user
+    assert JournalEntry.objects.get(object_type="deploymentgroup", object_id=made.pk).user == developer.user
     assert "still has tasks, nodes" in text_of(developer.get(url(desk.group, "delete")))
     assert developer.post(url(made, "delete"), {"reason": "a typo"}).status_code == 302
 

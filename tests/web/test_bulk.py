@@ -353,7 +353,7 @@ def test_held_batches_are_stopped_before_what_holds_them(desk: Desk) -> None:
     first, held = make.batch(task), make.batch(task)
     result = services.stop_all([first, held], by="mei")
     assert [batch.pk for batch in result.done] == [held.pk, first.pk]
-    assert not JournalEntry.objects.filter(action="released", object_id=held.pk).exists()
+    assert not JournalEntry.objects.filter(object_type="batch", action="released", object_id=held.pk).exists()
 
 
 def test_reruns_of_many_take_no_statement_for_each(desk: Desk, django_assert_max_num_queries: Any) -> None:

@@ -216,7 +216,7 @@ def test_an_edit_shows_what_it_changed_as_a_diff(desk: Desk, operator: Client) -
 def test_details_are_told_in_words(desk: Desk, operator: Client) -> None:
     source = make.end_batch(make.batch(desk.task), "failed")
     again = services.rerun(source, by="ann")
-    rerun = JournalEntry.objects.get(action="rerun", object_id=again.pk)
+    rerun = JournalEntry.objects.get(object_type="batch", action="rerun", object_id=again.pk)
 
     row = element(operator.get("/journal/"), f"entry-{rerun.pk}")
 

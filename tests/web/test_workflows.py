@@ -196,7 +196,7 @@ def test_a_test_runs_for_the_cycle_and_with_the_parameters_that_were_asked(
     instance = CycleInstance.objects.get(run_type="test")
     assert answer.headers["Location"] == f"/cycles/{instance.pk}/"
     assert (instance.cycle_time, instance.parameters, instance.state) == (at, {"limit": 5}, "running")
-    assert JournalEntry.objects.get(action="triggered", object_id=instance.pk).reason == "to try it"
+    assert JournalEntry.objects.about(instance).get(action="triggered").reason == "to try it"
 
 
 def test_a_test_without_a_reason_or_a_time_is_not_run(desk: Desk, operator: Client) -> None:
