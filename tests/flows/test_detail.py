@@ -93,14 +93,14 @@ def test_a_long_log_is_read_backwards_searched_and_linked_to(page: Page) -> None
     expect(page.locator("#L5")).to_be_in_viewport()
 
 
-def test_some_that_failed_are_chosen_and_rerun(page: Page) -> None:
+def test_some_unsuccessful_instances_are_chosen_and_rerun(page: Page) -> None:
     team = make.team("warehouse")
     make.user("mei", team=team)
     group = make.group("etl", team=team)
     make.node("node-a", group=group)
     batch = make.end_batch(make.batch(make.task("extract", group=group, shards=["AA", "UA", "DL"])), "failed")
     sign_in(page, f"/batches/{batch.pk}/")
-    expect(page.get_by_role("link", name="Rerun the 3 that failed")).to_be_visible()
+    expect(page.get_by_role("link", name="Rerun 3 unsuccessful instances")).to_be_visible()
     boxes = page.locator("#instances .tick")
     boxes.nth(0).check()
     boxes.nth(2).check()

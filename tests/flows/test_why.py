@@ -87,7 +87,7 @@ def upstream_never_ran(desk: Desk) -> Story:
     up, down = desk.workflow("weather", generate=False), desk.workflow("flights", "weather")
     Workflow.objects.filter(pk=up.pk).update(generated_until=timezone.now())
     clock.make_due()
-    return Story(first(down), "which never ran; a backfill of its workflow can run it", "weather", "weather")
+    return Story(first(down), "never ran; a backfill of its workflow can run it", "weather", "weather")
 
 
 def its_own_cycle_before(desk: Desk) -> Story:
