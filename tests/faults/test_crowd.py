@@ -8,8 +8,9 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, OperationalError, transaction
 from django.utils import timezone
+from psycopg.errors import SerializationFailure
 
 from scheduling import services, transitions
 from scheduling.engine import recovery
@@ -23,6 +24,16 @@ pytestmark = pytest.mark.django_db(transaction=True)
 
 
 # --- everything at once ------------------------------------------------------------------------------
+
+
+def start_as_a_worker(claimed):
+    """Start, and try again as a worker does when the batch went back to the queue at that moment."""
+    while True:
+        try:
+            return start(claimed)
+        except OperationalError as error:
+            if not isinstance(error.__cause__, SerializationFailure):
+                raise
 
 
 class Crowd:
@@ -63,7 +74,7 @@ class Crowd:
 
     def work(self, chance: random.Random) -> None:
         for claimed in claim(chance.choice(self.nodes), chance.randint(1, 20)):
-            started = start(claimed)
+            started = start_as_a_worker(claimed)
             if started and chance.random() < 0.9:
                 outcome = chance.choice(["success", "success", "failed", "timed_out", "terminated"])
                 ended = end(claimed, started.execution_id, outcome)
