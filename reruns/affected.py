@@ -31,12 +31,13 @@ class WorkflowRow(NamedTuple):
 
 
 class NodeRow(NamedTuple):
-    """A node of a content, who owns its task, and when it or what its task does today was last edited."""
+    """A node of a content, who owns its task, what the task does today, and when either was last edited."""
 
     key: str
     task_id: int
     team_id: int
     team: str
+    task_revision_id: int | None
     edited_at: datetime
 
 
@@ -150,7 +151,7 @@ WHERE workflow.id = ANY(%(workflows)s)
 """
 
 _NODES = """
-SELECT node.revision_id, node.key, node.task_id, task.team_id, team.name,
+SELECT node.revision_id, node.key, node.task_id, task.team_id, team.name, task.revision_id,
     greatest(revision.created_at, content.created_at)
 FROM workflows_workflownode node JOIN scheduling_task task ON task.id = node.task_id
 JOIN scheduling_team team ON team.id = task.team_id

@@ -29,7 +29,7 @@ class Action(models.TextChoices):
 # What a record says for good; accounts that are deleted are still forgotten.
 _LASTING = (
     *("name", "source_id", "team_id", "reason", "freeze_mode", "as_it_ran", "parameters", "parallelism"),
-    *("node_parallelism", "on_failure", "notify", "actor", "created_at", "submitted_at", "ended_at"),
+    *("node_parallelism", "on_failure", "notify", "actor", "created_at", "submitted_at", "ended_at", "pinned"),
 )
 
 
@@ -52,7 +52,8 @@ class Rerun(models.Model):
 
     `source` is the instance that it begins at, `name` how people know that one, both kept when retention
     removes it. `freeze_mode` admits instances that have not ended. `as_it_ran` takes the content of then, else
-    today's. `parallelism` is of instances, `node_parallelism` of the nodes of each; 0 is no limit.
+    that of the submit: `pinned` holds the revision ids of the workflows and tasks (see reruns.content).
+    `parallelism` is of instances, `node_parallelism` of the nodes of each; 0 is no limit.
     `responsible` is whose rights count while it runs: who submitted or last resumed it; `unasked` says that it
     was the shell, which is asked nothing. `due` tells the scheduler that there may be something to do.
     `step` is where its author left a draft.
@@ -73,6 +74,7 @@ class Rerun(models.Model):
 
     freeze_mode = models.BooleanField(_("freeze mode"), default=False)
     as_it_ran = models.BooleanField(_("content as it ran"), default=True)
+    pinned = models.JSONField(default=dict)
     parameters = models.JSONField(_("parameters"), default=dict)
     parallelism = models.PositiveSmallIntegerField(_("instances at once"), default=0)
     node_parallelism = models.PositiveSmallIntegerField(_("nodes at once"), default=0)
@@ -173,7 +175,9 @@ class RerunItem(models.Model):
     place); ids without a constraint, as the record outlives both. `nodes` are the keys of the nodes that run,
     the others are carried; empty means all of them. `seen_state` is the state of `original` as the plan showed
     it: what differs at submit has drifted. `shown_state` is written when the rerun ends, and is what its record
-    shows from then on. `owned` is set from submit until the rerun ends or the item is taken out: a cycle has
+    shows from then on; `kept` then says that an earlier success of the cycle counts, as the rerun made none.
+    `holes` names the cycles that it reads and that depend on what is rerun, but are not rerun.
+    `owned` is set from submit until the rerun ends or the item is taken out: a cycle has
     one owner. `wave`, `starts_at` and `ends_at` are the plan's (starts and ends in seconds from the submit).
     """
 
@@ -208,6 +212,8 @@ class RerunItem(models.Model):
     node_total = models.PositiveIntegerField(default=0)
     seen_state = models.CharField(max_length=10)
     shown_state = models.CharField(max_length=10, blank=True)
+    holes = models.JSONField(default=list)
+    kept = models.BooleanField(default=False)
     owned = models.BooleanField(default=False)
     wave = models.PositiveIntegerField(_("wave"), default=0)
     starts_at = models.FloatField(null=True)

@@ -31,10 +31,19 @@ from workflows.states import CycleState
 # --- reruns ------------------------------------------------------------------------------------------
 
 
-def submit(rerun: Rerun, *, by: journal.By, user: Any, reason: str, estimated_end: datetime) -> None:
+def submit(
+    rerun: Rerun,
+    *,
+    by: journal.By,
+    user: Any,
+    reason: str,
+    estimated_end: datetime,
+    pinned: Mapping[str, Mapping[str, int]],
+) -> None:
     """A draft becomes what runs; `user` is whose rights count from now on, None being the shell."""
     now = timezone.now()
-    _move(rerun, RerunState.RUNNING, submitted_at=now, estimated_end=estimated_end, reason=reason)
+    changed = {"submitted_at": now, "estimated_end": estimated_end, "reason": reason, "pinned": pinned}
+    _move(rerun, RerunState.RUNNING, **changed)
     _answer_for(rerun, user, actor=journal.actor(by).name)
 
 
@@ -48,6 +57,12 @@ def resume(rerun: Rerun, *, user: Any) -> None:
     _refuse_unless(rerun, rerun.can_resume, pgettext("it cannot be", "resumed"))
     _move(rerun, RerunState.RUNNING)
     _answer_for(rerun, user)
+
+
+def pin(rerun: Rerun, pinned: Mapping[str, Mapping[str, int]]) -> None:
+    """What is generated from now on runs this content."""
+    Rerun.objects.filter(pk=rerun.pk).update(pinned=pinned, changed_at=timezone.now())
+    rerun.pinned = dict(pinned)
 
 
 def terminate(rerun: Rerun) -> None:
@@ -66,10 +81,14 @@ def reopen(rerun: Rerun) -> None:
 
 _SHOWN = """
     UPDATE reruns_rerunitem item
-    SET owned = false, shown_state = coalesce(
-        (SELECT state FROM workflows_cycleinstance WHERE id = coalesce(item.instance_id, item.original_id)),
-        item.seen_state
-    )
+    SET owned = false,
+        shown_state = coalesce(
+            (SELECT state FROM workflows_cycleinstance WHERE id = coalesce(item.instance_id, item.original_id)),
+            item.seen_state
+        ),
+        kept = item.state IN ('failed', 'terminated') AND EXISTS (
+            SELECT FROM workflows_cycle cycle WHERE cycle.id = item.cycle_id AND cycle.succeeded
+        )
     WHERE rerun_id = %(rerun)s
 """
 

@@ -26,6 +26,12 @@ urlpatterns = [
     path("reruns/<int:pk>/discard/", rerun_actions.rerun_discard, name="rerun-discard"),
     path("reruns/<int:pk>/downstream/", draft_downstream.draft_downstream, name="draft-downstream"),
     path("reruns/<int:pk>/nodes/<int:cycle>/", draft_nodes.draft_nodes, name="draft-nodes"),
+    path(
+        "reruns/<int:pk>/take-content/",
+        rerun_actions.rerun_act,
+        {"verb": "take-content"},
+        name="rerun-take-content",
+    ),
     path("reruns/<int:pk>/pause/", rerun_actions.rerun_act, {"verb": "pause"}, name="rerun-pause"),
     path("reruns/<int:pk>/plan/", draft_plan.draft_plan, name="draft-plan"),
     path("reruns/<int:pk>/resume/", rerun_actions.rerun_act, {"verb": "resume"}, name="rerun-resume"),

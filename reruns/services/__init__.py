@@ -12,7 +12,7 @@ from reruns.plans import plan_of
 from reruns.services.advancing import advance, advance_due
 from reruns.services.drafts import choose, choose_nodes, discard, plan, save_settings, set_freeze_mode
 from reruns.services.housekeeping import free_stranded
-from reruns.services.running import pause, resume, take_out, terminate
+from reruns.services.running import pause, resume, take_content, take_out, terminate
 from reruns.services.submitting import submit
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "save_settings",
     "set_freeze_mode",
     "submit",
+    "take_content",
     "take_out",
     "terminate",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from django.db import transaction
 
-from reruns import notifications, reasons, transitions
+from reruns import content, notifications, reasons, transitions
 from reruns.models import OnFailure, Rerun, RerunItem
 from reruns.situation import contents_for
 from reruns.states import ItemState, RerunState
@@ -13,7 +13,9 @@ from scheduling.errors import SchedulingError
 from scheduling.reasons import said
 from workflows import services as workflows
 from workflows.graphs import keys_of
-from workflows.models import CycleInstance, Workflow
+from workflows.models import CycleInstance, Workflow, WorkflowRevision
+from workflows.services import Pinned
+from workflows.states import CycleState
 
 
 def has_room(rerun: Rerun) -> bool:
@@ -56,19 +58,23 @@ class _Refused(SchedulingError):
 
 def _generated(rerun: Rerun, item: RerunItem, workflow: Workflow | None) -> CycleInstance:
     instances = CycleInstance.objects.select_related("revision", "cycle")
-    # Once more it is a rerun of what counts now: what came last may have been cancelled.
-    source = instances.filter(pk=item.cycle.effective_id if item.instance_id else item.original_id)
-    found = source.first()
+    # Once more it is a rerun of its last run, unless that one was cancelled.
+    last = instances.filter(pk=item.instance_id or item.original_id).exclude(state=CycleState.CANCELLED)
+    found = last.first() or instances.filter(pk=item.cycle.effective_id).first()
     if found is None or workflow is None:
         raise _Refused(said(reasons.NOT_GENERATED, error="its record was removed"))
     found.workflow = workflow
-    keys = _keys(rerun, item, found)
-    _refuse_unpermitted(rerun, found, keys)
+    pinned = content.pinned_for(rerun, found)
+    keys = _keys(item, found, pinned)
+    _refuse_unpermitted(rerun, found, pinned.revision, keys)
     try:
         return workflows.rerun_locked(
             found,
             nodes=keys,
             as_it_ran=rerun.as_it_ran,
+            pinned=pinned,
+            # Until the rerun ends, its cycles do not fall back to results that it was to replace.
+            discards_earlier=True,
             parameters=rerun.parameters,
             node_parallelism=rerun.node_parallelism,
             holder=rerun.holder,
@@ -84,32 +90,28 @@ def _actor(rerun: Rerun) -> journal.Actor:
     return journal.Actor(name, journal.ENGINE.via, rerun.responsible_id)
 
 
-def _content_of(rerun: Rerun, source: CycleInstance) -> int:
-    return int(source.revision_id if rerun.as_it_ran else source.workflow.revision_id or source.revision_id)
-
-
-def _keys(rerun: Rerun, item: RerunItem, source: CycleInstance) -> list[str]:
+def _keys(item: RerunItem, source: CycleInstance, pinned: Pinned) -> list[str]:
     """The nodes to run: those that were chosen; once more only what did not succeed of them."""
-    chosen = item.nodes or list(keys_of(_content_of(rerun, source)).values())
+    chosen = item.nodes or list(keys_of(pinned.revision.pk).values())
     if item.instance_id is None:
         return chosen
-    proposed = {
-        each.key for each in workflows.choice_for_rerun(source, as_it_ran=rerun.as_it_ran) if each.chosen
-    }
+    proposed = {each.key for each in workflows.choice_of(source, pinned.revision) if each.chosen}
     return [key for key in chosen if key in proposed] or chosen
 
 
-def _refuse_unpermitted(rerun: Rerun, source: CycleInstance, keys: list[str]) -> None:
+def _refuse_unpermitted(
+    rerun: Rerun, source: CycleInstance, revision: WorkflowRevision, keys: list[str]
+) -> None:
     """Whoever is responsible must still be allowed to rerun every task (B5)."""
     if rerun.unasked:
         return
     if rerun.responsible is None:
         raise _Refused(said(reasons.NOBODY_RESPONSIBLE))
-    content = contents_for({_content_of(rerun, source)}, rerun.responsible)[_content_of(rerun, source)]
+    nodes = contents_for({revision.pk}, rerun.responsible)[revision.pk]
     ran = set(source.node_runs.values_list("node__key", flat=True))
     # What never ran in the source runs too.
-    wanted = {*keys, *(key for key in content.keys if key not in ran)} & set(content.keys)
-    lacking = [key for key in content.keys if key in wanted - set(content.permitted)]
+    wanted = {*keys, *(key for key in nodes.keys if key not in ran)} & set(nodes.keys)
+    lacking = [key for key in nodes.keys if key in wanted - set(nodes.permitted)]
     if lacking:
         who = rerun.responsible.get_username()
         raise _Refused(said(reasons.NOT_PERMITTED, who=who, nodes=", ".join(lacking)))

@@ -8,7 +8,7 @@ from typing import Any
 from django.db import transaction
 from django.utils.translation import gettext as _
 
-from reruns import permissions, reasons, transitions
+from reruns import content, permissions, reasons, transitions
 from reruns.errors import RerunRefused
 from reruns.models import Rerun, RerunItem
 from reruns.services import advancing, following
@@ -17,7 +17,7 @@ from reruns.states import ItemState, RerunState
 from scheduling import journal
 from scheduling.reasons import said, said_with
 from workflows.models import Workflow
-from workflows.transitions import hold_cycles, look_again, release_cycles, thaw_of
+from workflows.transitions import hold_cycles, look_again, release_cycles, restore_earlier, thaw_of
 
 
 @transaction.atomic
@@ -55,12 +55,14 @@ def _overtaken(item: RerunItem) -> bool:
     return following.overtaken(item) and item.state in {ItemState.RUNNING, ItemState.SUCCESS}
 
 
-def terminate(rerun: Rerun, *, by: journal.By = None, reason: str = "") -> Rerun:
+def terminate(rerun: Rerun, *, discard_earlier: bool = False, by: journal.By = None, reason: str = "") -> Rerun:
     """Stop what runs of it, cancel what waits and free what is frozen; it ends when the stops have confirmed.
 
-    Raises RerunRefused when it has ended or is being terminated already.
+    Where its run of a cycle did not succeed, an earlier success of the cycle counts again, unless
+    `discard_earlier`: then what waits for the cycle waits until a run of it succeeds. Raises RerunRefused when
+    it has ended or is being terminated already.
     """
-    touched = _terminating(rerun, by, reason)
+    touched = _terminating(rerun, discard_earlier, by, reason)
     look_again(touched)
     advancing.advance(rerun.pk)
     rerun.refresh_from_db()
@@ -68,14 +70,42 @@ def terminate(rerun: Rerun, *, by: journal.By = None, reason: str = "") -> Rerun
 
 
 @transaction.atomic
-def _terminating(rerun: Rerun, by: journal.By, reason: str) -> set[int]:
+def _terminating(rerun: Rerun, discard_earlier: bool, by: journal.By, reason: str) -> set[int]:
     _lock_workflows(RerunItem.objects.filter(rerun=rerun.pk))
     found = _locked(rerun, by)
     transitions.terminate(found)
-    journal.record("terminated", found, by, reason=reason)
+    details = {"earlier_results": "discarded" if discard_earlier else "kept"}
+    journal.record("terminated", found, by, reason=reason, details=details)
     touched = advancing.let_go(found, by=by, reason=said(reasons.RERUN_TERMINATED, batch=found.pk))
+    if not discard_earlier:
+        begun = RerunItem.objects.filter(rerun=found.pk, instance__isnull=False)
+        touched |= restore_earlier(dict(begun.values_list("cycle_id", "original_id")))
     transitions.call(found.pk)
     return touched
+
+
+@transaction.atomic
+def take_content(rerun: Rerun, *, by: journal.By = None, reason: str = "") -> Rerun:
+    """Run the current content from now on instead of that of the submit: see `content.edits_of`.
+
+    Instances that were generated keep theirs. Raises RerunRefused when the rerun has ended, runs its content as
+    it ran, or chosen nodes are not in the current content.
+    """
+    undone = RerunItem.objects.filter(rerun=rerun.pk, state__in=content.UNDONE)
+    _lock_workflows(undone)
+    found = _locked(rerun, by)
+    if found.state not in _OPEN or found.as_it_ran:
+        raise RerunRefused(
+            _("%(rerun)s runs its content as it ran; an edit does not concern it.") % {"rerun": found}
+            if found.as_it_ran
+            else _("%(rerun)s has state %(state)s; it generates nothing more.")
+            % {"rerun": found, "state": found.get_state_display()}
+        )
+    edits = content.edits_of(found)
+    transitions.pin(found, content.current_pins(found))
+    taken = ", ".join(sorted({each.task or each.workflow for each in edits}))
+    journal.record("content_taken", found, by, reason=reason, details={"edited": taken} if taken else {})
+    return found
 
 
 _OPEN = frozenset({RerunState.RUNNING, RerunState.PAUSED, RerunState.FAILED})

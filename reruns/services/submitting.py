@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from reruns import permissions, transitions
+from reruns.content import pins_of
 from reruns.errors import Drift, PlanDrifted, RerunRefused
 from reruns.models import Action, Rerun, RerunItem
 from reruns.plans import Plan, plan_of
@@ -76,7 +77,9 @@ def _submitted(rerun_id: int, confirmed: Collection[Drift], by: journal.By, reas
         raise RerunRefused(str(error)) from error
     edges = ((cycle, upstream) for cycle, upstreams in plan.dependencies.items() for upstream in upstreams)
     transitions.take_on(rerun, taken, edges)
-    transitions.submit(rerun, by=by, user=user, reason=reason, estimated_end=plan.summary.ends_at)
+    transitions.submit(
+        rerun, by=by, user=user, reason=reason, estimated_end=plan.summary.ends_at, pinned=_pins(plan)
+    )
     details = {
         "instances": len(again),
         "terminated_first": sum(each.action == Action.TERMINATE for each in taken),
@@ -86,6 +89,15 @@ def _submitted(rerun_id: int, confirmed: Collection[Drift], by: journal.By, reas
     journal.record("submitted", rerun, by, reason=reason, details={k: v for k, v in details.items() if v})
     transitions.call(rerun.pk)
     return rerun
+
+
+def _pins(plan: Plan) -> dict[str, dict[str, int]]:
+    """The content that the plan was made with: what is edited from now on is not run by itself."""
+    situation, workflow_of = plan.situation, plan.situation.affected.workflow_id
+    contents = {workflow_of[at]: situation.content_ids[at] for at in plan.rerun_at}
+    nodes = (node for at in plan.rerun_at for node in situation.verdicts[at].content.nodes)
+    tasks = {node.task_id: node.task_revision_id for node in nodes}
+    return pins_of({} if plan.rerun.as_it_ran else contents, tasks)
 
 
 def _locked_draft(rerun_id: int, by: journal.By) -> Rerun:

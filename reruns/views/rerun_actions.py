@@ -20,6 +20,7 @@ from django_htmx.http import HttpResponseClientRedirect
 
 from config.http import HtmxRequest
 from reruns import services
+from reruns.content import edits_of
 from reruns.errors import RerunRefused
 from reruns.models import Rerun, RerunItem
 from reruns.permissions import OPERATE, may_operate
@@ -27,7 +28,7 @@ from reruns.states import ItemState
 from reruns.views import rerun_impact as impact
 from scheduling.filters.fields import as_id, words_of
 from scheduling.permissions import denied, visible
-from scheduling.views.actions import Action
+from scheduling.views.actions import Action, Option
 from scheduling.views.asking import ask
 
 NOT_STARTED = [ItemState.WAITING.value, ItemState.FROZEN.value]
@@ -52,12 +53,19 @@ def rerun_act(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
         "pause": _("Pause rerun %(rerun)s downstream of %(name)s"),
         "resume": _("Resume rerun %(rerun)s downstream of %(name)s"),
         "terminate": _("Terminate rerun %(rerun)s downstream of %(name)s"),
+        "take-content": _("Run the current content in rerun %(rerun)s"),
     }
-    buttons = {"pause": _("Pause"), "resume": _("Resume"), "terminate": _("Terminate")}
+    buttons = {
+        "pause": _("Pause"),
+        "resume": _("Resume"),
+        "terminate": _("Terminate"),
+        "take-content": _("Run the current content"),
+    }
     does = {
         "pause": (services.pause, found.can_pause, impact.of_pausing),
         "resume": (services.resume, found.can_resume, impact.of_resuming),
         "terminate": (services.terminate, found.can_terminate, impact.of_terminating),
+        "take-content": (services.take_content, bool(edits_of(found)), impact.of_taking_content),
     }
     perform, possible, effects = does[verb]
     action = Action(
@@ -67,8 +75,18 @@ def rerun_act(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
         effects=effects(found) if possible else [],
         perform=perform,
         possible=possible,
+        option=_discard_earlier(found) if possible and verb == "terminate" else None,
     )
     return ask(request, found, action, back_to=_page_of(found), not_now=_not_now(found))
+
+
+def _discard_earlier(found: Rerun) -> Option | None:
+    """The choice whether earlier results count again; None when there are none."""
+    if not impact.results_kept(found):
+        return None
+    return Option(
+        "discard_earlier", _("Discard these earlier results: downstream cycles wait until a new run succeeds")
+    )
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

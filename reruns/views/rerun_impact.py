@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from django.db.models import Exists, OuterRef
+from django.utils import timezone
+from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from reruns.content import Edit, edits_of
+from reruns.eligibility import in_part
 from reruns.models import Action, Rerun, RerunItem
 from reruns.record_queries import Counts, counts_of, shape_of
 from reruns.states import ItemState
-from workflows.models import NodeRun
+from workflows.models import CycleInstance, NodeRun, RunType
+from workflows.states import CycleState
 
 NAMED = 5
+_UNSUCCESSFUL = (ItemState.RUNNING, ItemState.FAILED, ItemState.TERMINATED)
 
 
 def _counts(rerun: Rerun) -> Counts:
@@ -111,11 +118,58 @@ def of_terminating(rerun: Rerun) -> list[str]:
             )
             % frozen
         )
+    if kept := results_kept(rerun):
+        text = ngettext(
+            "%(count)d cycle whose rerun has not succeeded gets its earlier result back: %(names)s.",
+            "%(count)d cycles whose rerun has not succeeded get their earlier results back: %(names)s.",
+            len(kept),
+        )
+        effects.append(text % {"count": len(kept), "names": in_part(kept)})
+    if lost := _stopped_first(rerun):
+        text = ngettext(
+            "%(count)d instance was terminated to rerun it and has no result; rerun it by itself: %(names)s.",
+            "%(count)d instances were terminated to rerun them and have no result; rerun them: %(names)s.",
+            len(lost),
+        )
+        effects.append(text % {"count": len(lost), "names": in_part(lost)})
     return [
         *effects,
         _("What has ended stays as it ended."),
         _("It shows terminating until all of that is done, and cannot be resumed."),
     ]
+
+
+def results_kept(rerun: Rerun) -> list[str]:
+    """The cycles with an earlier success whose run by this rerun has not succeeded, in words."""
+    begun = RerunItem.objects.filter(rerun=rerun.pk, state__in=_UNSUCCESSFUL, instance__isnull=False)
+    earlier = CycleInstance.objects.filter(pk__lte=OuterRef("original"), cycle=OuterRef("cycle"))
+    succeeded = earlier.filter(state=CycleState.SUCCESS).exclude(run_type=RunType.TEST)
+    return list(begun.filter(Exists(succeeded)).order_by("wave", "pk").values_list("name", flat=True))
+
+
+def _stopped_first(rerun: Rerun) -> list[str]:
+    """What was terminated to rerun it, and was not generated yet."""
+    waiting = RerunItem.objects.filter(rerun=rerun.pk, state=ItemState.WAITING, action=Action.TERMINATE)
+    found = waiting.filter(original__ended_at__isnull=False).exclude(original__state=CycleState.SUCCESS)
+    return list(found.order_by("wave", "pk").values_list("name", flat=True))
+
+
+def of_taking_content(rerun: Rerun) -> list[str]:
+    """What running the current content will do."""
+    lines = [edit_in_words(each) for each in edits_of(rerun)]
+    return [*lines, _("Instances that were generated keep the content of the submit.")]
+
+
+def edit_in_words(edit: Edit) -> str:
+    """An edit since the submit, and how many instances it would concern."""
+    text = ngettext(
+        "%(what)s was edited on %(at)s; %(count)d instance may still run it.",
+        "%(what)s was edited on %(at)s; %(count)d instances may still run it.",
+        edit.instances,
+    )
+    at = date_format(timezone.localtime(edit.edited_at), "Y-m-d H:i:s")
+    what = f"{edit.workflow} / {edit.task}" if edit.task else edit.workflow
+    return text % {"what": what, "at": at, "count": edit.instances}
 
 
 def _stays_frozen(counts: Counts) -> list[str]:

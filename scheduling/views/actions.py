@@ -75,6 +75,15 @@ class ReasonForm(forms.Form):
 
 
 @dataclass(frozen=True)
+class Option:
+    """A box on the confirm step; `perform` takes whether it was ticked as the keyword `name`."""
+
+    name: str
+    label: str
+    ticked: bool = False
+
+
+@dataclass(frozen=True)
 class Action:
     """One thing that may be done, as the confirm step words it; `perform` takes the thing, `by` and `reason`.
 
@@ -89,6 +98,7 @@ class Action:
     possible: bool
     refusal: str = ""
     instances: Sequence[Instance] = field(default=())
+    option: Option | None = None
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -38,8 +38,9 @@ def ask(
         context["refusal"] = "" if action.possible else not_now
         status = 422 if form.is_bound else 200 if action.possible else 409
         return confirm(request, TEMPLATE, context, status=status)
+    chosen = {action.option.name: action.option.name in request.POST} if action.option else {}
     try:
-        action.perform(thing, by=request.user, reason=form.cleaned_data["reason"])
+        action.perform(thing, by=request.user, reason=form.cleaned_data["reason"], **chosen)
     except SchedulingError as refusal:
         thing.refresh_from_db()
         return refused(request, TEMPLATE, context | {"refusal": str(refusal)}, status=status_of(refusal) or 409)

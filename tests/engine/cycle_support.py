@@ -195,8 +195,15 @@ class Picture:
             for each in self.instances.values()
             if each["cycle_id"] == cycle["id"] and each["run_type"] != "test" and each["state"] != "cancelled"
         ]
-        effective = max(candidates, key=lambda each: each["number"], default=None)
-        succeeded = effective is not None and effective["state"] == "success" and not cycle["holder"]
+        # An unfinished run counts, or a success, or one that discards those; if there is none, the newest.
+        counting = [
+            each
+            for each in candidates
+            if each["state"] == "success" or each["ended_at"] is None or each["discards_earlier"]
+        ]
+        effective = max(counting or candidates, key=lambda each: each["number"], default=None)
+        succeeded = bool(counting) and effective is not None and effective["state"] == "success"
+        succeeded = (succeeded or (not counting and cycle["past_success"])) and not cycle["holder"]
         wanted = (effective["id"] if effective else None, succeeded)
         assert (cycle["effective_id"], cycle["succeeded"]) == wanted, (cycle, candidates)
 

@@ -88,6 +88,14 @@ def test_terminating_the_rerun_forces_it_free(world: World, rerun: Rerun) -> Non
     world.end("a")
     world.end("b", outcome="failed")
     services.terminate(rerun, by="ann")
+    assert (world.at("c").is_frozen, world.at("c").state) == (False, "running"), "b succeeded before"
+
+
+def test_it_waits_where_the_earlier_results_are_discarded(world: World, rerun: Rerun) -> None:
+    time_comes(world)
+    world.end("a")
+    world.end("b", outcome="failed")
+    services.terminate(rerun, discard_earlier=True, by="ann")
     assert (world.at("c").is_frozen, world.at("c").state) == (False, "not_ready"), "b failed"
     workflow_services.mark_success(world.at("b"), by="ann", reason="fine")
     assert world.at("c").state == "running"

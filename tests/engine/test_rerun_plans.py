@@ -66,7 +66,7 @@ def test_what_has_no_instance_is_passed_through_and_is_no_candidate() -> None:
 
 def test_only_the_effective_run_of_a_cycle_counts() -> None:
     a, b = chain("a", "b")
-    again = cycle(b.workflow, b.cycle_time, "failed", run_type="rerun", online=True, rerun_of=b)
+    again = cycle(b.workflow, b.cycle_time, run_type="rerun", online=True, rerun_of=b)
 
     assert of(plan_of(draft(a)), b).instance_id == again.pk
     old_source = refused_source(again, b)
@@ -401,11 +401,11 @@ def test_what_changed_since_it_was_chosen_is_told() -> None:
     a, b, c = chain("a", "b", "c")
     rerun = draft(a)
     assert plan_of(rerun).drift == []
-    again = cycle(b.workflow, b.cycle_time, "failed", run_type="rerun", online=True, rerun_of=b)
+    again = cycle(b.workflow, b.cycle_time, run_type="rerun", online=True, rerun_of=b)
 
     plan = plan_of(rerun)
 
-    assert plan.drift == [Drift(b.name, f"Success (instance {b.pk})", f"Failed (instance {again.pk})")]
+    assert plan.drift == [Drift(b.name, f"Success (instance {b.pk})", f"Success (instance {again.pk})")]
     assert names(plan.chosen) == ["a", "b", "c"]
     assert of(plan, c).chosen
 

@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 
 from reruns import services
-from reruns.models import RerunItem
 from reruns.services import advancing, following, generating
 from scheduling.models import JournalEntry
 from tests import factories as make
 from tests.engine.cycle_support import Picture, commit, everything
-from tests.engine.rerun_world import HOURLY, NOON, World, fresh, settle
+from tests.engine.rerun_world import NOON, World, fresh, settle
 from workflows import services as workflow_services
 from workflows.models import CycleInstance
 
@@ -308,21 +307,6 @@ def test_one_item_that_breaks_does_not_hold_up_its_siblings(
     monkeypatch.undo()
     advancing.carry_on()
     assert world.running() == ["b", "c"]
-
-
-def test_a_cycle_that_cannot_be_rerun_fails_its_item_and_says_why(noon: Any) -> None:
-    world = World("a > b", noon, nodes="x > y")
-    draft = world.draft("a", "b", as_it_ran=False)
-    services.choose_nodes(draft, world.cycle("b").pk, ["y"])
-    rerun = services.submit(draft)
-    settle()
-    make.workflow(
-        "b", group=world.group, nodes="x > z", depends_on=[{"workflow": "a"}], starts_at=NOON, **HOURLY
-    )
-    world.end("a")
-    item = RerunItem.objects.get(rerun=rerun, workflow=world.workflows["b"])
-    assert (item.state, item.reason) == ("failed", "It cannot be rerun: Workflow b has no node y.")
-    assert fresh(rerun).state == "failed"
 
 
 # --- by hand, in the corners -------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def test_what_changed_since_it_was_shown_is_confirmed_exactly(noon: Any) -> None
     world = World("a > b, a > c", noon)
     draft = world.draft("a", "b", "c")
     workflow_services.rerun(world.at("b"))
-    world.end("b", outcome="failed")
+    world.end("b")
     drifted = refused(draft, "1 chosen instance has changed", PlanDrifted)
     [drift] = drifted.drift
     assert drift.name == "b 2026-11-20 13:00"
@@ -92,7 +92,7 @@ def test_what_changed_since_it_was_shown_is_confirmed_exactly(noon: Any) -> None
 
     services.submit(draft, confirmed=[drift])
     item = world.item(draft, "b")
-    assert (item.original_id, item.seen_state, item.state) == (world.at("b").pk, "failed", "waiting")
+    assert (item.original_id, item.seen_state, item.state) == (world.at("b").pk, "success", "waiting")
     entry = JournalEntry.objects.get(object_type="rerun", object_id=draft.pk)
     assert entry.details["confirmed_drift"] == 1
 

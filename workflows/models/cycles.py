@@ -16,16 +16,18 @@ from workflows.states import CYCLE, NODE_RUN, CycleState, NodeRunState
 class Cycle(models.Model):
     """The slot (workflow, cycle time). Dependencies are between slots, so that a rerun leaves none dangling.
 
-    `effective` is the newest of its instances that is neither a test nor cancelled: its data is what is there
-    now. `succeeded` says whether that one is a success, and stays when retention removes the instance. `holder`
-    names what is about to run it anew, such as `rerun:12`: until then it does not count as succeeded, and
-    nobody else reruns or backfills it.
+    `effective` is the run whose result counts: the unfinished one, else the newest success, else the newest of
+    all (tests and cancelled runs never count). A run that `discards_earlier` counts like a success. `succeeded`
+    says whether the effective run is a success; retention keeps it, as `past_success`, when it removes that
+    run. `holder` names the rerun that will rerun the cycle, such as `rerun:12`: until then the cycle does not
+    count as succeeded, and nobody else may rerun or backfill it.
     """
 
     workflow = models.ForeignKey("workflows.Workflow", models.CASCADE, related_name="cycles", db_index=False)
     cycle_time = models.DateTimeField(_("cycle time"))
     effective = models.ForeignKey("workflows.CycleInstance", models.SET_NULL, null=True, related_name="+")
     succeeded = models.BooleanField(_("succeeded"), default=False)
+    past_success = models.BooleanField(default=False)
     holder = models.CharField(max_length=40, blank=True, default="")
 
     class Meta:
@@ -82,10 +84,12 @@ class Stopping(models.TextChoices):
 class CycleInstance(models.Model):
     """One run of a cycle.
 
-    `online` is the mode: it was made by the schedule, or reruns one that was. `due_at` is when it may become
-    ready at the earliest, and `due` whether that has passed; a backfill sets both when it is its turn.
+    `online` is the mode: it was made by the schedule, or it reruns or backfills such a cycle. `due_at`
+    is when it may become ready at the earliest, and `due` whether that has passed; a backfill sets both
+    when it is its turn.
     `frozen_*` is a mark: who froze it, when and why; `holder` names what owns the freeze, such as
-    `rerun:12`, and only that may lift it. Counters are of node runs.
+    `rerun:12`, and only that may lift it. `parameters` were given for this run alone. `discards_earlier`: no
+    earlier success of the cycle counts any more, also when this run does not succeed. Counters are of nodes.
     """
 
     cycle = models.ForeignKey(Cycle, models.CASCADE, related_name="instances", db_index=False)
@@ -108,6 +112,7 @@ class CycleInstance(models.Model):
     stop_on_failure = models.BooleanField(_("stops when a node failed"), default=False)
     node_parallelism = models.PositiveSmallIntegerField(_("nodes at once"), default=0)
     parameters = models.JSONField(_("parameters"), default=dict)
+    discards_earlier = models.BooleanField(_("earlier results do not count"), default=False)
     rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns", db_index=False)
     backfill = models.ForeignKey(
         "workflows.Backfill", models.SET_NULL, null=True, related_name="instances", db_index=False
@@ -260,8 +265,9 @@ class CycleInstance(models.Model):
 
     @property
     def is_replaced(self) -> bool:
-        """Whether a later run is what counts for its cycle."""
-        return self.run_type != RunType.TEST and (self.cycle.effective_id or 0) > self.pk
+        """Whether another run is the one that counts for its cycle."""
+        effective = self.cycle.effective_id
+        return self.run_type != RunType.TEST and effective is not None and effective != self.pk
 
     @property
     def can_stop(self) -> bool:

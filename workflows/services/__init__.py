@@ -18,7 +18,9 @@ from workflows.services.definitions import save_workflow, set_enabled
 from workflows.services.deleting import delete_workflow, use_of
 from workflows.services.generation import generate, generate_due
 from workflows.services.operations import (
+    Pinned,
     choice_for_rerun,
+    choice_of,
     freeze,
     mark_success,
     rerun,
@@ -31,8 +33,10 @@ from workflows.services.several import freeze_all, mark_success_all, rerun_all, 
 
 __all__ = [
     "Candidate",
+    "Pinned",
     "backfill",
     "choice_for_rerun",
+    "choice_of",
     "delete_workflow",
     "freeze",
     "freeze_all",

@@ -26,6 +26,7 @@ from workflows.models import (
     Cycle,
     CycleDependency,
     CycleInstance,
+    Mode,
     Order,
     RunType,
     Workflow,
@@ -197,6 +198,8 @@ def backfill(
         cycles,
         run_type=RunType.BACKFILL,
         by=by,
+        # These are cycles of the schedule, so the result is the schedule's.
+        online=workflow.mode == Mode.ONLINE,
         backfill=made,
         parameters=overrides,
         waits_for_upstream=waits_for_upstream,

@@ -15,18 +15,26 @@ from scheduling import journal, validation
 from scheduling.models import TaskRevision
 from workflows import periods, transitions, words
 from workflows.errors import CycleRefused
-from workflows.graphs import graph_of, keys_of
-from workflows.models import CycleInstance, NodeRun, RunType, Workflow, WorkflowNode
+from workflows.graphs import graph_of, keys_of, nodes_of
+from workflows.models import CycleInstance, NodeRun, RunType, Workflow, WorkflowNode, WorkflowRevision
 from workflows.services import generation
 from workflows.states import CycleState, NodeRunState
 
 
-def stop(instance: CycleInstance, *, by: journal.By = None, reason: str = "") -> CycleInstance:
+def stop(
+    instance: CycleInstance,
+    *,
+    discards_earlier: bool | None = None,
+    by: journal.By = None,
+    reason: str = "",
+) -> CycleInstance:
     """Stop an unfinished instance: what has not begun never does, what runs is ended and confirms it.
 
-    Raises CycleRefused when it has ended or is being stopped already.
+    An earlier success of the cycle counts again when the stopped run does not succeed; `discards_earlier` says
+    that it does not (True) or does (False), None is what it was made with. Raises CycleRefused when it
+    has ended or is being stopped already.
     """
-    transitions.stop(instance.pk, by=by, reason=reason)
+    transitions.stop(instance.pk, by=by, reason=reason, discards_earlier=discards_earlier)
     transitions.stop_batches(instance.pk)
     return CycleInstance.objects.select_related("workflow", "revision").get(pk=instance.pk)
 
@@ -119,7 +127,11 @@ def choice_for_rerun(source: CycleInstance, *, as_it_ran: bool = True) -> list[C
     Proposed is what failed, was terminated, cancelled or timed out, with all that comes after it and did not
     succeed; of a success, everything.
     """
-    revision = source.revision if as_it_ran else source.workflow.current
+    return choice_of(source, source.revision if as_it_ran else source.workflow.current)
+
+
+def choice_of(source: CycleInstance, revision: WorkflowRevision) -> list[Choice]:
+    """The same with the nodes of `revision`."""
     states = dict(source.node_runs.values_list("node__key", "state"))
     nodes = WorkflowNode.objects.filter(revision=revision).select_related("task")
     chosen = _proposed(revision.pk, states)
@@ -141,6 +153,17 @@ def _proposed(revision_id: int, states: Mapping[str, str]) -> set[str]:
 _DONE = frozenset({NodeRunState.SUCCESS, NodeRunState.CONDITION_NOT_MET})
 
 
+@dataclass(frozen=True)
+class Pinned:
+    """The content of a rerun: the revision of the workflow, and the revision id of tasks by task id.
+
+    With *content as it ran*, `tasks` counts only for nodes whose source has no content of its own.
+    """
+
+    revision: WorkflowRevision
+    tasks: Mapping[int, int]
+
+
 @transaction.atomic
 def rerun(
     source: CycleInstance,
@@ -150,6 +173,7 @@ def rerun(
     parameters: Mapping[str, Any] | None = None,
     node_parallelism: int = 0,
     stop_on_failure: bool = False,
+    discards_earlier: bool = False,
     holder: str = "",
     by: journal.By = None,
     reason: str = "",
@@ -157,8 +181,11 @@ def rerun(
     """Run a finished cycle instance again with the chosen nodes (keys); the others are carried as they ended.
 
     `nodes` left out is what `choice_for_rerun` proposes. `as_it_ran` takes the content that ran then, else
-    today's. The new instance is the cycle's effective one. A cycle that is held is rerun by its `holder` alone,
-    which lets go of it so. Raises CycleRefused when the source has not ended, another instance of the cycle is
+    today's. `parameters` go over those of the definition, for this run alone: those of the source are not
+    inherited. The new instance is the cycle's effective one. When it does not succeed, an earlier
+    success counts again, unless `discards_earlier`. A held cycle is rerun by its `holder` alone, which
+    lifts the hold.
+    Raises CycleRefused when the source has not ended, another instance of the cycle is
     unfinished, somebody else holds the cycle, or a node is not known.
     """
     workflow = Workflow.objects.locked([source.workflow_id])[source.workflow_id]
@@ -173,6 +200,7 @@ def rerun(
         parameters=parameters,
         node_parallelism=node_parallelism,
         stop_on_failure=stop_on_failure,
+        discards_earlier=discards_earlier,
         holder=holder,
         by=by,
         reason=reason,
@@ -185,24 +213,28 @@ def rerun_locked(
     *,
     nodes: Iterable[str] | None = None,
     as_it_ran: bool = True,
+    pinned: Pinned | None = None,
     parameters: Mapping[str, Any] | None = None,
     node_parallelism: int = 0,
     stop_on_failure: bool = False,
+    discards_earlier: bool = False,
     holder: str = "",
     by: journal.By = None,
     reason: str = "",
 ) -> CycleInstance:
     """The same for who has locked the workflow, and read `source` with its revision and cycle after that.
 
-    The new instance stays ready until somebody looks at its workflow.
+    `pinned` is the content to run instead of today's. The new instance stays ready until its workflow is looked
+    at.
     """
     overrides = validation.clean_parameters(parameters or {})
     workflow = source.workflow
     _refuse_rerun(source, holder)
-    revision = source.revision if as_it_ran else workflow.current
-    keys = keys_of(revision.pk)
+    content = pinned or Pinned(source.revision if as_it_ran else workflow.current, {})
+    revision, keys = content.revision, keys_of(content.revision.pk)
     runs = {run.node.key: run for run in source.node_runs.select_related("node", "batch")}
     chosen = _chosen(workflow, nodes, revision.pk, runs)
+    fresh = {node: key for node, key in keys.items() if key in chosen}
     now = timezone.now()
     [instance] = generation.new_instances(
         workflow,
@@ -212,10 +244,11 @@ def rerun_locked(
         released=bool(holder),
         revision=revision,
         online=source.online,
-        parameters={**source.parameters, **overrides},
+        parameters=overrides,
         rerun_of=source,
         node_parallelism=node_parallelism,
         stop_on_failure=stop_on_failure,
+        discards_earlier=discards_earlier,
         waits_for_upstream=False,
         due_at=now,
         due=True,
@@ -225,7 +258,7 @@ def rerun_locked(
     transitions.prepare(
         instance,
         carried={node: runs[key] for node, key in keys.items() if key in runs and key not in chosen},
-        pinned=_pinned(runs, {node: key for node, key in keys.items() if key in chosen}) if as_it_ran else {},
+        pinned=_pinned(content, fresh) | (_as_ran(runs, fresh) if as_it_ran else {}),
     )
     instance.save(update_fields=["total", "succeeded", "failed", "passed_over"])
     _announce(instance, by, reason)
@@ -271,10 +304,19 @@ def _chosen(
     return wanted | (known - runs.keys())
 
 
-def _pinned(runs: Mapping[str, NodeRun], chosen: Mapping[int, str]) -> dict[int, int]:
-    """The task content that each chosen node ran in the source, where there is one, by node."""
+def _pinned(content: Pinned, chosen: Mapping[int, str]) -> dict[int, int]:
+    """The pinned revision of the task of each chosen node, where there is one, by node."""
+    nodes = nodes_of(content.revision.pk)
+    of_node = {node: content.tasks.get(nodes[node].task_id) for node in chosen}
+    return {node: revision for node, revision in of_node.items() if revision is not None}
+
+
+def _as_ran(runs: Mapping[str, NodeRun], chosen: Mapping[int, str]) -> dict[int, int]:
+    """The task content that each chosen node ran, or was to run, in the source, where there is one, by node."""
     revisions = {
-        node: batch.revision_id for node, key in chosen.items() if key in runs and (batch := runs[key].batch)
+        node: batch.revision_id if (batch := runs[key].batch) else runs[key].revision_id
+        for node, key in chosen.items()
+        if key in runs
     }
     known = set(TaskRevision.objects.filter(pk__in=revisions.values()).values_list("pk", flat=True))
     return {node: revision for node, revision in revisions.items() if revision in known}

@@ -68,7 +68,10 @@ _RUNS_GO = """
 # How apps above let go of `instances`; they add their statements when they are ready.
 LETTING_GO: list[str] = []
 _INSTANCES_GO = (
-    "UPDATE workflows_cycle SET effective_id = NULL WHERE effective_id = ANY(%(instances)s)",
+    """
+    UPDATE workflows_cycle SET effective_id = NULL, past_success = succeeded
+    WHERE effective_id = ANY(%(instances)s)
+    """,
     "UPDATE workflows_cycleinstance SET rerun_of_id = NULL WHERE rerun_of_id = ANY(%(instances)s)",
     "DELETE FROM workflows_cycleinstance WHERE id = ANY(%(instances)s)",
 )

@@ -10,12 +10,19 @@ The end of a batch, of its node, of the cycle instance, the readiness of what wa
 what may now run are one transaction.
 """
 
-from workflows.transitions.holding import freeze_for, hold_cycles, look_again, release_cycles, thaw_of
+from workflows.transitions.effective import set_effective
+from workflows.transitions.holding import (
+    freeze_for,
+    hold_cycles,
+    look_again,
+    release_cycles,
+    restore_earlier,
+    thaw_of,
+)
 from workflows.transitions.instances import (
     cancel,
     freeze,
     mark_success,
-    set_effective,
     stop,
     time_out,
     unfreeze,
@@ -36,6 +43,7 @@ __all__ = [
     "mark_success",
     "prepare",
     "release_cycles",
+    "restore_earlier",
     "set_effective",
     "stop",
     "stop_batches",

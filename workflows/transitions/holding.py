@@ -7,7 +7,7 @@ so that nothing of them becomes ready, begins or ends meanwhile.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 from django.db import transaction
 from django.utils import timezone
@@ -19,6 +19,7 @@ from workflows.errors import CycleRefused
 from workflows.models import Cycle, CycleInstance, Workflow
 from workflows.states import CycleState
 from workflows.transitions import lifecycle
+from workflows.transitions.effective import set_effective
 
 logger = logging.getLogger(__name__)
 
@@ -49,11 +50,32 @@ def release_cycles(cycle_ids: Collection[int] | None, holder: str) -> set[int]:
     released = list(held.values_list("pk", flat=True))
     if not released:
         return set()
-    Cycle.objects.filter(pk__in=released).update(holder="")
-    again = Cycle.objects.filter(pk__in=released, effective__state=CycleState.SUCCESS)
-    succeeded = list(again.values_list("pk", flat=True))
-    Cycle.objects.filter(pk__in=succeeded).update(succeeded=True)
-    waiting = CycleInstance.objects.filter(state=CycleState.NOT_READY, cycle__upstreams__upstream__in=succeeded)
+    set_effective(released, released=True)
+    return _waiting_for(released)
+
+
+def restore_earlier(runs_after: Mapping[int, int]) -> set[int]:
+    """Let earlier successes count again that runs later than `runs_after` (ids, by cycle) discarded.
+
+    A run that is unfinished counts until it ends. Returns the workflows in which something may go on for it
+    now: `look_again` lets it.
+    """
+    discarding = CycleInstance.objects.filter(cycle__in=list(runs_after), discards_earlier=True)
+    again = [pk for pk, cycle in discarding.values_list("pk", "cycle") if pk > runs_after[cycle]]
+    if not again:
+        return set()
+    CycleInstance.objects.filter(pk__in=again).update(discards_earlier=False)
+    cycles = list(CycleInstance.objects.filter(pk__in=again).values_list("cycle", flat=True).distinct())
+    set_effective(cycles)
+    return _waiting_for(cycles)
+
+
+def _waiting_for(cycle_ids: Collection[int]) -> set[int]:
+    """The workflows in which something waits for those of these cycles that have succeeded."""
+    succeeded = Cycle.objects.filter(pk__in=list(cycle_ids), succeeded=True)
+    waiting = CycleInstance.objects.filter(
+        state=CycleState.NOT_READY, cycle__upstreams__upstream__in=succeeded.values("pk")
+    )
     return set(waiting.values_list("workflow_id", flat=True))
 
 

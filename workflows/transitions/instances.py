@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 
 from django.db import transaction
-from django.db.models import Case, OuterRef, Q, Subquery, When
-from django.db.models.functions import Coalesce
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
@@ -14,27 +12,11 @@ from scheduling import journal
 from scheduling.reasons import said, said_with
 from workflows import reasons
 from workflows.errors import CycleRefused
-from workflows.models import Cycle, CycleInstance, RunType, Stopping, Workflow
+from workflows.models import CycleInstance, Stopping, Workflow
 from workflows.states import CYCLE, CycleState
 from workflows.transitions import lifecycle, nodes
 
 _UNBEGUN = CYCLE.sources(CycleState.CANCELLED)
-
-
-def set_effective(cycle_ids: Collection[int], *, released: bool = False) -> None:
-    """Let each cycle know its effective instance: the newest that is no test and not cancelled.
-
-    A cycle that somebody holds has not succeeded, whatever that instance says. `released`: whoever holds them
-    lets go, as an instance was made of them.
-    """
-    candidates = CycleInstance.objects.filter(cycle=OuterRef("pk")).exclude(run_type=RunType.TEST)
-    newest = candidates.exclude(state=CycleState.CANCELLED).order_by("-number")
-    is_success = newest.annotate(is_success=Q(state=CycleState.SUCCESS)).values("is_success")
-    Cycle.objects.filter(pk__in=list(cycle_ids)).update(
-        effective=Subquery(newest.values("pk")[:1]),
-        succeeded=Case(When(holder="", then=Coalesce(Subquery(is_success[:1]), False)), default=False),
-        **({"holder": ""} if released else {}),
-    )
 
 
 def _refused(instance: CycleInstance, what: str) -> CycleRefused:
@@ -44,17 +26,21 @@ def _refused(instance: CycleInstance, what: str) -> CycleRefused:
     )
 
 
-def stop(instance_id: int, *, by: journal.By, reason: str) -> CycleInstance:
+def stop(
+    instance_id: int, *, by: journal.By, reason: str, discards_earlier: bool | None = None
+) -> CycleInstance:
     """End what has not begun at once, and let nothing more of a running instance begin.
 
-    Its running batches are stopped after the commit; it ends when they have confirmed. Raises CycleRefused when
-    it has ended or is being stopped already.
+    Its running batches are stopped after the commit; it ends when they have confirmed. `discards_earlier` sets
+    whether an earlier success of the cycle counts no more (True) or counts again (False); None leaves that as
+    it was. Raises CycleRefused when it has ended or is being stopped already.
     """
     text = said_with(reasons.CYCLE_STOPPED, reasons.CYCLE_STOPPED_WHY, reason, who=journal.actor(by).name)
     with transaction.atomic():
         instance, workflows = _lock_unbegun(instance_id)
         if instance is not None:
-            journal.record("stopped", instance, by, reason=reason)
+            _decide_on_earlier(instance, discards_earlier)
+            journal.record("stopped", instance, by, reason=reason, details=_on_earlier(discards_earlier))
             _end_unbegun(instance, workflows, CycleState.TERMINATED, text)
             return instance
     with transaction.atomic():
@@ -64,11 +50,21 @@ def stop(instance_id: int, *, by: journal.By, reason: str) -> CycleInstance:
         if instance.stopping:
             raise _refused(instance, _("it is being stopped already."))
         instance.stopped_by = journal.actor(by).name
-        instance.save(update_fields=["stopped_by"])
-        journal.record("stopped", instance, by, reason=reason)
+        _decide_on_earlier(instance, discards_earlier)
+        instance.save(update_fields=["stopped_by", "discards_earlier"])
+        journal.record("stopped", instance, by, reason=reason, details=_on_earlier(discards_earlier))
         nodes.begin_stopping(instance, Stopping.STOP, text)
         lifecycle.finish_if_ended(instance)
         return instance
+
+
+def _decide_on_earlier(instance: CycleInstance, discards_earlier: bool | None) -> None:
+    if discards_earlier is not None:
+        instance.discards_earlier = discards_earlier
+
+
+def _on_earlier(discards_earlier: bool | None) -> dict[str, bool]:
+    return {} if discards_earlier is None else {"discards_earlier": discards_earlier}
 
 
 def _lock_unbegun(instance_id: int) -> tuple[CycleInstance | None, dict[int, Workflow]]:
@@ -119,8 +115,6 @@ def _end_unbegun(
     nodes.cancel_waiting(instance, reason)
     instance.state, instance.ended_at, instance.reason = state, timezone.now(), reason
     instance.save()
-    if state == CycleState.CANCELLED:
-        set_effective([instance.cycle_id])
     lifecycle.tell_ended(instance, workflows)
 
 

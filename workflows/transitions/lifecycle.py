@@ -27,6 +27,7 @@ from workflows.models import Cycle, CycleDependency, CycleInstance, NodeRun, Run
 from workflows.signals import cycle_instance_ended
 from workflows.states import CycleState
 from workflows.transitions import nodes
+from workflows.transitions.effective import set_effective
 
 
 def make_ready(candidates: Any) -> list[CycleInstance]:
@@ -195,12 +196,10 @@ def tell_ended(instance: CycleInstance, locked: Mapping[int, Workflow] | None = 
         _release_soon(instance.cycle_id)
         waiting = {}
     workflows = locked or Workflow.objects.locked({instance.workflow_id, *waiting.values()})
-    # With the lock held: who makes another instance the effective one holds it too.
-    # What holds the cycle is about to run it anew: until then this end says nothing.
-    effective = Cycle.objects.filter(pk=instance.cycle_id, effective=instance, holder="")
-    succeeded = instance.state == CycleState.SUCCESS
-    known = effective.update(succeeded=succeeded) and succeeded
-    if waiting and not known and not Cycle.objects.filter(pk=instance.cycle_id, succeeded=True).exists():
+    # With the lock held: every other change of the effective run holds it too.
+    if instance.run_type != RunType.TEST:
+        set_effective([instance.cycle_id])
+    if waiting and not Cycle.objects.filter(pk=instance.cycle_id, succeeded=True).exists():
         waiting = {}
     _release(workflows, instance.workflow_id, waiting)
     notifications.tell_ended(instance)
@@ -234,11 +233,11 @@ def stop_batches(instance_id: int) -> int:
 def may_release(instance: CycleInstance) -> bool:
     """Whether what waits for the cycle may go on with the end of `instance`.
 
-    The end of a backfill that was dropped gives the cycle back the success that it had before.
+    A rerun or a backfill that ends without a success gives the cycle back the success that it had before.
     """
     if instance.state == CycleState.SUCCESS:
         return instance.run_type != RunType.TEST
-    return instance.run_type == RunType.BACKFILL
+    return instance.run_type in {RunType.BACKFILL, RunType.RERUN}
 
 
 def dependants(cycle_id: int) -> dict[int, int]:

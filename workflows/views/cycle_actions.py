@@ -21,7 +21,7 @@ from django_htmx.http import HttpResponseClientRedirect, trigger_client_event
 from config.http import HtmxRequest, status_of
 from scheduling.errors import InvalidDefinition, SchedulingError
 from scheduling.permissions import authorised
-from scheduling.views.actions import ACTED, Action
+from scheduling.views.actions import ACTED, Action, Option
 from scheduling.views.asking import ask as ask_why
 from scheduling.views.asking import back_of, confirm, refused
 from scheduling.views.parameter_lines import ParameterLines
@@ -53,7 +53,16 @@ def cycle_stop(request: HtmxRequest, pk: int) -> HttpResponse:
         effects=impact.of_stopping,
         perform=services.stop,
         possible=lambda instance: instance.can_stop,
+        option=_discards_earlier,
     )
+
+
+def _discards_earlier(instance: CycleInstance) -> Option | None:
+    """The choice whether an earlier success counts again; None where there is none."""
+    if not impact.earlier_success(instance):
+        return None
+    label = _("Discard the earlier result: downstream cycles wait until a new run succeeds")
+    return Option("discards_earlier", label, ticked=instance.discards_earlier)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -118,6 +127,7 @@ def _act(
     effects: Callable[[CycleInstance], list[str]],
     perform: Callable[..., Any],
     possible: Callable[[CycleInstance], bool],
+    option: Callable[[CycleInstance], Option | None] = lambda _instance: None,
 ) -> HttpResponse:
     instance: CycleInstance = authorised(ask.instances(), request.user, permission, pk=pk)
     can = possible(instance)
@@ -128,6 +138,7 @@ def _act(
         effects=effects(instance) if can else [],
         perform=perform,
         possible=can,
+        option=option(instance) if can else None,
     )
     return ask_why(request, instance, action, back_to=address_of(instance), not_now=_not_now(instance))
 
@@ -176,7 +187,7 @@ def cycle_rerun(request: HtmxRequest, pk: int) -> HttpResponse:
     or with a line for one more parameter (`add`).
     """
     instance: CycleInstance = authorised(ask.instances(), request.user, RERUN, pk=pk)
-    lines = ParameterLines(instance.parameters)
+    lines = ParameterLines({})
     asked_anew = bool({"after", "tick", "again", "add"} & request.POST.keys())
     settings = RerunSettings(request.POST if request.method == "POST" and not asked_anew else None)
     context: dict[str, Any] = {

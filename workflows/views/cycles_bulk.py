@@ -18,6 +18,7 @@ from workflows import services
 from workflows.filters import CycleFilter
 from workflows.models import CycleInstance, NodeRun
 from workflows.states import CycleState
+from workflows.views.impact import earlier_success
 from workflows.views.rows import PERMISSIONS, POSSIBLE
 from workflows.words import of_holder
 
@@ -58,7 +59,16 @@ def _of_stop(instances: Sequence[CycleInstance]) -> list[str]:
             )
             % waiting
         )
-    effects.append(_("What waits for these cycles downstream goes on waiting until they succeed."))
+    again = sum(earlier_success(each) is not None for each in instances)
+    if again:
+        text = ngettext(
+            "%d of them replaces a success: that result counts again.",
+            "%d of them replace a success: those results count again.",
+            again,
+        )
+        effects.append(text % again)
+    if again < len(instances):
+        effects.append(_("What waits for these cycles downstream goes on waiting until they succeed."))
     return [*effects, _by_workflow(instances)]
 
 
@@ -104,8 +114,8 @@ def _of_mark(instances: Sequence[CycleInstance]) -> list[str]:
 def _of_rerun(instances: Sequence[CycleInstance]) -> list[str]:
     effects = [
         ngettext(
-            "%d new instance begins, with the content and the parameters of the one it reruns.",
-            "%d new instances begin, each with the content and the parameters of the one it reruns.",
+            "%d new instance begins, with the content of the one it reruns, without its one-off parameters.",
+            "%d new instances begin, with the content of those they rerun, without their one-off parameters.",
             len(instances),
         )
         % len(instances)
@@ -127,7 +137,7 @@ def _of_rerun(instances: Sequence[CycleInstance]) -> list[str]:
     return [
         *effects,
         *_of_replaced(instances),
-        _("Each becomes the result of its cycle. What lies downstream of them is not rerun."),
+        _("Each that succeeds becomes the result of its cycle. What lies downstream of them is not rerun."),
         _by_workflow(instances),
     ]
 
@@ -138,8 +148,8 @@ def _of_replaced(instances: Sequence[CycleInstance]) -> list[str]:
     if not count:
         return []
     text = ngettext(
-        "%d of them was replaced: a later run is what counts for its cycle.",
-        "%d of them were replaced: later runs are what counts for their cycles.",
+        "%d of them was replaced: another run counts for its cycle.",
+        "%d of them were replaced: other runs count for their cycles.",
         count,
     )
     return [text % count]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.db.models import Q
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -40,7 +41,23 @@ def of_stopping(instance: CycleInstance) -> list[str]:
     return [text % count for count, text in sentences if count] + _still_waiting(instance)
 
 
+def earlier_success(instance: CycleInstance) -> CycleInstance | None:
+    """The success of the cycle that counts again when an unfinished effective run does not succeed."""
+    if instance.run_type == RunType.TEST or instance.cycle.effective_id != instance.pk:
+        return None
+    earlier = CycleInstance.objects.filter(cycle=instance.cycle_id, number__lt=instance.number)
+    counting = Q(state=CycleState.SUCCESS) | Q(discards_earlier=True)
+    found = earlier.exclude(run_type=RunType.TEST).filter(counting).order_by("-number").first()
+    return found if found is not None and found.state == CycleState.SUCCESS else None
+
+
 def _still_waiting(instance: CycleInstance) -> list[str]:
+    if earlier := earlier_success(instance):
+        if instance.discards_earlier and instance.cycle.effective_id == instance.pk:
+            text = _("Run %(number)d succeeded. It counts again when the rerun of this run is terminated.")
+        else:
+            text = _("Run %(number)d succeeded. Its result counts again, and downstream cycles use it.")
+        return [text % {"number": earlier.number}]
     waiting = _dependants(instance)
     if not waiting:
         return []
@@ -72,7 +89,7 @@ def of_marking(instance: CycleInstance) -> list[str]:
         )
         effects.append(text % failed)
     if instance.run_type != RunType.TEST and instance.cycle.effective_id != instance.pk:
-        effects.append(_("A later run of the cycle is the effective one, so nothing goes on by this."))
+        effects.append(_("Another run of the cycle counts now; the newest success does from then on."))
     waiting = ask.waiting_dependants(instance) if _dependants(instance) else 0
     if waiting:
         text = ngettext(
@@ -118,8 +135,10 @@ def of_rerunning(instance: CycleInstance) -> list[str]:
     if instance.run_type == RunType.TEST:
         return [*effects, _("It is a test again: it replaces no result of the cycle.")]
     if instance.is_replaced:
-        effects.append(_("A later run of the cycle is the effective one; its result is replaced too."))
-    effects.append(_("Its result is the cycle's from now on; what happened before stays in the history."))
+        effects.append(_("Another run of the cycle is the effective one; its result is replaced too."))
+    effects.append(_("Downstream cycles that have not begun wait for its result; earlier runs are kept."))
+    if instance.state == CycleState.SUCCESS and not instance.is_replaced:
+        effects.append(_("If it does not succeed, the result of this run counts again."))
     downstream = ask.around(instance).downstream
     if downstream:
         text = ngettext(
