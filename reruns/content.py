@@ -53,7 +53,7 @@ def pinned_for(rerun: Rerun, source: CycleInstance) -> Pinned:
         pk = rerun.pinned["workflows"].get(str(source.workflow_id))
         found = WorkflowRevision.objects.filter(pk=pk).first()
         if found is None:
-            raise RerunRefused(_("The content pinned at submit was removed; take the current content."))
+            raise RerunRefused(_("The content pinned at submit was removed. Run the current content instead."))
         revision = found
     return Pinned(revision, {int(task): pk for task, pk in rerun.pinned["tasks"].items()})
 
@@ -129,6 +129,6 @@ def _refuse_missing_nodes(rerun: Rerun, revisions: Mapping[int, int]) -> None:
         known = set(keys_of(revisions[item.workflow_id]).values()) if item.workflow_id in revisions else set()
         if gone := sorted({*item.nodes} - known):
             raise RerunRefused(
-                _("%(name)s has no node %(nodes)s in its current content; take the instance out first.")
+                _("%(name)s has no node %(nodes)s in its current content. Take the instance out first.")
                 % {"name": item.name, "nodes": ", ".join(gone)}
             )

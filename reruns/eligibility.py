@@ -104,8 +104,8 @@ def ready_time_refusal(ready_at: datetime | None, now: datetime, zone: ZoneInfo)
 
 NOT_ONLINE = Refusal(
     "mode",
-    gettext_lazy("It was not made by the schedule; only instances of online scheduling can be rerun here."),
-    gettext_lazy("not made by the schedule"),
+    gettext_lazy("It is offline or a test; only instances of online scheduling can be rerun here."),
+    gettext_lazy("offline or a test"),
 )
 NOT_GENERATED = Refusal(
     "not_generated",

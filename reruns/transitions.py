@@ -86,8 +86,9 @@ _SHOWN = """
             (SELECT state FROM workflows_cycleinstance WHERE id = coalesce(item.instance_id, item.original_id)),
             item.seen_state
         ),
-        kept = item.state IN ('failed', 'terminated') AND EXISTS (
+        kept = item.state IN ('failed', 'terminated', 'cancelled') AND EXISTS (
             SELECT FROM workflows_cycle cycle WHERE cycle.id = item.cycle_id AND cycle.succeeded
+            AND cycle.effective_id IS DISTINCT FROM coalesce(item.instance_id, item.original_id)
         )
     WHERE rerun_id = %(rerun)s
 """

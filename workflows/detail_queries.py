@@ -52,6 +52,26 @@ def runs_of(instance: CycleInstance) -> list[NodeRun]:
     return [NodeRun(instance=instance, node=node, state=state) for node in nodes]
 
 
+def successes_until(numbers: Mapping[int, int]) -> dict[int, int]:
+    """The success that is effective when only the runs up to a number count, by cycle; see `Cycle`.
+
+    `numbers` are run numbers by cycle, as is the result: 0 when retention removed that run. Cycles without such
+    a success are left out.
+    """
+    past = Cycle.objects.filter(pk__in=list(numbers), past_success=True)
+    found = dict.fromkeys(past.values_list("pk", flat=True), 0)
+    runs = CycleInstance.objects.filter(cycle__in=list(numbers)).exclude(run_type=RunType.TEST)
+    deciding = runs.filter(Q(state=CycleState.SUCCESS) | Q(discards_earlier=True)).order_by("number")
+    for cycle, number, state in deciding.values_list("cycle", "number", "state"):
+        if number > numbers[cycle]:
+            continue
+        if state == CycleState.SUCCESS:
+            found[cycle] = number
+        else:
+            found.pop(cycle, None)
+    return found
+
+
 def other_runs(instance: CycleInstance) -> list[CycleInstance]:
     """The newest instances of the same cycle, `instance` among them unless it is old, the first run first."""
     newest = CycleInstance.objects.filter(cycle=instance.cycle_id).defer("parameters").order_by("-number")

@@ -53,6 +53,9 @@ class RerunSettings(forms.Form):
         initial=GO_ON,
         widget=forms.RadioSelect,
     )
+    discards_earlier = forms.BooleanField(
+        label=_("Discard the earlier result: downstream cycles wait until a new run succeeds"), required=False
+    )
     reason = forms.CharField(
         label=_("Reason"),
         max_length=500,
@@ -72,5 +75,6 @@ class RerunSettings(forms.Form):
             "as_it_ran": given["content"] == AS_IT_RAN,
             "node_parallelism": given["node_parallelism"],
             "stop_on_failure": given["on_failure"] == STOP,
+            "discards_earlier": given["discards_earlier"],
             "reason": given["reason"],
         }

@@ -96,9 +96,9 @@ def take_content(rerun: Rerun, *, by: journal.By = None, reason: str = "") -> Re
     found = _locked(rerun, by)
     if found.state not in _OPEN or found.as_it_ran:
         raise RerunRefused(
-            _("%(rerun)s runs its content as it ran; an edit does not concern it.") % {"rerun": found}
+            _("%(rerun)s runs the content as it ran; edits do not affect it.") % {"rerun": found}
             if found.as_it_ran
-            else _("%(rerun)s has state %(state)s; it generates nothing more.")
+            else _("%(rerun)s has state %(state)s; it generates no more instances.")
             % {"rerun": found, "state": found.get_state_display()}
         )
     edits = content.edits_of(found)

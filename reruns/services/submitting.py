@@ -95,7 +95,8 @@ def _pins(plan: Plan) -> dict[str, dict[str, int]]:
     """The content that the plan was made with: what is edited from now on is not run by itself."""
     situation, workflow_of = plan.situation, plan.situation.affected.workflow_id
     contents = {workflow_of[at]: situation.content_ids[at] for at in plan.rerun_at}
-    nodes = (node for at in plan.rerun_at for node in situation.verdicts[at].content.nodes)
+    used = {situation.content_ids[at] for at in plan.rerun_at}
+    nodes = (node for content in used for node in situation.contents[content].nodes)
     tasks = {node.task_id: node.task_revision_id for node in nodes}
     return pins_of({} if plan.rerun.as_it_ran else contents, tasks)
 

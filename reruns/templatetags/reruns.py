@@ -57,6 +57,7 @@ class Words:
         self.mark, self.again = _("Mark success…"), _("Rerun by hand…")
         self.mark_of, self.again_of = _("Mark instance %d as a success"), _("Rerun instance %d by hand")
         self.not_rerun = escape(_("not rerun"))
+        self.kept = escape(_("earlier result kept"))
         self.nodes_of = escape(_("nodes"))
         self.nodes = _("%(chosen)d of %(total)d")
 
@@ -203,6 +204,8 @@ def _state_of(row: ItemRow, said: Words) -> str:
         found += f"<small>{now}</small>"
     if row.item.state == ItemState.CANCELLED:
         found += f' <span class="tag">{said.not_rerun}</span>'
+    if row.item.kept:
+        found += f' <span class="tag">{said.kept}</span>'
     if row.instance is not None and row.instance.frozen_at is not None and row.item.instance_id:
         found += f' <span class="tag frozen">{icon("frozen")}{escape(_("frozen"))}</span>'
     return found

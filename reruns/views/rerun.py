@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
 from reruns import record_queries as ask
+from reruns.content import edits_of
 from reruns.filters import ItemFilter
 from reruns.forecast import forecast
 from reruns.models import Rerun, RerunItem
@@ -23,6 +24,7 @@ from reruns.permissions import may_operate
 from reruns.states import RerunState
 from reruns.views.holdups import section_of as holdups_section
 from reruns.views.rerun_flow import flow_section
+from reruns.views.rerun_impact import edit_in_words
 from reruns.views.rows import ItemRow, RerunRow
 from reruns.views.which import VIEWS, Which
 from scheduling.models import Team
@@ -111,7 +113,13 @@ class RecordPage:
         self.flow: FlowSection | None = None
         self.rows: list[ItemRow] = []
         self.status = 200
-        self.sections: list[Row] = [self._head(), self._progress(), self._holdups(), self._journal()]
+        self.sections: list[Row] = [
+            self._head(),
+            self._progress(),
+            self._holdups(),
+            self._drift(),
+            self._journal(),
+        ]
         if self.which.view == "flow":
             self.flow = flow_section(rerun, self.which, request.user)
             self.sections.append(self.flow)
@@ -135,6 +143,10 @@ class RecordPage:
 
     def _holdups(self) -> Section:
         return holdups_section(self.rerun, self.row.counts, self.entries, self.request.user, may=self.may)
+
+    def _drift(self) -> Section:
+        edits = edits_of(self.rerun)
+        return Section("drift", edits, {"edits": [edit_in_words(each) for each in edits]})
 
     def _journal(self) -> Section:
         return Section(

@@ -30,6 +30,7 @@ from scheduling.filters.fields import as_id, words_of
 from scheduling.permissions import denied, visible
 from scheduling.views.actions import Action, Option
 from scheduling.views.asking import ask
+from workflows.views.impact import discard_label
 
 NOT_STARTED = [ItemState.WAITING.value, ItemState.FROZEN.value]
 DISCARD = "reruns/draft_discard.html"
@@ -82,11 +83,8 @@ def rerun_act(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
 
 def _discard_earlier(found: Rerun) -> Option | None:
     """The choice whether earlier results count again; None when there are none."""
-    if not impact.results_kept(found):
-        return None
-    return Option(
-        "discard_earlier", _("Discard these earlier results: downstream cycles wait until a new run succeeds")
-    )
+    count = len(impact.results_kept(found))
+    return Option("discard_earlier", discard_label(count)) if count else None
 
 
 @require_http_methods(["GET", "HEAD", "POST"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from django.db.models import Exists, OuterRef
+from django.db.models import Q
 from django.utils import timezone
 from django.utils.formats import date_format
 from django.utils.translation import gettext as _
@@ -15,7 +15,8 @@ from reruns.eligibility import in_part
 from reruns.models import Action, Rerun, RerunItem
 from reruns.record_queries import Counts, counts_of, shape_of
 from reruns.states import ItemState
-from workflows.models import CycleInstance, NodeRun, RunType
+from workflows.detail_queries import successes_until
+from workflows.models import NodeRun
 from workflows.states import CycleState
 
 NAMED = 5
@@ -118,17 +119,18 @@ def of_terminating(rerun: Rerun) -> list[str]:
             )
             % frozen
         )
-    if kept := results_kept(rerun):
+    kept, lost = _without_success(rerun)
+    if kept:
         text = ngettext(
-            "%(count)d cycle whose rerun has not succeeded gets its earlier result back: %(names)s.",
-            "%(count)d cycles whose rerun has not succeeded get their earlier results back: %(names)s.",
+            "%(count)d cycle keeps its earlier result, as its rerun has not succeeded: %(names)s.",
+            "%(count)d cycles keep their earlier results, as their reruns have not succeeded: %(names)s.",
             len(kept),
         )
         effects.append(text % {"count": len(kept), "names": in_part(kept)})
-    if lost := _stopped_first(rerun):
+    if lost:
         text = ngettext(
-            "%(count)d instance was terminated to rerun it and has no result; rerun it by itself: %(names)s.",
-            "%(count)d instances were terminated to rerun them and have no result; rerun them: %(names)s.",
+            "%(count)d cycle is left without a result; rerun it by hand: %(names)s.",
+            "%(count)d cycles are left without a result; rerun them by hand: %(names)s.",
             len(lost),
         )
         effects.append(text % {"count": len(lost), "names": in_part(lost)})
@@ -140,24 +142,28 @@ def of_terminating(rerun: Rerun) -> list[str]:
 
 
 def results_kept(rerun: Rerun) -> list[str]:
-    """The cycles with an earlier success whose run by this rerun has not succeeded, in words."""
-    begun = RerunItem.objects.filter(rerun=rerun.pk, state__in=_UNSUCCESSFUL, instance__isnull=False)
-    earlier = CycleInstance.objects.filter(pk__lte=OuterRef("original"), cycle=OuterRef("cycle"))
-    succeeded = earlier.filter(state=CycleState.SUCCESS).exclude(run_type=RunType.TEST)
-    return list(begun.filter(Exists(succeeded)).order_by("wave", "pk").values_list("name", flat=True))
+    """The cycles whose earlier success becomes effective again when this rerun is terminated, by name."""
+    return _without_success(rerun)[0]
 
 
-def _stopped_first(rerun: Rerun) -> list[str]:
-    """What was terminated to rerun it, and was not generated yet."""
-    waiting = RerunItem.objects.filter(rerun=rerun.pk, state=ItemState.WAITING, action=Action.TERMINATE)
-    found = waiting.filter(original__ended_at__isnull=False).exclude(original__state=CycleState.SUCCESS)
-    return list(found.order_by("wave", "pk").values_list("name", flat=True))
+def _without_success(rerun: Rerun) -> tuple[list[str], list[str]]:
+    """The cycles with an unsuccessful run begun or stopped by `rerun`: with an earlier success, and without."""
+    begun = Q(state__in=_UNSUCCESSFUL, instance__isnull=False)
+    stopped = Q(state=ItemState.WAITING, action=Action.TERMINATE, original__ended_at__isnull=False)
+    items = RerunItem.objects.filter(begun | stopped & ~Q(original__state=CycleState.SUCCESS), rerun=rerun.pk)
+    named = list(items.order_by("wave", "pk").values_list("cycle_id", "name", "original__number"))
+    # Retention may have removed the original.
+    kept = successes_until({cycle: number or 0 for cycle, _name, number in named})
+    return (
+        [name for cycle, name, _number in named if cycle in kept],
+        [name for cycle, name, _number in named if cycle not in kept],
+    )
 
 
 def of_taking_content(rerun: Rerun) -> list[str]:
     """What running the current content will do."""
     lines = [edit_in_words(each) for each in edits_of(rerun)]
-    return [*lines, _("Instances that were generated keep the content of the submit.")]
+    return [*lines, _("Instances already generated keep the content of the submit.")]
 
 
 def edit_in_words(edit: Edit) -> str:

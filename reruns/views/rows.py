@@ -185,7 +185,7 @@ class ItemRow:
         times = (it.started_at, it.ended_at)
         may = (self.may_tick, self.may_repair)
         return digest_of(
-            it.state, self.state, self.now, self.number, times, it.reason, waits, self.unmet_count, may
+            it.state, self.state, self.now, self.number, times, it.reason, waits, self.unmet_count, may, it.kept
         )
 
     @property

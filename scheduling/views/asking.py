@@ -18,7 +18,7 @@ from django_htmx.http import trigger_client_event
 from config.http import HtmxRequest, status_of
 from scheduling.errors import SchedulingError
 from scheduling.models import Batch
-from scheduling.views.actions import ACTED, Action, ReasonForm
+from scheduling.views.actions import ACTED, Action, Option, ReasonForm
 
 TEMPLATE = "scheduling/confirm.html"
 
@@ -34,17 +34,25 @@ def ask(
     form = ReasonForm(request.POST if request.method == "POST" else None)
     context: dict[str, Any] = {"thing": shown or thing, "action": action, "form": form}
     context["back"] = back = back_of(request, resolve_url(back_to))
+    chosen = chosen_of(request, action.option)
+    context["option_ticked"] = any(chosen.values())
     if request.method != "POST" or not form.is_valid():
         context["refusal"] = "" if action.possible else not_now
         status = 422 if form.is_bound else 200 if action.possible else 409
         return confirm(request, TEMPLATE, context, status=status)
-    chosen = {action.option.name: action.option.name in request.POST} if action.option else {}
     try:
         action.perform(thing, by=request.user, reason=form.cleaned_data["reason"], **chosen)
     except SchedulingError as refusal:
         thing.refresh_from_db()
         return refused(request, TEMPLATE, context | {"refusal": str(refusal)}, status=status_of(refusal) or 409)
     return done(request, back)
+
+
+def chosen_of(request: HtmxRequest, option: Option | None) -> dict[str, bool]:
+    """The keyword argument that `option` stands for: as it was sent, else as it is shown first."""
+    if option is None:
+        return {}
+    return {option.name: option.name in request.POST if request.method == "POST" else option.ticked}
 
 
 def refused(request: HtmxRequest, template: str, context: dict[str, Any], *, status: int) -> HttpResponse:

@@ -25,7 +25,8 @@ from scheduling.filters.fields import as_id, words_of
 from scheduling.permissions import User, denied, may_somewhere
 from scheduling.queries import capped_count, newest_first
 from scheduling.services.results import MOST_AT_ONCE, Refused, Result
-from scheduling.views.actions import ACTED, ReasonForm
+from scheduling.views.actions import ACTED, Option, ReasonForm
+from scheduling.views.asking import chosen_of
 from scheduling.views.lists import MOST_COUNTED, said_count
 
 TEMPLATE = "scheduling/bulk.html"
@@ -73,6 +74,8 @@ class Verb:
     not_now: Callable[[Any], str]
     """Why it cannot be done to this one."""
     destroys: bool = False
+    option: Callable[[Sequence[Any]], Option | None] = lambda _hit: None
+    """A choice beside the reason; `perform` takes it as its keyword argument."""
     made: Callable[[list[Any], User, datetime], str] | None = None
     """The query of the list that shows what came of it, done since a moment."""
     made_link: Callable[[], str] = str
@@ -181,7 +184,10 @@ class _Confirm:
 
     def __call__(self, plan: Plan, *, status: int = 200, **context: Any) -> HttpResponse:
         verb = self.verb
+        option = verb.option(plan.hit) if plan.hit else None
         context |= {
+            "option": option,
+            "option_ticked": any(chosen_of(self.request, option).values()),
             "kind": self.kind,
             "verb": verb,
             "plan": plan,
@@ -216,7 +222,8 @@ def _do(request: HtmxRequest, kind: Kind, verb: Verb) -> HttpResponse:
         raise PermissionDenied(_no_permission(verb))
     came = _came_since(request, kind, query, ids) if everything else 0
     begun = timezone.now()
-    result = verb.perform(permitted, by=request.user, reason=form.cleaned_data["reason"])
+    chosen = chosen_of(request, verb.option(permitted))
+    result = verb.perform(permitted, by=request.user, reason=form.cleaned_data["reason"], **chosen)
     result.refused += _unreachable(ids, visible, permitted, verb)
     outcome = {
         "of": [kind.name, verb.name],

@@ -99,7 +99,7 @@ def test_a_rerun_begins_only_at_an_instance_of_online_scheduling(run_type: str, 
 
     assert refused(instance) == (
         "mode",
-        "It was not made by the schedule; only instances of online scheduling can be rerun here.",
+        "It is offline or a test; only instances of online scheduling can be rerun here.",
     )
 
 

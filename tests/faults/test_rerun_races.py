@@ -171,7 +171,7 @@ def test_terminating_against_an_end(noon: Any, first: str) -> None:
         # Without what follows the commit: that is looked at below.
         from reruns.services import running as verbs
 
-        return verbs._terminating(rerun, "ann", "wrong")
+        return verbs._terminating(rerun, False, "ann", "wrong")
 
     acts = [terminate, end] if first == "terminate" else [end, terminate]
     with before_commit(*acts) as other:

@@ -298,11 +298,13 @@ def asked(client: Client, verb: str, *instances: CycleInstance) -> Any:
     return client.get(f"/cycles/{verb}/?query=&{ticks}", headers=HTMX)
 
 
-def answered(client: Client, verb: str, question: Any, reason: str = "the feed was corrected") -> Any:
-    """What follows when the confirm step `question` is answered."""
+def answered(
+    client: Client, verb: str, question: Any, reason: str = "the feed was corrected", **more: str
+) -> Any:
+    """What follows when the confirm step `question` is answered, with `more` fields."""
     fields = r'<input type="hidden" name="(bound|others|query|all)" value="([^"]*)"'
     hidden = {name: value.replace("&amp;", "&") for name, value in re.findall(fields, text_of(question))}
-    return client.post(f"/cycles/{verb}/", {**hidden, "reason": reason}, headers=HTMX)
+    return client.post(f"/cycles/{verb}/", {**hidden, "reason": reason, **more}, headers=HTMX)
 
 
 def test_many_are_frozen_after_it_was_said_how_many_and_why_others_are_not(
@@ -387,10 +389,10 @@ def test_what_a_later_run_replaced_says_so_in_the_list_and_before_it_is_rerun(
     assert digest() != before
     for verb in ("rerun", "mark-success"):
         said = text_of(asked(operator, verb, one, other))
-        assert "1 of them was replaced: a later run is what counts for its cycle." in said
+        assert "1 of them was replaced: another run of its cycle is effective." in said
     services.stop(again, by="mei", reason="by hand")
     alone = text_of(operator.get(f"/cycles/{one.pk}/rerun/", headers=HTMX))
-    assert "A later run of the cycle is the effective one; its result is replaced too." in alone
+    assert "Another run of the cycle is the effective one; its result is replaced too." in alone
 
 
 def test_more_than_one_action_takes_are_refused_with_the_count(

@@ -64,7 +64,7 @@ def test_the_plan_says_wave_by_wave_what_is_done_to_each(
 def test_the_plan_says_what_is_left_and_what_becomes_of_it(world: Downstream, operator: Client) -> None:
     draft = world.draft(operator, world.daily)
     said = text_without_marks(operator.get(address(draft, "plan")))
-    assert "1 not made by the schedule" in said
+    assert "1 offline or a test" in said
     assert "1 no permission of finance claims" in said
     # What waits for a cycle of the rerun waits for its result.
     assert "1 that is not ready waits for the result" in said

@@ -43,7 +43,7 @@ def test_the_menu_and_the_page_of_an_instance_lead_into_it(world: Downstream, op
 @pytest.mark.parametrize(
     ("what", "why"),
     [
-        ("backfill", "not made by the schedule"),
+        ("backfill", "offline or a test"),
         ("long ago", "got ready before yesterday 00:00"),
         ("not ready", "has not been ready yet"),
         ("replaced", "counts by now"),

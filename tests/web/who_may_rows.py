@@ -185,6 +185,8 @@ ROWS: dict[str, Row] = {
     "rerun-pause": action("rerun", "operate_rerun"),
     "rerun-resume": action("paused_rerun", "operate_rerun"),
     "rerun-terminate": action("rerun", "operate_rerun"),
+    # Nothing was edited here, which is refused to those who might.
+    "rerun-take-content": action("rerun", "operate_rerun", ok=409, done=409),
     # Nothing is ticked here, which is refused to those who might.
     "rerun-take-out": action("rerun", "operate_rerun", ok=409, done=409),
     # Whose draft it is says who may, whatever their role: here it is nobody's.

@@ -318,5 +318,6 @@ def _as_ran(runs: Mapping[str, NodeRun], chosen: Mapping[int, str]) -> dict[int,
         for node, key in chosen.items()
         if key in runs
     }
-    known = set(TaskRevision.objects.filter(pk__in=revisions.values()).values_list("pk", flat=True))
-    return {node: revision for node, revision in revisions.items() if revision in known}
+    found = {node: revision for node, revision in revisions.items() if revision is not None}
+    known = set(TaskRevision.objects.filter(pk__in=found.values()).values_list("pk", flat=True))
+    return {node: revision for node, revision in found.items() if revision in known}

@@ -22,6 +22,7 @@ from workflows.states import CycleState
 def stop_all(
     instances: Iterable[CycleInstance],
     *,
+    discards_earlier: bool | None = None,
     by: journal.By = None,
     reason: str = "",
     limit: int | None = MOST_AT_ONCE,
@@ -30,7 +31,11 @@ def stop_all(
 
     Raises TooMany, and does nothing, when there are more than `limit`; None takes any number.
     """
-    return _each(instances, limit, _last_in_turn, lambda one: operations.stop(one, by=by, reason=reason))
+
+    def stop(one: CycleInstance) -> CycleInstance:
+        return operations.stop(one, discards_earlier=discards_earlier, by=by, reason=reason)
+
+    return _each(instances, limit, _last_in_turn, stop)
 
 
 def freeze_all(
@@ -69,6 +74,7 @@ def mark_success_all(
 def rerun_all(
     instances: Iterable[CycleInstance],
     *,
+    discards_earlier: bool = False,
     by: journal.By = None,
     reason: str = "",
     limit: int | None = MOST_AT_ONCE,
@@ -77,7 +83,11 @@ def rerun_all(
 
     The result holds the new instances; see `stop_all`.
     """
-    return _each(instances, limit, _oldest, lambda one: operations.rerun(one, by=by, reason=reason))
+
+    def rerun(one: CycleInstance) -> CycleInstance:
+        return operations.rerun(one, discards_earlier=discards_earlier, by=by, reason=reason)
+
+    return _each(instances, limit, _oldest, rerun)
 
 
 def _oldest(one: CycleInstance) -> Any:

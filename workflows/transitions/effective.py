@@ -1,6 +1,6 @@
 """Which run of a cycle counts: the only writer of `Cycle.effective` and `Cycle.succeeded`, but for holds.
 
-docs/decisions/0015-which-run-counts.md says why.
+docs/decisions/0017-which-run-counts.md says why.
 """
 
 from __future__ import annotations

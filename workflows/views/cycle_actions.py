@@ -30,7 +30,7 @@ from workflows import services
 from workflows.forms import RerunSettings
 from workflows.graphs import keys_from
 from workflows.links import address_of
-from workflows.models import CycleInstance
+from workflows.models import CycleInstance, RunType
 from workflows.permissions import RERUN, STOP
 from workflows.states import NodeRunState
 from workflows.views import impact
@@ -53,16 +53,8 @@ def cycle_stop(request: HtmxRequest, pk: int) -> HttpResponse:
         effects=impact.of_stopping,
         perform=services.stop,
         possible=lambda instance: instance.can_stop,
-        option=_discards_earlier,
+        option=lambda instance: impact.discards_earlier([instance]),
     )
-
-
-def _discards_earlier(instance: CycleInstance) -> Option | None:
-    """The choice whether an earlier success counts again; None where there is none."""
-    if not impact.earlier_success(instance):
-        return None
-    label = _("Discard the earlier result: downstream cycles wait until a new run succeeds")
-    return Option("discards_earlier", label, ticked=instance.discards_earlier)
 
 
 @require_http_methods(["GET", "HEAD", "POST"])
@@ -196,6 +188,7 @@ def cycle_rerun(request: HtmxRequest, pk: int) -> HttpResponse:
         "lines": lines,
         "back": back_of(request, address_of(instance)),
         "effects": impact.of_rerunning(instance),
+        "has_result": instance.cycle.succeeded and instance.run_type != RunType.TEST,
     }
     if not instance.can_rerun or instance.cycle.holder:
         return refused(request, RERUN_TEMPLATE, context | {"impossible": _not_now(instance)}, status=409)

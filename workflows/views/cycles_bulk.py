@@ -13,12 +13,13 @@ from django.views.decorators.http import require_http_methods
 from django.views.decorators.vary import vary_on_headers
 
 from config.http import HtmxRequest
+from scheduling.views.actions import Option
 from scheduling.views.many import Kind, Verb, act, not_now
 from workflows import services
 from workflows.filters import CycleFilter
 from workflows.models import CycleInstance, NodeRun
 from workflows.states import CycleState
-from workflows.views.impact import earlier_success
+from workflows.views.impact import discard_label, discards_earlier, earlier_successes
 from workflows.views.rows import PERMISSIONS, POSSIBLE
 from workflows.words import of_holder
 
@@ -59,11 +60,11 @@ def _of_stop(instances: Sequence[CycleInstance]) -> list[str]:
             )
             % waiting
         )
-    again = sum(earlier_success(each) is not None for each in instances)
+    again = len(earlier_successes(instances))
     if again:
         text = ngettext(
-            "%d of them replaces a success: that result counts again.",
-            "%d of them replace a success: those results count again.",
+            "%d of them replaces a success, which becomes effective again.",
+            "%d of them replace a success, which becomes effective again.",
             again,
         )
         effects.append(text % again)
@@ -114,8 +115,8 @@ def _of_mark(instances: Sequence[CycleInstance]) -> list[str]:
 def _of_rerun(instances: Sequence[CycleInstance]) -> list[str]:
     effects = [
         ngettext(
-            "%d new instance begins, with the content of the one it reruns, without its one-off parameters.",
-            "%d new instances begin, with the content of those they rerun, without their one-off parameters.",
+            "%d new instance begins with the content of the one it reruns, without its one-off parameters.",
+            "%d new instances begin with the content of those they rerun, without their one-off parameters.",
             len(instances),
         )
         % len(instances)
@@ -134,6 +135,14 @@ def _of_rerun(instances: Sequence[CycleInstance]) -> list[str]:
             )
             % whole
         )
+    succeeded = sum(each.cycle.succeeded for each in instances)
+    if succeeded:
+        text = ngettext(
+            "%d cycle has a success, which becomes effective again when its rerun does not succeed.",
+            "%d cycles have a success, which becomes effective again when their reruns do not succeed.",
+            succeeded,
+        )
+        effects.append(text % succeeded)
     return [
         *effects,
         *_of_replaced(instances),
@@ -142,14 +151,21 @@ def _of_rerun(instances: Sequence[CycleInstance]) -> list[str]:
     ]
 
 
+def _discards_on_rerun(instances: Sequence[CycleInstance]) -> Option | None:
+    count = sum(each.cycle.succeeded for each in instances)
+    if not count:
+        return None
+    return Option("discards_earlier", discard_label(count))
+
+
 def _of_replaced(instances: Sequence[CycleInstance]) -> list[str]:
     """That the cycles of some have a later result, which may be good."""
     count = sum(each.is_replaced for each in instances)
     if not count:
         return []
     text = ngettext(
-        "%d of them was replaced: another run counts for its cycle.",
-        "%d of them were replaced: other runs count for their cycles.",
+        "%d of them was replaced: another run of its cycle is effective.",
+        "%d of them were replaced: other runs of their cycles are effective.",
         count,
     )
     return [text % count]
@@ -231,6 +247,7 @@ VERBS = {
         button=lambda n: ngettext("Stop %d cycle", "Stop %d cycles", n) % n,
         done=lambda n: ngettext("%d cycle is stopped", "%d cycles are stopped", n) % n,
         effects=_of_stop,
+        option=discards_earlier,
         none=lambda: _("None of them can be stopped."),
         not_now=lambda each: _not_now(each) if each.stopping or each.is_finished else not_now(each),
         destroys=True,
@@ -292,6 +309,7 @@ VERBS = {
         button=lambda n: ngettext("Rerun %d cycle", "Rerun %d cycles", n) % n,
         done=lambda n: ngettext("%d new instance has begun", "%d new instances have begun", n) % n,
         effects=_of_rerun,
+        option=_discards_on_rerun,
         none=lambda: _("None of them has ended, so none can be rerun."),
         not_now=_not_now,
         made=_made,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from django.db.models import Q
+from collections.abc import Iterable, Sequence
+
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from scheduling.views.actions import Option
 from workflows import detail_queries as ask
 from workflows.models import CycleInstance, RunType
 from workflows.states import CycleState
@@ -41,23 +43,52 @@ def of_stopping(instance: CycleInstance) -> list[str]:
     return [text % count for count, text in sentences if count] + _still_waiting(instance)
 
 
-def earlier_success(instance: CycleInstance) -> CycleInstance | None:
-    """The success of the cycle that counts again when an unfinished effective run does not succeed."""
-    if instance.run_type == RunType.TEST or instance.cycle.effective_id != instance.pk:
+def earlier_successes(instances: Iterable[CycleInstance]) -> dict[int, int]:
+    """The run that is effective again when an instance does not succeed; see `ask.successes_until`.
+
+    Run numbers by id of the instance; instances without such a run are left out.
+    """
+    effective = {
+        each.cycle_id: each
+        for each in instances
+        if each.run_type != RunType.TEST and each.cycle.effective_id == each.pk
+    }
+    found = ask.successes_until({cycle: each.number - 1 for cycle, each in effective.items()})
+    return {effective[cycle].pk: number for cycle, number in found.items()}
+
+
+def discards_earlier(instances: Sequence[CycleInstance]) -> Option | None:
+    """The choice whether earlier results become effective again; None when there are none."""
+    earlier = earlier_successes(instances)
+    if not earlier:
         return None
-    earlier = CycleInstance.objects.filter(cycle=instance.cycle_id, number__lt=instance.number)
-    counting = Q(state=CycleState.SUCCESS) | Q(discards_earlier=True)
-    found = earlier.exclude(run_type=RunType.TEST).filter(counting).order_by("-number").first()
-    return found if found is not None and found.state == CycleState.SUCCESS else None
+    ticked = all(each.discards_earlier for each in instances if each.pk in earlier)
+    return Option("discards_earlier", discard_label(len(earlier)), ticked=ticked)
+
+
+def discard_label(count: int) -> str:
+    """The choice to discard so many earlier results."""
+    return ngettext(
+        "Discard the earlier result: downstream cycles wait until a new run succeeds",
+        "Discard the earlier results: downstream cycles wait until new runs succeed",
+        count,
+    )
+
+
+def _effective_again(number: int, instance: CycleInstance) -> str:
+    if not number:
+        return _("An earlier run succeeded. Its result becomes effective again, and downstream cycles use it.")
+    if instance.discards_earlier:
+        text = _("Run %(number)d succeeded and was to be discarded. Untick the box to make it effective again.")
+    else:
+        text = _("Run %(number)d succeeded. It becomes effective again, and downstream cycles use its result.")
+    return text % {"number": number}
 
 
 def _still_waiting(instance: CycleInstance) -> list[str]:
-    if earlier := earlier_success(instance):
-        if instance.discards_earlier and instance.cycle.effective_id == instance.pk:
-            text = _("Run %(number)d succeeded. It counts again when the rerun of this run is terminated.")
-        else:
-            text = _("Run %(number)d succeeded. Its result counts again, and downstream cycles use it.")
-        return [text % {"number": earlier.number}]
+    earlier = earlier_successes([instance]).get(instance.pk)
+    if earlier is not None:
+        return [_effective_again(earlier, instance)]
     waiting = _dependants(instance)
     if not waiting:
         return []
@@ -89,7 +120,7 @@ def of_marking(instance: CycleInstance) -> list[str]:
         )
         effects.append(text % failed)
     if instance.run_type != RunType.TEST and instance.cycle.effective_id != instance.pk:
-        effects.append(_("Another run of the cycle counts now; the newest success does from then on."))
+        effects.append(_("Another run of the cycle is effective now. Afterwards the newest success is."))
     waiting = ask.waiting_dependants(instance) if _dependants(instance) else 0
     if waiting:
         text = ngettext(
@@ -137,8 +168,8 @@ def of_rerunning(instance: CycleInstance) -> list[str]:
     if instance.is_replaced:
         effects.append(_("Another run of the cycle is the effective one; its result is replaced too."))
     effects.append(_("Downstream cycles that have not begun wait for its result; earlier runs are kept."))
-    if instance.state == CycleState.SUCCESS and not instance.is_replaced:
-        effects.append(_("If it does not succeed, the result of this run counts again."))
+    if instance.cycle.succeeded:
+        effects.append(_("If it does not succeed, the earlier result becomes effective again."))
     downstream = ask.around(instance).downstream
     if downstream:
         text = ngettext(
