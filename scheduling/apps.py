@@ -8,6 +8,7 @@ from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
 
 from config import sessions
+from scheduling import functions
 
 
 class SchedulingConfig(AppConfig):
@@ -20,10 +21,11 @@ class SchedulingConfig(AppConfig):
 
 
 def _set_up(*, using: str, **_kwargs: Any) -> None:
-    """Bring the database's functions and the care of its tables up to the code's, after every migrate."""
+    """Bring the database's functions and the settings of its tables up to the code's, after every migrate."""
+    here = Path(__file__).parent
+    functions.install(using, here / "transitions.sql", here / "making.sql")
     with connections[using].cursor() as cursor:
-        for name in ("transitions.sql", "making.sql", "storage.sql"):
-            cursor.execute((Path(__file__).parent / name).read_text())
+        cursor.execute((here / "storage.sql").read_text())
 
 
 def _prepare_session(*, connection: Any, **_kwargs: Any) -> None:

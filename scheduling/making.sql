@@ -1,5 +1,5 @@
 -- How batches come to be: transitions.make, one statement however many there are. `manage.py migrate` installs
--- it after transitions.sql, which drops what an earlier version left; only transitions/ calls it.
+-- it: changed arguments or columns need a new name (see functions.py). Only transitions/ calls it.
 
 -- Make `p_batches` (rows with a `position` from 0) with the instances `p_slots` (rows that name the position of
 -- their batch, none of which has ended) and an entry in the journal each, and wake the nodes of `p_wake`. One slot
@@ -7,7 +7,7 @@
 -- as that node's claim it spares the way through the queue – unless the node takes no more, or anything waits in
 -- the queue of p_group or of the node that would be passed over. Returns the batches in their order, each with the
 -- instance that was taken of it.
-CREATE FUNCTION tailrace_make(
+CREATE OR REPLACE FUNCTION tailrace_make(
     p_batches jsonb, p_slots jsonb, p_wake bigint[], p_prefer_seconds float,
     p_node bigint, p_boot uuid, p_group bigint, p_lease_seconds float, p_wake_unless_taken boolean
 ) RETURNS TABLE (batch_id bigint, taken bigint)

@@ -1,30 +1,13 @@
 -- The verbs that every instance of the product passes: transitions.start, transitions.end, and the counting
--- that the rarer verbs share. `manage.py migrate` installs them (see apps.py); only transitions/ calls them.
+-- that the rarer verbs share. `manage.py migrate` installs them: changed arguments or columns need a new name
+-- (see functions.py). Only transitions/ calls them.
 --
 -- They are functions because a function runs its small statements with plans it keeps, each with a fresh
 -- look at the records: a third of what one long statement costs, and a lock that was waited for is followed
 -- by what its last holder left. Lock order: batch, instance, execution.
 
--- Whatever an earlier version left, also with other arguments or another result.
-DO $$
-DECLARE
-    earlier record;
-BEGIN
-    FOR earlier IN
-        SELECT oid::regprocedure AS function FROM pg_proc
-        WHERE pronamespace = current_schema()::regnamespace AND proname LIKE 'tailrace\_%'
-    LOOP
-        EXECUTE 'DROP FUNCTION ' || earlier.function;
-    END LOOP;
-END $$;
-
--- Room beside each row for its next version: what no index mentions is then changed in place (HOT).
-ALTER TABLE scheduling_batch SET (fillfactor = 80);
-ALTER TABLE scheduling_instance SET (fillfactor = 80);
-ALTER TABLE scheduling_execution SET (fillfactor = 90);
-
 -- Returns whether the batch's task has rules by which somebody is told of it: its row is read here in any case.
-CREATE FUNCTION tailrace_journal_batch(
+CREATE OR REPLACE FUNCTION tailrace_journal_batch(
     p_action text, p_batch bigint, p_task bigint, p_team bigint, p_reason text, p_details jsonb
 ) RETURNS boolean LANGUAGE plpgsql AS $$
 DECLARE
@@ -41,7 +24,7 @@ END $$;
 
 -- Turn a claimed instance into a running one with a new execution. No execution_id: the claim is not valid any
 -- more, and nothing was changed. Asked again by the worker whose start went through, it returns that start.
-CREATE FUNCTION tailrace_start(
+CREATE OR REPLACE FUNCTION tailrace_start(
     p_batch bigint, p_instance bigint, p_token int, p_worker int, p_timeout int,
     OUT execution_id bigint, OUT attempt int, OUT number int, OUT shard_parameter text,
     OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz,
@@ -105,7 +88,7 @@ BEGIN
 END $$;
 
 -- Count ended instances of a batch that the caller has locked, and judge it when none is left.
-CREATE FUNCTION tailrace_count(
+CREATE OR REPLACE FUNCTION tailrace_count(
     p_batch bigint, p_succeeded int, p_failed int, p_timed_out int, p_terminated int,
     OUT ended boolean, OUT state text, OUT trigger text
 ) LANGUAGE plpgsql AS $$
@@ -130,7 +113,7 @@ END $$;
 
 -- Make a batch wait again whose every instance waits: one of them has just gone back to the queue, and the
 -- caller has locked the batch. The rows of the instances are locked against a start at the same moment.
-CREATE FUNCTION tailrace_requeued(p_batch bigint) RETURNS boolean LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION tailrace_requeued(p_batch bigint) RETURNS boolean LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM FROM scheduling_instance i WHERE i.batch_id = p_batch AND i.state <> 'waiting' LIMIT 1;
     IF FOUND THEN
@@ -145,7 +128,7 @@ END $$;
 
 -- Make a running batch terminating once all that is unfinished of it is being stopped. The caller has locked the
 -- batch and has just ended one of its instances.
-CREATE FUNCTION tailrace_left_stopping(p_batch bigint) RETURNS text LANGUAGE plpgsql AS $$
+CREATE OR REPLACE FUNCTION tailrace_left_stopping(p_batch bigint) RETURNS text LANGUAGE plpgsql AS $$
 DECLARE
     last record;
 BEGIN
@@ -166,7 +149,7 @@ END $$;
 -- is counted when not. Not known: the token is stale, and nothing was changed. Called alone, outside a
 -- transaction, it leaves the last instance of a batch as it is and returns no state: who ends a batch has
 -- more to do in the same transaction.
-CREATE FUNCTION tailrace_end(
+CREATE OR REPLACE FUNCTION tailrace_end(
     p_batch bigint, p_instance bigint, p_execution bigint, p_token int,
     p_outcome text, p_state text, p_state_if_terminating text, p_exit_code int, p_error text, p_reason text,
     p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float, p_alone boolean,
@@ -242,7 +225,7 @@ END $$;
 
 -- End one execution and start the worker's next instance: one commit instead of two. Of the same columns as
 -- both; nothing is started when the end has to be made in a transaction.
-CREATE FUNCTION tailrace_hand_over(
+CREATE OR REPLACE FUNCTION tailrace_hand_over(
     p_batch bigint, p_instance bigint, p_execution bigint, p_token int,
     p_outcome text, p_state text, p_state_if_terminating text, p_exit_code int, p_error text, p_reason text,
     p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float, p_alone boolean,

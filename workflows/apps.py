@@ -2,9 +2,10 @@ from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig
-from django.db import connections
 from django.db.models.signals import post_migrate
 from django.utils.translation import gettext_lazy as _
+
+from scheduling import functions
 
 
 class WorkflowsConfig(AppConfig):
@@ -20,5 +21,4 @@ class WorkflowsConfig(AppConfig):
 
 def _set_up(*, using: str, **_kwargs: Any) -> None:
     """Bring the database's functions up to the code's, after every migrate."""
-    with connections[using].cursor() as cursor:
-        cursor.execute((Path(__file__).parent / "transitions.sql").read_text())
+    functions.install(using, Path(__file__).parent / "transitions.sql")

@@ -1,12 +1,10 @@
 -- The end of a node, which every node of every cycle instance goes through; see transitions/nodes.py.
--- Written anew after every migrate, from this file.
-
-DROP FUNCTION IF EXISTS tailrace_end_node(bigint);
+-- `manage.py migrate` installs it: changed arguments or columns need a new name (see scheduling/functions.py).
 
 -- End the node run whose batch has ended, count it, and take it off what its followers wait for. No instance_id:
 -- no node run waits for this batch (any more), and nothing was changed. `followers` are the nodes that wait for
 -- this one and have not begun, `pending` how many others each waits for still.
-CREATE FUNCTION tailrace_end_node(
+CREATE OR REPLACE FUNCTION tailrace_end_node(
     p_batch bigint,
     OUT instance_id bigint, OUT revision_id bigint, OUT node_id bigint, OUT state text, OUT result jsonb,
     OUT followers bigint[], OUT pending int[],

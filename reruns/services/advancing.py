@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterable
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.db.models import Exists, OuterRef
 
 from reruns import notifications, reasons, transitions
@@ -19,6 +19,7 @@ from reruns.models import Action, Rerun, RerunItem
 from reruns.services import following, generating
 from reruns.states import ItemState, RerunState
 from scheduling import journal
+from scheduling.errors import is_transient
 from scheduling.models import JournalEntry
 from scheduling.reasons import said
 from workflows import services as workflows
@@ -135,10 +136,10 @@ def _generate(rerun: Rerun) -> int:
 def _generated(rerun: Rerun, item_id: int, workflow_id: int) -> bool:
     try:
         return generating.generate(rerun.pk, item_id, workflow_id)
-    except (OperationalError, InterfaceError):
-        # Nobody else will fare better; it is looked at again soon.
-        raise
-    except Exception:
+    except Exception as error:
+        if is_transient(error):
+            # Nobody else will fare better; it is looked at again soon.
+            raise
         # Its siblings are not to stand still for it.
         logger.exception("Could not generate item %s of rerun %s", item_id, rerun.pk)
         return False

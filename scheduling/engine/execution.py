@@ -19,13 +19,14 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from django.conf import settings
-from django.db import DataError, InterfaceError, InternalError, OperationalError, connection
+from django.db import DataError, connection
 from django_q.exceptions import TimeoutException
 
 from scheduling import calendars, kinds, parameters, reasons, transitions
 from scheduling.engine import logs
 from scheduling.engine.broker import as_task
 from scheduling.engine.watcher import Watcher
+from scheduling.errors import is_transient
 from scheduling.jobs import JobContext, JobFailed, JobStopped
 from scheduling.kinds.process import no_descendant_left
 from scheduling.models import TaskRevision
@@ -378,25 +379,19 @@ def _drop_connection() -> None:
     connection.autocommit = False
 
 
-# Beyond the connection's own failures: a session that was ended while idle in a transaction, or one that a
-# job made read-only, is an InternalError; with a new connection both are gone.
-_PASSING = (
-    OperationalError,
-    InterfaceError,
-    InternalError,
-    psycopg.OperationalError,
-    psycopg.InterfaceError,
-    psycopg.InternalError,
-)
-
-
 def _with_patience[Value](attempt: Callable[[], Value]) -> Value:
-    """`attempt` until the database answers. What it does must be safe to do twice, as every verb's CAS is."""
+    """`attempt` until the database takes it, which must be safe to do twice, as every verb's CAS is.
+
+    Besides lost connections this mends a session that a job made read-only or left in a transaction, and waits
+    for a migrate under way.
+    """
     tries = 0
     while True:
         try:
             return attempt()
-        except _PASSING as error:
+        except Exception as error:
+            if not is_transient(error):
+                raise
             wait = _PATIENCE[min(tries, len(_PATIENCE) - 1)]
             tries += 1
             logger.warning("the database does not answer (%s); trying again in %s s", error, wait)

@@ -13,11 +13,11 @@ from typing import Any
 from uuid import UUID
 
 from django.conf import settings
-from django.db import InterfaceError, OperationalError
 from django.db.models import QuerySet
 from django.db.models.functions import Now
 
 from scheduling import journal, reasons, transitions
+from scheduling.errors import is_transient
 from scheduling.models import Execution, Instance, Node
 from scheduling.reasons import said
 from scheduling.services import give_up_waiting, settle_overlap
@@ -48,9 +48,9 @@ def lose(
             ended += _lose(
                 execution, reason, may_retry=not (node_gone and execution.instance.pinned), confirmed=confirmed
             )
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception:
+        except Exception as error:
+            if is_transient(error):
+                raise
             # What hears of the end of a batch is in the same transaction, and may be anything.
             logger.exception("execution %s cannot be ended", execution.pk)
     return ended

@@ -172,7 +172,7 @@ class Scheduler:
         try:
             known = [at for source in self._sources if (at := source.next_due_at()) is not None]
         except DjangoDatabaseError:
-            close_old_connections()
+            connection.close()
             return STANDBY_SECONDS
         if not known:
             return POLL_SECONDS
@@ -189,9 +189,11 @@ class Scheduler:
             return int(run())
         except DjangoDatabaseError as error:
             logger.warning("Could not %s: %s", name, _line(error))
+            # Closed even when it works: its prepared statements may be obsolete after a migrate.
+            connection.close()
         except Exception:
             logger.exception("Could not %s", name)
-        close_old_connections()
+            close_old_connections()
         return None
 
     def _wait(self, seconds: float, session: psycopg.Connection[Any] | None = None) -> None:

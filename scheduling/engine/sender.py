@@ -57,7 +57,7 @@ class Sender:
                     self.turn()
                 except DatabaseError as error:
                     logger.warning("The outbox cannot be read: %s", " ".join(str(error).split()))
-                    close_old_connections()
+                    connection.close()
                 except Exception:
                     logger.exception("The outbox cannot be worked on")
                     close_old_connections()

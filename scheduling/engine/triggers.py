@@ -15,12 +15,13 @@ from itertools import islice
 from typing import Any, cast
 
 from django.conf import settings
-from django.db import DatabaseError, InterfaceError, OperationalError, transaction
+from django.db import DatabaseError, transaction
 from django.db.models import Exists, OuterRef, Q
 from django.utils import timezone
 
 from scheduling import calendars, journal, reasons, services, transitions
 from scheduling.engine.revisions import Revisions
+from scheduling.errors import is_transient
 from scheduling.models import Batch, JournalEntry, Node, Task, TaskRevision
 from scheduling.models.tasks import Misfire, Mode, Overlap
 from scheduling.notifications import batches as notifications
@@ -38,7 +39,9 @@ ENOUGH_INSTANCES = 10_000
 # Missed due times of a cron schedule are counted one by one; nobody needs to know more exactly than this.
 COUNT_UP_TO = 1000
 _MOMENT = timedelta(microseconds=1)
-_NO_DATABASE = (OperationalError, InterfaceError)
+# Failures of one statement, after which its transaction goes on from the savepoint: a lock timeout, a deadlock,
+# a serialization failure. A cancelled statement is none: it was cancelled to stop the scheduler.
+_OF_ONE_STATEMENT = frozenset({"55P03", "40P01", "40001"})
 _revisions = Revisions()
 
 
@@ -134,6 +137,8 @@ class _Firing:
         try:
             self._add(task)
         except Exception as error:
+            if isinstance(error, DatabaseError):
+                raise
             logger.exception("The schedule of task %s (%d) cannot be reckoned", task.name, task.pk)
             reason = said(reasons.UNSCHEDULED, error=error)
             self.entries.append(journal.entry("unscheduled", task, journal.SCHEDULE, reason=reason))
@@ -248,11 +253,15 @@ def _create(firing: _Firing) -> None:
     try:
         with transaction.atomic():
             services.make_batches(firing.requests)
-    except _NO_DATABASE:
-        raise
-    except Exception:  # noqa: BLE001 - told of where it is met again
+    except Exception as error:
+        if is_transient(error) and not _is_of_one_statement(error):
+            raise
         for request in firing.requests:
             _create_alone(request, firing)
+
+
+def _is_of_one_statement(error: Exception) -> bool:
+    return getattr(error.__cause__, "sqlstate", None) in _OF_ONE_STATEMENT
 
 
 def _create_alone(request: BatchRequest, firing: _Firing) -> None:
@@ -260,9 +269,14 @@ def _create_alone(request: BatchRequest, firing: _Firing) -> None:
     try:
         with transaction.atomic():
             services.make_batches([request])
-    except _NO_DATABASE:
-        raise
     except Exception as error:
+        if is_transient(error):
+            if not _is_of_one_statement(error):
+                raise
+            # The task stays due. Its batches of this round, if there are others, are refused as fired already.
+            logger.warning("Task %s cannot be fired for %s yet: %s", request.task.name, due, error)
+            firing.following.pop(request.task.pk, None)
+            return
         if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == "trigger_fires_once":
             logger.warning("Task %s has fired for %s already; not again", request.task.name, due)
             return

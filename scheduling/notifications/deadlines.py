@@ -14,6 +14,7 @@ from datetime import datetime, timedelta
 from django.db import connection, transaction
 from django.db.models.functions import Now
 
+from scheduling.errors import is_transient
 from scheduling.models import Deadline
 
 logger = logging.getLogger(__name__)
@@ -77,8 +78,8 @@ def _pass(kind: str, due: Sequence[Deadline]) -> None:
             with transaction.atomic():
                 handler(due)
         passed.delete()
-    except Exception:
-        if connection.needs_rollback:
+    except Exception as error:
+        if connection.needs_rollback or is_transient(error):
             raise
         logger.exception("What is late of the kind %s cannot be told of yet", kind)
         passed.update(at=Now() + AGAIN_AFTER)

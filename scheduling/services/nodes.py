@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from django.db import InterfaceError, OperationalError, transaction
+from django.db import transaction
 from django.utils.translation import gettext as _
 
 from scheduling import journal, reasons, transitions
-from scheduling.errors import TransitionRefused
+from scheduling.errors import TransitionRefused, is_transient
 from scheduling.models import Instance, Node
 from scheduling.reasons import said
 from scheduling.services.batches import settle_overlap
@@ -70,9 +70,9 @@ def give_up_waiting(node: Node) -> None:
     for batch_id in sorted(set(waiting.values_list("batch_id", flat=True))):
         try:
             ended = transitions.give_up_waiting(node, batch_id, reason=reason)
-        except (OperationalError, InterfaceError):
-            raise
-        except Exception:
+        except Exception as error:
+            if is_transient(error):
+                raise
             # What hears of the end of a batch is in the same transaction, and may be anything.
             logger.exception("batch %s cannot be given up", batch_id)
         else:

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pgtrigger
 import pytest
 from django.conf import settings
-from django.db import connection
+from django.db import DatabaseError, connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
@@ -261,6 +261,42 @@ def test_a_batch_at_whose_end_somebody_stumbles_holds_up_no_other():
     assert "no such luck" in entry.reason
     stumbling.refresh_from_db()
     assert stumbling.next_due_at == NOW + MINUTE
+
+
+def test_no_due_time_moves_on_because_a_function_is_missing():
+    task = due(factories.task(interval=60))
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT oid::regprocedure::text FROM pg_proc WHERE proname LIKE 'tailrace\\_make%'"
+            " AND pronamespace = current_schema()::regnamespace"
+        )
+        [(making,)] = cursor.fetchall()
+        cursor.execute(f"ALTER FUNCTION {making} RENAME TO renamed_make")
+    with pytest.raises(DatabaseError, match="does not exist"):
+        triggers.fire_due(NOW)
+    task.refresh_from_db()
+    assert (runs(task), task.next_due_at) == ([], NOW)
+    assert not JournalEntry.objects.filter(action="trigger_failed").exists()
+
+
+def test_a_lock_timeout_of_one_task_keeps_its_due_time_and_holds_up_no_other():
+    task = due(factories.task(interval=60))
+    waiting = due(factories.task(interval=60, group=task.group, mode="broadcast"))
+
+    def wait(**_: object) -> None:
+        with connection.cursor() as cursor:
+            cursor.execute("DO $$ BEGIN RAISE lock_not_available USING MESSAGE = 'locked'; END $$")
+
+    batch_ended.connect(wait)
+    try:
+        assert fire_all() == [1]
+    finally:
+        batch_ended.disconnect(wait)
+    waiting.refresh_from_db()
+    assert (runs(task), runs(waiting), waiting.next_due_at) == ([NOW], [], NOW)
+    assert not entries(waiting, "trigger_failed")
+    assert fire_all() == [1]
+    assert runs(waiting) == [NOW]
 
 
 def test_a_schedule_that_cannot_be_reckoned_holds_up_no_other():

@@ -17,6 +17,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from scheduling import bulk, journal
+from scheduling.errors import is_transient
 from scheduling.models.tasks import Misfire
 from scheduling.reasons import said
 from scheduling.transitions import execute
@@ -62,7 +63,9 @@ def generate_due(now: datetime | None = None, limit: int = 50) -> int:
         try:
             generate(each.pk, now)
             done += 1
-        except Exception:
+        except Exception as error:
+            if is_transient(error):
+                raise
             # The others are not to go without their cycles for it.
             logger.exception("Could not generate the cycles of workflow %s", each.name)
     return done
