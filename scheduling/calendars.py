@@ -76,6 +76,13 @@ def latest_due(schedule: Schedule, due: datetime, until: datetime) -> datetime:
     return max(due, previous_due(schedule, until + _MOMENT) or due)
 
 
+def next_on_grid(schedule: Schedule, due: datetime | None, at: datetime) -> datetime | None:
+    """The first due time after `at` on the grid of `due`, a due time; without one, the grid begins at `at`."""
+    if due is None or due > at:
+        return due or next_due(schedule, at)
+    return next_due(schedule, latest_due(schedule, due, at))
+
+
 def due_between(schedule: Schedule, after: datetime, until: datetime) -> Iterator[datetime]:
     """Every due time later than `after` and not later than `until`, one at a time and in order."""
     if schedule.trigger == "cron":

@@ -55,6 +55,7 @@ UNSCHEDULED = gettext_noop("Its schedule cannot be reckoned: %(error)s. Save the
 NO_CONTENT = gettext_noop("the task has no content")
 SKIPPED_FOR = gettext_noop("Batch %(batch)s of the task is unfinished, and its overlap policy is to skip.")
 SKIPPED = gettext_noop("An earlier batch of the task is unfinished, and its overlap policy is to skip.")
+MISSED_WHILE_OFF = gettext_noop("The task was disabled when it was due.")
 MISFIRED = gettext_noop("No scheduler fired it within %(seconds)s s of its due time.")
 NOT_MADE = gettext_noop("Its batch could not be made: %(error)s")
 

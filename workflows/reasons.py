@@ -20,6 +20,12 @@ MISSED = gettext_noop("Missed while the workflow was switched off; its misfire p
 MISSED_BUT_LATEST = gettext_noop(
     "Missed while the workflow was switched off; its misfire policy is to run once"
 )
+MISFIRED = gettext_noop(
+    "No scheduler made it due within %(seconds)s s of its time; the misfire policy is to skip"
+)
+MISFIRED_BUT_LATEST = gettext_noop(
+    "No scheduler made it due within %(seconds)s s of its time; the misfire policy is to run once"
+)
 BACKFILL_ENDED = gettext_noop("Backfill %(batch)s was terminated")
 PAUSED_ON_FAILURE = gettext_noop("Cycle instance %(cycle)s did not succeed, and the backfill pauses on failure")
 

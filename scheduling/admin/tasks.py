@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar
 
 from django.contrib import admin
@@ -24,7 +25,7 @@ class TaskPage(DefinitionPage):
     change_title = gettext_lazy("Change the task %(name)s?")
     create_title = gettext_lazy("Create the task %(name)s?")
     form = TaskForm
-    list_display = ("name", "team", "group", "enabled", "next_due_at")
+    list_display = ("name", "team", "group", "enabled", "due")
     list_filter = (
         "enabled",
         ("team", admin.RelatedOnlyFieldListFilter),
@@ -46,6 +47,11 @@ class TaskPage(DefinitionPage):
         ),
         (gettext_lazy("Who is told"), {"fields": ("notify",)}),
     )
+
+    @admin.display(description=gettext_lazy("next due"), ordering="next_due_at")
+    def due(self, task: Task) -> datetime | None:
+        """When its schedule fires next; empty while it is disabled."""
+        return task.due_at
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).select_related("team", "group", "revision")

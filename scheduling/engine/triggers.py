@@ -55,7 +55,7 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
     with transaction.atomic():
         tasks = list(
             Task.objects.filter(enabled=True, next_due_at__lte=now)
-            .only("team", "group", "name", "revision", "next_due_at", "notify")
+            .only("team", "group", "name", "revision", "next_due_at", "enabled_at", "notify")
             .order_by("next_due_at", "id")
             .select_for_update(no_key=True, skip_locked=True)[:limit]
         )
@@ -149,12 +149,15 @@ class _Firing:
         revision, due = task.revision, task.next_due_at
         if revision is None or due is None:
             raise ValueError(said(reasons.NO_CONTENT))
-        runs, last = _answer(revision, due, self.now)
+        missed_before = _missed_before(task, self.now)
+        runs, last = _answer(revision, due, self.now, missed_before)
         following = calendars.next_due(revision, last)
-        if due < _grace_begins(self.now):
-            self._record_misfire(task, revision, due, last)
-            if not runs:
-                self.missed.append((task, due, _misfired()))
+        if due < missed_before:
+            was_off = task.enabled_at is not None and due < task.enabled_at
+            reason = said(reasons.MISSED_WHILE_OFF) if was_off else _misfired()
+            self._record_misfire(task, revision, due, last, reason)
+            if not runs and not was_off:
+                self.missed.append((task, due, reason))
         for each in runs:
             self._fire(task, revision, each)
         self.following[task.pk] = following
@@ -188,7 +191,9 @@ class _Firing:
             journal.entry("trigger_skipped", task, journal.SCHEDULE, reason=reason, details=details)
         )
 
-    def _record_misfire(self, task: Task, revision: TaskRevision, due: datetime, last: datetime) -> None:
+    def _record_misfire(
+        self, task: Task, revision: TaskRevision, due: datetime, last: datetime, reason: str
+    ) -> None:
         missed = 1 + sum(1 for _due in islice(calendars.due_between(revision, due, last), COUNT_UP_TO))
         details: dict[str, Any] = {
             "policy": revision.misfire,
@@ -197,7 +202,7 @@ class _Firing:
             "first_due": due.isoformat(),
             "last_due": last.isoformat(),
         }
-        entry = journal.entry("misfired", task, journal.SCHEDULE, reason=_misfired(), details=details)
+        entry = journal.entry("misfired", task, journal.SCHEDULE, reason=reason, details=details)
         self.entries.append(entry)
 
 
@@ -210,21 +215,28 @@ def _grace_begins(now: datetime) -> datetime:
     return now - timedelta(seconds=cast("float", settings.TAILRACE["MISFIRE_GRACE"]))
 
 
-def _answer(revision: TaskRevision, due: datetime, now: datetime) -> tuple[Sequence[datetime], datetime]:
-    """The due times to run now, and the last one that is thereby dealt with."""
+def _missed_before(task: Task, now: datetime) -> datetime:
+    """Due times before this moment are misfires: nobody fired them in time, or the task was disabled."""
     grace = _grace_begins(now)
-    if due >= grace:
+    return max(grace, task.enabled_at) if task.enabled_at else grace
+
+
+def _answer(
+    revision: TaskRevision, due: datetime, now: datetime, missed_before: datetime
+) -> tuple[Sequence[datetime], datetime]:
+    """The due times to run now, and the last one that is thereby dealt with."""
+    if due >= missed_before:
         return [due], due
     match revision.misfire:
         case Misfire.SKIP:
-            return [], calendars.latest_due(revision, due, grace - _MOMENT)
+            return [], calendars.latest_due(revision, due, missed_before - _MOMENT)
         case Misfire.RUN_ONCE:
             # One run makes good whatever has come due up to this moment, not only what is past the grace.
             latest = calendars.latest_due(revision, due, now)
             return [latest], latest
         case _:
             step = max(1, min(RUN_ALL_STEP, ENOUGH_INSTANCES // max(1, len(revision.shards))))
-            missed = islice(calendars.due_between(revision, due, grace - _MOMENT), step - 1)
+            missed = islice(calendars.due_between(revision, due, missed_before - _MOMENT), step - 1)
             runs = [due, *missed]
             return runs, runs[-1]
 

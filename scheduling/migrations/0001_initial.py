@@ -197,6 +197,7 @@ class Migration(migrations.Migration):
                 ('name', models.SlugField(max_length=100, verbose_name='name')),
                 ('enabled', models.BooleanField(default=True, verbose_name='enabled')),
                 ('next_due_at', models.DateTimeField(editable=False, null=True, verbose_name='next due')),
+                ('enabled_at', models.DateTimeField(editable=False, null=True, verbose_name='enabled since')),
                 ('retention_days', models.PositiveSmallIntegerField(blank=True, help_text='Empty: as long as the installation keeps them', null=True, verbose_name='records kept (days)')),
                 ('notify', models.JSONField(default=list, help_text='Rules as notifications.clean_rules makes them', verbose_name='who is told')),
                 ('created_at', models.DateTimeField(auto_now_add=True, verbose_name='created')),

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import datetime
+
 import pgtrigger
 from django.conf import settings
 from django.db import models
@@ -48,7 +50,11 @@ class Misfire(models.TextChoices):
 
 
 class Task(models.Model):
-    """A unit of scheduled work. What it does is its current revision; editing it makes another."""
+    """A unit of scheduled work. What it does is its current revision; editing it makes another.
+
+    `next_due_at` stays while the task is disabled: the due times that pass meanwhile are missed, and so is the
+    grid of a fixed rate kept. `enabled_at` is when it was last enabled again; due times before are misfires.
+    """
 
     team = models.ForeignKey("scheduling.Team", models.PROTECT, related_name="tasks")
     group = models.ForeignKey("scheduling.DeploymentGroup", models.PROTECT, related_name="tasks")
@@ -62,6 +68,7 @@ class Task(models.Model):
         editable=False,
     )
     next_due_at = models.DateTimeField(_("next due"), null=True, editable=False)
+    enabled_at = models.DateTimeField(_("enabled since"), null=True, editable=False)
     retention_days = models.PositiveSmallIntegerField(
         _("records kept (days)"),
         null=True,
@@ -96,6 +103,11 @@ class Task(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+    @property
+    def due_at(self) -> datetime | None:
+        """When its schedule fires next; None while it is disabled."""
+        return self.next_due_at if self.enabled else None
 
     @property
     def records_kept_days(self) -> int:

@@ -25,8 +25,8 @@ def disable_group(group: DeploymentGroup, *, by: journal.By = None, reason: str 
 def enable_group(group: DeploymentGroup, *, by: journal.By = None, reason: str = "") -> list[Task]:
     """Switch on again what `disable_group` switched off, and return it.
 
-    A task that was off before, or that somebody has switched or edited since, stays as it is. Due times
-    begin anew from now.
+    A task that was off before, or that somebody has switched or edited since, stays as it is. Each task's
+    misfire policy decides about the due times that passed meanwhile.
     """
     last = JournalEntry.objects.filter(object_type="task", object_id=OuterRef("pk"), action__in=_SWITCHES)
     with_group = last.order_by("-at", "-id").values("details__group")[:1]

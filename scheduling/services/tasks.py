@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from scheduling import calendars, journal, notifications, transitions, validation
 from scheduling.models import DeploymentGroup, Task, TaskRevision, Team
+from scheduling.models.tasks import Trigger
 
 SCHEDULE_CHANNEL = "tailrace_schedule"
 
@@ -58,22 +59,36 @@ def save_task(
     as_it_is = (task.group_id, task.enabled, task.retention_days, task.notify)
     if not created and task.revision == before and as_it_is == wanted:
         return task
-    schedule_changed = (
-        before is None or _schedule(before) != _schedule(task.revision) or task.enabled != enabled
-    )
-    task.group, task.enabled, task.retention_days, task.notify = group, enabled, kept, rules
+    schedule_changed = before is None or _schedule(before) != _schedule(task.revision)
+    switched = task.enabled != enabled
+    task.group, task.retention_days, task.notify = group, kept, rules
     if schedule_changed:
-        task.next_due_at = calendars.next_due(task.revision, timezone.now()) if enabled else None
+        task.next_due_at = calendars.next_due(task.revision, timezone.now())
+    if switched:
+        _switch(task, enabled)
     task.save()
     details = {"revision": task.revision.number, "digest": digest}
     journal.record("created" if created else "edited", task, by, reason=reason, details=details)
-    if schedule_changed:
+    if schedule_changed or switched:
         transitions.notify(SCHEDULE_CHANNEL)
     return task
 
 
 def _schedule(revision: TaskRevision) -> tuple[Any, ...]:
-    return revision.trigger, revision.cron, revision.interval, revision.timezone
+    """What decides the due times: the time zone only with cron."""
+    zone = revision.timezone if revision.trigger == Trigger.CRON else None
+    return revision.trigger, revision.cron, revision.interval, zone
+
+
+def _switch(task: Task, enabled: bool) -> None:
+    """Switch a locked task without saving it. Its due times stay, for the misfire policy to decide."""
+    task.enabled = enabled
+    if not enabled:
+        return
+    task.enabled_at = timezone.now()
+    if task.next_due_at is None and task.revision is not None:
+        # The scheduler could not compute it when the task fired last.
+        task.next_due_at = calendars.next_due(task.revision, task.enabled_at)
 
 
 def content_digest(content: Mapping[str, Any]) -> str:
@@ -90,13 +105,16 @@ def set_enabled(
     reason: str = "",
     details: Mapping[str, Any] | None = None,
 ) -> Task:
-    """Switch a task's schedule on or off; what runs goes on. Its due times begin anew from now."""
+    """Switch a task's schedule on or off; what runs goes on.
+
+    Due times that pass while it is off are missed; once it is on again, its misfire policy decides about them.
+    A fixed rate keeps its grid.
+    """
     # Not joined: that would show no revision where somebody edited the task while this waited for the lock.
     task = Task.objects.select_for_update().prefetch_related("revision").get(pk=task.pk)
     if task.enabled != enabled and task.revision is not None:
-        task.enabled = enabled
-        task.next_due_at = calendars.next_due(task.revision, timezone.now()) if enabled else None
-        task.save(update_fields=["enabled", "next_due_at"])
+        _switch(task, enabled)
+        task.save(update_fields=["enabled", "enabled_at", "next_due_at"])
         action = "enabled" if enabled else "disabled"
         journal.record(action, task, by, reason=reason, details=dict(details or {}))
         transitions.notify(SCHEDULE_CHANNEL)

@@ -49,7 +49,7 @@ def task_row(row: TaskRow, *, oob: bool = False) -> SafeString:
 <small>{of}</small></th>
   <td class="trigger">{escape(row.trigger) or NOTHING}<small>{_kind(task.revision)}</small></td>
   <td class="at-switch">{state(row.switch)}</td>
-  <td class="at-due minor">{to_come(task.next_due_at)}</td>
+  <td class="at-due minor">{to_come(task.due_at)}</td>
   <td class="at-last">{last_of(row)}</td>
   <td class="at-recent">{drawn}</td>
   <td class="act">{task_buttons(row)}</td>

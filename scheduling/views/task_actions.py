@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from django import forms
@@ -17,7 +19,7 @@ from config.http import HtmxRequest, status_of
 from scheduling import calendars, services, words
 from scheduling.errors import InvalidDefinition, SchedulingError
 from scheduling.models import Batch, Node, Task
-from scheduling.models.tasks import SCHEDULED, Mode, Overlap
+from scheduling.models.tasks import SCHEDULED, Misfire, Mode, Overlap
 from scheduling.permissions import EDIT_TASK, RUN, authorised
 from scheduling.views.actions import Action, ReasonForm
 from scheduling.views.asking import ask, back_of, confirm, done
@@ -25,6 +27,8 @@ from scheduling.views.parameter_lines import ParameterLines
 from scheduling.views.task_rows import Switch
 
 RUN_TEMPLATE = "scheduling/task_run.html"
+# Missed due times are counted one by one, and the question shows no larger count.
+MOST_MISSED = 1000
 
 
 # --- run now ---------------------------------------------------------------------------------------
@@ -179,26 +183,48 @@ def _switch(request: HtmxRequest, pk: int, enabled: bool) -> HttpResponse:
 def _of_enabling(task: Task) -> list[str]:
     if task.revision is None or task.revision.trigger not in SCHEDULED:
         return [_("It has no schedule of its own, so it runs when it is asked to.")]
-    due = calendars.next_due(task.revision, timezone.now())
+    now = timezone.now()
+    due = calendars.next_on_grid(task.revision, task.next_due_at, now)
     effects = [_("It runs %s.") % words.of_trigger(task.revision)]
     if due is not None:
         effects.append(
             _("It is due next %(relative)s, at %(moment)s.")
-            % {"relative": words.relative(due, timezone.now()), "moment": words.moment(due)}
+            % {"relative": words.relative(due, now), "moment": words.moment(due)}
         )
-    return [*effects, _("What was due while it was disabled is not made good.")]
+    if missed := _missed(task, now):
+        text = ngettext("It missed %(n)s due time.", "It missed %(n)s due times.", missed)
+        effects.append(f"{text % {'n': _counted(missed)}} {_of_missed(task.revision.misfire)}")
+    return effects
+
+
+def _missed(task: Task, now: datetime) -> int:
+    """How many due times passed while it was disabled, counted up to one more than MOST_MISSED."""
+    if task.revision is None or task.next_due_at is None or task.next_due_at > now:
+        return 0
+    missed = calendars.due_between(task.revision, task.next_due_at, now)
+    return 1 + sum(1 for _due in islice(missed, MOST_MISSED))
+
+
+def _counted(missed: int) -> str:
+    return _("more than %d") % MOST_MISSED if missed > MOST_MISSED else str(missed)
+
+
+def _of_missed(misfire: str) -> str:
+    return {
+        Misfire.SKIP: _("Its misfire policy skips them."),
+        Misfire.RUN_ONCE: _("Its misfire policy runs it once, for the latest of them."),
+        Misfire.RUN_ALL: _("Its misfire policy runs all of them."),
+    }[Misfire(misfire)]
 
 
 def _of_disabling(task: Task) -> list[str]:
     effects = []
-    if task.next_due_at is not None:
+    if task.due_at is not None:
         effects.append(
-            _("Its schedule stops: what is due %(relative)s, at %(moment)s, does not run, nor what follows.")
-            % {
-                "relative": words.relative(task.next_due_at, timezone.now()),
-                "moment": words.moment(task.next_due_at),
-            }
+            _("Its schedule stops: the run due %(relative)s, at %(moment)s, does not start, nor later ones.")
+            % {"relative": words.relative(task.due_at, timezone.now()), "moment": words.moment(task.due_at)}
         )
+        effects.append(_("When it is enabled again, its misfire policy decides about the due times missed."))
     unfinished = Batch.objects.unfinished().filter(task=task).count()
     if unfinished:
         effects.append(

@@ -155,8 +155,8 @@ class TaskRow:
         task = self.task
         return digest_of(
             (task.name, task.enabled, task.group_id, task.revision_id),
-            task.next_due_at and words.relative(task.next_due_at, timezone.now()),
-            task.next_due_at,
+            task.due_at and words.relative(task.due_at, timezone.now()),
+            task.due_at,
             [(run.pk, run.state, run.took) for run in self.runs],
             (self.may_run, self.may_edit),
         )

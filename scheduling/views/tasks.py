@@ -161,7 +161,7 @@ def upcoming(task: Task, now: datetime) -> list[Due]:
     revision = task.revision
     if revision is None:
         return []
-    first = task.next_due_at if task.enabled else calendars.next_due(revision, now)
+    first = task.due_at if task.enabled else calendars.next_on_grid(revision, task.next_due_at, now)
     moments = [] if first is None else [first, *islice(_after(revision, first), DUE_SHOWN - 1)]
     jumps = ["", *(_jump(revision.timezone, *pair) for pair in pairwise(moments))]
     return [Due(at, jump) for at, jump in zip(moments, jumps, strict=True)]

@@ -338,14 +338,14 @@ def test_a_schedule_is_switched_off_and_on_with_its_reason():
     task = factories.task(cron="0 * * * *")
     services.set_enabled(task, False, by="ann", reason="holidays")
     task.refresh_from_db()
-    assert (task.enabled, task.next_due_at) == (False, None)
+    assert (task.enabled, task.due_at) == (False, None)
     assert (entry(task, "disabled").actor, entry(task, "disabled").reason) == ("ann", "holidays")
     services.set_enabled(task, False, by="bob")
     assert entry(task, "disabled").actor == "ann"
     services.set_enabled(task, True, by="bob")
     task.refresh_from_db()
     assert task.enabled
-    assert task.next_due_at is not None
+    assert task.due_at is not None
     assert entry(task, "enabled").actor == "bob"
 
 

@@ -155,12 +155,30 @@ def test_manual_and_workflow_tasks_have_no_due_time():
     assert triggers.next_due_at() is None
 
 
-def test_enabling_a_task_begins_its_due_times_anew_without_a_misfire():
-    task = due(factories.task(interval=60), timezone.now() - timedelta(days=1))
+def test_due_times_missed_while_a_task_was_disabled_are_recorded_with_that_reason():
+    task = due(factories.task(interval=3600, misfire="skip"), timezone.now() - timedelta(minutes=150))
     services.set_enabled(task, False, by="tests")
     task = services.set_enabled(task, True, by="tests")
-    assert task.next_due_at > timezone.now() + timedelta(seconds=50)
-    assert fire_all(timezone.now()) == []
+    grid = task.next_due_at
+    fire_all(timezone.now())
+    [entry] = entries(task, "misfired")
+    assert (entry.reason, entry.details["count"]) == ("The task was disabled when it was due.", 3)
+    task.refresh_from_db()
+    assert (runs(task), task.next_due_at) == ([], grid + timedelta(hours=3))
+
+
+def test_enabling_a_task_whose_due_time_could_not_be_computed_computes_it_again():
+    task = factories.task(interval=60, enabled=False)
+    Task.objects.filter(pk=task.pk).update(next_due_at=None)
+    task = services.set_enabled(task, True, by="tests")
+    assert task.next_due_at > timezone.now()
+
+
+def test_another_time_zone_keeps_the_grid_of_a_fixed_rate():
+    task = due(factories.task("zoned", interval=3600))
+    content = {"kind": "shell", "spec": {"command": "true"}, "interval": 3600, "timezone": "Asia/Tokyo"}
+    task = services.save_task(team=task.team, group=task.group, name="zoned", content=content, by="tests")
+    assert (task.revision.timezone, task.next_due_at) == ("Asia/Tokyo", NOW)
 
 
 def test_an_edited_schedule_begins_anew_without_a_misfire():

@@ -192,6 +192,15 @@ def test_a_fixed_rate_stays_on_its_grid():
     assert calendars.previous_due(every(420), first) == at("2025-06-01T10:00:30")
 
 
+@pytest.mark.parametrize(
+    ("due", "expected"),
+    [("09:00", "10:40"), ("10:40", "10:40"), ("10:30", "10:40"), ("10:31", "10:31"), (None, "10:40")],
+)
+def test_the_next_due_time_on_a_grid_however_long_ago_its_last_one_was(due, expected):
+    grid = due and at(f"2025-06-01T{due}")
+    assert calendars.next_on_grid(every(600), grid, at("2025-06-01T10:30")) == at(f"2025-06-01T{expected}")
+
+
 def test_a_fixed_rate_does_not_notice_a_change_of_the_clocks():
     due = calendars.due_between(
         every(3600, NEW_YORK), at("2025-03-09T00:30-05:00"), at("2025-03-09T04:00-04:00")

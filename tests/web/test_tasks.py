@@ -161,7 +161,7 @@ def test_due_times_are_said_in_words_in_both_zones_and_over_a_change_of_the_cloc
 def test_a_disabled_task_says_when_it_would_be_due(desk: Desk, operator: Client) -> None:
     task = make.task(group=desk.group, interval=3600, enabled=False)
     said = words_of(operator.get(f"/tasks/{task.pk}/"), "due")
-    assert "It is disabled, so none of this happens." in said
+    assert "It is disabled, so it does not run." in said
     assert "in 59 min" in said
     assert "in 4 h 59 min" in said
 
@@ -371,27 +371,53 @@ def test_disabling_says_what_follows_then_stops_the_schedule(desk: Desk, develop
     make.batch(task)
     address = f"/tasks/{task.pk}/disable/"
     page = text_of(developer.get(address))
-    assert "Its schedule stops: what is due in 59 min" in page
+    assert "Its schedule stops: the run due in 59 min" in page
     assert "1 unfinished batch goes on to its end." in page
     answer = developer.post(address, REASON, headers=HTMX)
     assert answer.status_code == 200
     task.refresh_from_db()
-    assert (task.enabled, task.next_due_at) == (False, None)
+    assert (task.enabled, task.due_at) == (False, None)
     entry = JournalEntry.objects.get(object_type="task", object_id=task.pk, action="disabled")
     assert (entry.actor, entry.reason) == (developer.user.username, "the feed was late")
     assert state_of(developer.get("/tasks/"), f"task-{task.pk}") == "disabled"
 
 
-def test_enabling_says_when_it_is_due_and_begins_anew_from_now(desk: Desk, developer: Client) -> None:
+def test_enabling_says_when_it_is_due_and_keeps_the_grid(desk: Desk, developer: Client) -> None:
     task = make.task(group=desk.group, interval=3600, enabled=False)
+    due = task.next_due_at
     address = f"/tasks/{task.pk}/enable/"
     page = text_of(developer.get(address))
     assert "It runs every hour." in page
     assert "It is due next in 59 min" in page
     assert developer.post(address, {**REASON, "back": "/tasks/?kind=shell"})["Location"] == "/tasks/?kind=shell"
     task.refresh_from_db()
-    assert task.next_due_at is not None
-    assert timedelta(minutes=59) < task.next_due_at - timezone.now() <= timedelta(hours=1)
+    assert task.due_at == due
+
+
+@pytest.mark.parametrize(
+    ("misfire", "decides"),
+    [
+        ("skip", "It missed 3 due times. Its misfire policy skips them."),
+        ("run_once", "It missed 3 due times. Its misfire policy runs it once, for the latest of them."),
+        ("run_all", "It missed 3 due times. Its misfire policy runs all of them."),
+    ],
+)
+def test_enabling_says_how_the_misfire_policy_decides_about_missed_due_times(
+    desk: Desk, developer: Client, misfire: str, decides: str
+) -> None:
+    task = make.task(group=desk.group, interval=3600, misfire=misfire)
+    services.set_enabled(task, False)
+    Task.objects.filter(pk=task.pk).update(next_due_at=timezone.now() - timedelta(minutes=150))
+    page = text_of(developer.get(f"/tasks/{task.pk}/enable/"))
+    assert decides in page
+    assert "It is due next in 29 min" in page
+
+
+def test_a_disabled_task_shows_no_due_time(desk: Desk, developer: Client) -> None:
+    task = make.task("resting", group=desk.group, interval=3600)
+    assert "in 59 min" in words_of(developer.get("/tasks/"), f"task-{task.pk}")
+    services.set_enabled(task, False)
+    assert "in 59 min" not in words_of(developer.get("/tasks/"), f"task-{task.pk}")
 
 
 def test_what_is_so_already_is_refused_at_once(desk: Desk, developer: Client) -> None:

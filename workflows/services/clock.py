@@ -5,17 +5,22 @@ The leading scheduler does these as its steps; each is safe to do twice, or by t
 
 from __future__ import annotations
 
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, cast
 
+from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.utils import timezone
 
+from scheduling import journal
 from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
+from scheduling.models.tasks import Misfire
 from scheduling.reasons import said
 from scheduling.states import BATCH, BatchState
-from workflows import reasons, transitions
+from workflows import periods, reasons, transitions
 from workflows.models import Backfill, CycleInstance, NodeRun, RunType, Workflow
 from workflows.services import backfills
 from workflows.services.generation import generate_due
@@ -33,7 +38,10 @@ def next_due_at() -> datetime | None:
 
 
 def make_due(now: datetime | None = None) -> int:
-    """Let instances whose time has come be ready if all else is given; how many were due."""
+    """Let instances whose time has come be ready if all else is given; how many were due.
+
+    Scheduled ones whose time no scheduler saw are dropped as the misfire policy of their workflow says.
+    """
     now = now or timezone.now()
     due = list(CycleInstance.objects.fallen_due(now).values_list("pk", "workflow_id")[:ROUND])
     if not due:
@@ -41,11 +49,40 @@ def make_due(now: datetime | None = None) -> int:
     with transaction.atomic():
         workflows = Workflow.objects.locked({workflow for _instance, workflow in due})
         instances = CycleInstance.objects.filter(pk__in=[instance for instance, _workflow in due])
+        _drop_misfired(instances, workflows, now)
         instances.filter(state=CycleState.NOT_READY).update(due=True)
         ready = {each.workflow_id for each in transitions.make_ready(instances)}
         for workflow_id in sorted(ready):
             transitions.begin_ready(workflows[workflow_id])
     return len(due)
+
+
+def _drop_misfired(instances: Any, workflows: Mapping[int, Workflow], now: datetime) -> None:
+    """Cancel scheduled instances that were not made due in time, unless their workflow's policy runs them.
+
+    Of a workflow that is switched off, `set_enabled` decides. Frozen ones are kept for their holder.
+    """
+    seconds = cast("float", settings.TAILRACE["MISFIRE_GRACE"])
+    decided = [
+        workflow
+        for workflow in workflows.values()
+        if workflow.enabled and workflow.revision and workflow.revision.misfire != Misfire.RUN_ALL
+    ]
+    misfired = instances.filter(
+        workflow__in=decided,
+        run_type=RunType.ONLINE,
+        state=CycleState.NOT_READY,
+        frozen_at__isnull=True,
+        due_at__lt=now - timedelta(seconds=seconds),
+    )
+    for each in misfired.order_by("cycle_time"):
+        revision = workflows[each.workflow_id].current
+        template = reasons.MISFIRED
+        if revision.misfire == Misfire.RUN_ONCE:
+            if each.cycle_time == periods.latest_slot(revision, now):
+                continue
+            template = reasons.MISFIRED_BUT_LATEST
+        transitions.cancel(each.pk, by=journal.SCHEDULE, reason=said(template, seconds=f"{seconds:g}"))
 
 
 def time_out_cycles(now: datetime | None = None) -> int:
