@@ -1,22 +1,18 @@
-"""How the web answers: refusals as 409 or 422, errors as pages or notices, and whether the service is well."""
+"""How the web answers: refusals as 409 or 422, errors as pages or notices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from django.conf import settings
-from django.contrib.auth.decorators import login_not_required
 from django.contrib.auth.views import redirect_to_login
 from django.core.exceptions import PermissionDenied
-from django.db import Error, connection
-from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.http import Http404, HttpRequest, HttpResponse
 from django.shortcuts import render, resolve_url
 from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 from django.views.csrf import csrf_failure
-from django.views.decorators.cache import never_cache
-from django.views.decorators.http import require_safe
 from django_htmx.http import HttpResponseClientRedirect, reswap, retarget
 from django_htmx.middleware import HtmxDetails
 
@@ -152,22 +148,3 @@ def not_sent(request: HttpRequest, reason: str = "") -> HttpResponse:
         return csrf_failure(request, reason)
     message = _("This page is older than your sign-in, so nothing was done. Reload the page and try again.")
     return answer(request, title=_("Not sent"), message=message, status=403)
-
-
-@login_not_required
-@never_cache
-@require_safe
-def healthz(request: HttpRequest) -> JsonResponse:
-    """200 when the web and its database answer, else 503."""
-    try:
-        with connection.cursor() as cursor:
-            cursor.execute("SELECT 1")
-            cursor.fetchone()
-    except Error:
-        return _health("database unavailable", 503)
-    return _health("ok", 200)
-
-
-def _health(status: str, code: int) -> JsonResponse:
-    body: dict[str, Any] = {"status": status}
-    return JsonResponse(body, status=code)

@@ -24,7 +24,6 @@ urlpatterns: list[URLPattern | URLResolver] = [
         name="password-changed",
     ),
     path("language/", login_not_required(set_language), name="set_language"),
-    path("healthz", http.healthz, name="healthz"),
     path("admin/", site.urls),
     path("", include("scheduling.urls")),
     path("", include("workflows.urls")),

@@ -12,7 +12,7 @@ from django.utils.translation import ngettext
 from reruns import record_queries as ask
 from reruns.models import OnFailure, Rerun, RerunItem
 from reruns.states import ItemState, RerunState
-from scheduling.engine import scheduler
+from scheduling.engine import lead
 from scheduling.models import JournalEntry
 from scheduling.permissions import User
 from scheduling.reasons import actor_in_words, in_words
@@ -131,7 +131,7 @@ def _standing(rerun: Rerun, counts: ask.Counts, entries: Sequence[JournalEntry])
         case RerunState.FAILED:
             return [_("Nothing more of it can run until somebody steps in.")]
     sentences = []
-    if not scheduler.is_led():
+    if not lead.is_led():
         return [_("No scheduler leads, so nothing more is generated. Start one with “manage.py scheduler”.")]
     if counts.failed and rerun.on_failure == OnFailure.STOP:
         sentences.append(_("Nothing more is generated, as it is set to stop when an instance fails."))

@@ -6,6 +6,7 @@ import django.db.models.functions.comparison
 import django.db.models.lookups
 import pgtrigger.compiler
 import pgtrigger.migrations
+import uuid
 from django.conf import settings
 from django.db import migrations, models
 
@@ -19,6 +20,24 @@ class Migration(migrations.Migration):
     ]
 
     operations = [
+        migrations.CreateModel(
+            name='SchedulerProcess',
+            fields=[
+                ('id', models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                ('host', models.CharField(max_length=255, verbose_name='host')),
+                ('pid', models.PositiveIntegerField(verbose_name='process')),
+                ('started_at', models.DateTimeField(verbose_name='started')),
+                ('heartbeat_at', models.DateTimeField(verbose_name='last heartbeat')),
+                ('leads', models.BooleanField(default=False, verbose_name='leads')),
+                ('last_round_at', models.DateTimeField(help_text='When it last finished a round of all that is due, or began to lead', null=True, verbose_name='last round')),
+                ('clock_difference', models.FloatField(help_text="Seconds by which its clock is ahead of the database's", null=True, verbose_name='clock difference')),
+            ],
+            options={
+                'verbose_name': 'scheduler',
+                'verbose_name_plural': 'schedulers',
+                'ordering': ['-leads', 'host', 'pid'],
+            },
+        ),
         migrations.CreateModel(
             name='DeploymentGroup',
             fields=[
@@ -106,6 +125,7 @@ class Migration(migrations.Migration):
                 ('pid', models.PositiveIntegerField(null=True, verbose_name='process')),
                 ('started_at', models.DateTimeField(null=True, verbose_name='started')),
                 ('heartbeat_at', models.DateTimeField(null=True, verbose_name='last heartbeat')),
+                ('clock_difference', models.FloatField(help_text="Seconds by which its clock is ahead of the database's", null=True, verbose_name='clock difference')),
                 ('group', models.ForeignKey(on_delete=django.db.models.deletion.PROTECT, related_name='nodes', to='scheduling.deploymentgroup')),
             ],
             options={

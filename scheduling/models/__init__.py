@@ -2,7 +2,7 @@
 
 from scheduling.models.batches import Batch, Execution, Instance, LogChunk
 from scheduling.models.journal import JournalEntry
-from scheduling.models.nodes import DeploymentGroup, Node
+from scheduling.models.nodes import DeploymentGroup, Node, SchedulerProcess
 from scheduling.models.notifications import Deadline, Notification
 from scheduling.models.saved import SavedFilter
 from scheduling.models.tasks import Task, TaskRevision
@@ -20,6 +20,7 @@ __all__ = [
     "Node",
     "Notification",
     "SavedFilter",
+    "SchedulerProcess",
     "Task",
     "TaskGrant",
     "TaskRevision",

@@ -1,3 +1,5 @@
+import uuid
+
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
@@ -43,6 +45,9 @@ class Node(models.Model):
     pid = models.PositiveIntegerField(_("process"), null=True)
     started_at = models.DateTimeField(_("started"), null=True)
     heartbeat_at = models.DateTimeField(_("last heartbeat"), null=True)
+    clock_difference = models.FloatField(
+        _("clock difference"), null=True, help_text=_("Seconds by which its clock is ahead of the database's")
+    )
 
     objects = NodeQuerySet.as_manager()
 
@@ -57,3 +62,33 @@ class Node(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class SchedulerProcess(models.Model):
+    """One `manage.py scheduler`, as its heartbeat describes it every few seconds.
+
+    All times are the database's. The row is removed when the process ends in order.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    host = models.CharField(_("host"), max_length=255)
+    pid = models.PositiveIntegerField(_("process"))
+    started_at = models.DateTimeField(_("started"))
+    heartbeat_at = models.DateTimeField(_("last heartbeat"))
+    leads = models.BooleanField(_("leads"), default=False)
+    last_round_at = models.DateTimeField(
+        _("last round"),
+        null=True,
+        help_text=_("When it last finished a round of all that is due, or began to lead"),
+    )
+    clock_difference = models.FloatField(
+        _("clock difference"), null=True, help_text=_("Seconds by which its clock is ahead of the database's")
+    )
+
+    class Meta:
+        ordering = ["-leads", "host", "pid"]
+        verbose_name = _("scheduler")
+        verbose_name_plural = _("schedulers")
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.pid}"

@@ -22,7 +22,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
 from config.http import HtmxRequest
-from scheduling.engine import scheduler
+from scheduling import health
 from scheduling.models import Batch, Instance, Node, Task
 from scheduling.permissions import User
 from scheduling.reasons import in_words
@@ -88,7 +88,13 @@ def _parts(user: User, now: datetime) -> dict[str, Any]:
     filled = [block.section(user, now) for block in BLOCKS]
     blocks = [(section.mark, block.template) for section, block in zip(filled, BLOCKS, strict=True)]
     sections = [*filled, *_sections(user, now)]
-    return {"sections": [_figures(sections), *sections], "blocks": blocks}
+    return {"sections": [_alarm(), _figures(sections), *sections], "blocks": blocks}
+
+
+def _alarm() -> Section:
+    """Why nothing is scheduled, when nothing is."""
+    problem = health.scheduling().in_words()
+    return Section("alarm", problem, {"alarm": problem})
 
 
 def _sections(user: User, now: datetime) -> list[Section]:
@@ -214,9 +220,7 @@ def _late(user: User, batches: Any, now: datetime) -> Section:
 
 
 def _why_not_fired() -> str:
-    if not scheduler.is_led():
-        return _("No scheduler leads, so nothing is fired. Start one: manage.py scheduler")
-    return _("A scheduler leads but has not fired it. Its log says why.")
+    return health.scheduling().in_words() or _("A scheduler leads but has not fired it. Its log says why.")
 
 
 @dataclass(frozen=True)

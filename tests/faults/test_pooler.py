@@ -15,7 +15,7 @@ import psycopg
 import pytest
 
 from config import database, sessions
-from scheduling.engine.scheduler import FROZEN_SECONDS
+from scheduling.engine.lead import FROZEN_SECONDS
 from tests import factories
 from tests.faults.cluster import cluster, nothing_lost_or_doubled
 from tests.faults.test_scheduler import leader

@@ -16,15 +16,10 @@ from django.db.models import Count
 from django.utils import timezone
 
 from scheduling.engine import triggers
-from scheduling.engine.scheduler import (
-    FROZEN_SECONDS,
-    LEAD_KEY,
-    SIGN_OF_LIFE_SECONDS,
-    STEPS,
-    Scheduler,
-    Step,
-)
-from scheduling.models import Batch, DeploymentGroup, Instance, Task, TaskRevision
+from scheduling.engine.lead import FROZEN_SECONDS, HEARTBEAT_SECONDS, LEAD_KEY
+from scheduling.engine.scheduler import STEPS, Scheduler
+from scheduling.engine.steps import Source, Step
+from scheduling.models import Batch, DeploymentGroup, Instance, SchedulerProcess, Task, TaskRevision
 from tests import factories
 from tests.processes import database_url, eventually, manage
 
@@ -175,7 +170,7 @@ def test_a_standby_takes_over_from_a_leader_that_is_frozen_and_leads_no_more_whe
                 taken_over = seconds_until(
                     lambda: leader() not in {None, led}, within=FROZEN_SECONDS + 5, log=log
                 )
-                assert taken_over > FROZEN_SECONDS - SIGN_OF_LIFE_SECONDS - 2
+                assert taken_over > FROZEN_SECONDS - HEARTBEAT_SECONDS - 2
                 due_tasks(10)
                 with connection.cursor() as cursor:
                     cursor.execute("NOTIFY tailrace_schedule")
@@ -187,14 +182,103 @@ def test_a_standby_takes_over_from_a_leader_that_is_frozen_and_leads_no_more_whe
             fired_exactly_once(10)
 
 
-def test_a_leader_that_is_alive_keeps_its_lead_however_little_there_is_to_do(monkeypatch):
-    monkeypatch.setattr("scheduling.engine.scheduler.FROZEN_SECONDS", 1.0)
-    monkeypatch.setattr("scheduling.engine.scheduler.SIGN_OF_LIFE_SECONDS", 0.2)
+@pytest.fixture
+def impatient(monkeypatch):
+    """PostgreSQL ends the session of a leader that is silent for a second."""
+    monkeypatch.setattr("scheduling.engine.lead.FROZEN_SECONDS", 1.0)
+    monkeypatch.setattr("scheduling.engine.lead.HEARTBEAT_SECONDS", 0.2)
+
+
+def test_a_leader_that_is_alive_keeps_its_lead_however_little_there_is_to_do(impatient):
     with in_thread(Scheduler(steps=(Step("rest", lambda: 0, 0.1),), sources=())) as scheduler:
         eventually(lambda: scheduler.leads)
         led, began = leader(), time.monotonic()
         eventually(lambda: time.monotonic() - began > 2.5)
         assert leader() == led
+
+
+def test_a_leader_keeps_its_lead_through_a_step_that_takes_longer_than_the_time_out(impatient):
+    def busy() -> int:
+        began = time.monotonic()
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_sleep(2)")
+        while time.monotonic() - began < 4:
+            sum(range(1000))
+        done.append(leader())
+        return 0
+
+    done: list[int | None] = []
+    with in_thread(Scheduler(steps=(Step("work", busy, 60),), sources=())) as scheduler:
+        eventually(lambda: scheduler.leads)
+        led = leader()
+        eventually(lambda: done)
+        assert done == [led]
+        assert scheduler.leads
+        assert leader() == led
+
+
+def test_a_leader_whose_loop_hangs_gives_up_its_lead_until_the_loop_goes_on(monkeypatch, caplog):
+    monkeypatch.setattr("scheduling.engine.lead.HEARTBEAT_SECONDS", 0.1)
+    monkeypatch.setattr("scheduling.engine.lead.STUCK_SECONDS", 1.0)
+    free = threading.Event()
+
+    def hang() -> int:
+        free.wait()
+        return 0
+
+    with ExitStack() as running:
+        first = running.enter_context(in_thread(Scheduler(steps=(Step("hang", hang, 60),), sources=())))
+        running.callback(free.set)
+        eventually(lambda: first.leads)
+        second = running.enter_context(in_thread(Scheduler(steps=(), sources=())))
+        eventually(lambda: second.leads)
+        assert not first.leads
+        assert "finished no step for 1 s; this scheduler leads no more" in caplog.text
+        free.set()
+        second.stop()
+        eventually(lambda: first.leads)
+
+
+# --- the heartbeat ---------------------------------------------------------------------------------
+
+
+def test_a_heartbeat_tells_who_leads_and_when_it_finished_its_last_round(impatient):
+    with in_thread(Scheduler(steps=(Step("tick", lambda: 0, 0.1),), sources=())) as first:
+        eventually(lambda: first.leads)
+        with in_thread(Scheduler(steps=(), sources=())):
+            eventually(lambda: SchedulerProcess.objects.filter(leads=False).exists())
+            row = SchedulerProcess.objects.get(leads=True)
+            eventually(lambda: SchedulerProcess.objects.get(pk=row.pk).last_round_at > row.last_round_at)
+            assert abs(SchedulerProcess.objects.get(pk=row.pk).clock_difference) < 1
+        assert [each.leads for each in SchedulerProcess.objects.all()] == [True]
+    assert not SchedulerProcess.objects.exists()
+
+
+def test_a_round_whose_triggers_fail_is_no_round(impatient):
+    def fail() -> int:
+        raise RuntimeError("no such luck")
+
+    source = Source("break", fail, lambda: None)
+    with in_thread(Scheduler(steps=(), sources=(source,))) as scheduler:
+        eventually(lambda: scheduler.leads)
+        row = SchedulerProcess.objects.get()
+        eventually(
+            lambda: SchedulerProcess.objects.get().heartbeat_at > row.heartbeat_at + timedelta(seconds=1)
+        )
+        later = SchedulerProcess.objects.get()
+    assert abs(later.last_round_at - row.last_round_at) < timedelta(seconds=0.3)
+
+
+def test_a_heartbeat_that_the_database_refuses_costs_no_lead(impatient, caplog):
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE scheduling_schedulerprocess ADD CONSTRAINT shut CHECK (pid < 0) NOT VALID")
+    try:
+        with in_thread(Scheduler(steps=(), sources=())) as scheduler:
+            eventually(lambda: caplog.text.count("Could not write the scheduler's heartbeat") > 3)
+            assert scheduler.leads
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("ALTER TABLE scheduling_schedulerprocess DROP CONSTRAINT shut")
 
 
 def test_a_leader_frozen_in_the_middle_of_firing_keeps_nothing_from_its_standby(tmp_path):

@@ -127,7 +127,6 @@ NO_PAGES = {
     "cycle-list-changes",
     "cycle-list-count",
     "cycle-node",
-    "healthz",
     "instance-changes",
     "instance-log",
     "instance-log-download",

@@ -160,7 +160,7 @@ def test_a_later_start_tells_no_password_but_how_to_set_one_and_refuses_a_second
 
     assert "manage.py changepassword owner" in up.said()
     assert "password of all" not in up.said()
-    assert up.healthy()
+    eventually(up.healthy, within=20, log=up.log)
     assert "Tailrace runs already from" in up.refused()
     assert f"http://127.0.0.1:{up.port}/" in up.refused(PORT=str(_free_port()))
 

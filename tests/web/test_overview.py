@@ -7,8 +7,8 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
-from scheduling.engine.scheduler import LEAD_KEY
-from scheduling.models import Batch, Node, Task
+from scheduling.engine.lead import LEAD_KEY
+from scheduling.models import Batch, Node, SchedulerProcess, Task
 from scheduling.states import NodeState
 from tests import factories as make
 from tests.web.conftest import Desk, signed_in
@@ -30,6 +30,30 @@ def age(batch: Batch, by: timedelta) -> None:
         moment = getattr(Batch.objects.get(pk=batch.pk), name)
         if moment is not None:
             Batch.objects.filter(pk=batch.pk).update(**{name: moment - by})
+
+
+def leading_scheduler(*, round_ago: int = 0) -> None:
+    now = timezone.now()
+    last = now - timedelta(seconds=round_ago)
+    SchedulerProcess.objects.create(
+        host="a", pid=1, started_at=now, heartbeat_at=now, leads=True, last_round_at=last
+    )
+
+
+def test_a_red_banner_says_when_nothing_is_scheduled(desk: Desk, operator: Client) -> None:
+    page = operator.get("/")
+    assert "No scheduler leads, so nothing is scheduled." in words_of(page, "alarm")
+    assert 'class="refusal"' in element(page, "alarm")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [LEAD_KEY])
+        try:
+            leading_scheduler(round_ago=130)
+            assert "finished its last round 2 min ago" in words_of(operator.get("/"), "alarm")
+            SchedulerProcess.objects.update(last_round_at=timezone.now())
+            changes = operator.get("/changes/", headers=shown(page))
+            assert 'id="alarm" role="alert" hx-swap-oob="true"></section>' in text_of(changes)
+        finally:
+            cursor.execute("SELECT pg_advisory_unlock(%s)", [LEAD_KEY])
 
 
 def test_the_front_door_is_the_overview_also_after_signing_in(desk: Desk, operator: Client) -> None:
@@ -113,6 +137,7 @@ def test_a_task_that_nobody_fires_is_late_and_says_that_no_scheduler_leads(
     assert "No scheduler leads" in words_of(operator.get("/"), "late")
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_lock(%s)", [LEAD_KEY])
+        leading_scheduler()
         try:
             assert "A scheduler leads but has not fired it" in words_of(operator.get("/"), "late")
         finally:
@@ -241,7 +266,7 @@ def test_the_overview_takes_the_same_number_of_queries_however_much_happens(
     # Session, user; failures 2; late 5 (tasks, batches, the leader, nodes and their load); running 3;
     # nodes 3 and the roles of the user; steps 1; cycles 3.
     for _ in range(2):
-        with django_assert_num_queries(20):
+        with django_assert_num_queries(21):
             operator.get(address, headers=headers)
         for _ in range(2):
             more()

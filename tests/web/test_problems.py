@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from django.conf import settings
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
 from django.test import Client, RequestFactory
 from django.utils.module_loading import import_string
 
@@ -40,7 +40,7 @@ def test_the_named_refusals_exist() -> None:
 def test_a_refusal_that_no_view_answers_becomes_a_page_or_a_notice(rf: RequestFactory, headers: dict) -> None:
     request: HttpRequest = rf.get("/", headers=headers)
     request.htmx = bool(headers)  # type: ignore[attr-defined]
-    middleware = http.RefusalMiddleware(lambda request: http.healthz(request))
+    middleware = http.RefusalMiddleware(lambda request: HttpResponse())
     answer = middleware.process_exception(request, TransitionRefused("Batch 7 has <ended>."))
     assert answer is not None
     assert answer.status_code == 409

@@ -182,7 +182,7 @@ def test_a_rerun_that_goes_well_has_no_note(
 ) -> None:
     weather, flights, scores = cycles(desk.team, "weather", "flights", "scores")
     of = rerun(weather, {"a:running": flights, "b:frozen": scores})
-    monkeypatch.setattr("reruns.views.holdups.scheduler.is_led", lambda: True)
+    monkeypatch.setattr("reruns.views.holdups.lead.is_led", lambda: True)
     assert section(operator.get(f"/reruns/{of.pk}/"), "holdups").endswith('aria-live="polite"></section>')
 
 

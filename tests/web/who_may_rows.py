@@ -119,7 +119,6 @@ ROWS: dict[str, Row] = {
     "logout": Row(get=None, post=302),
     "password-change": Row(post=200),
     "password-changed": page(),
-    "healthz": public(),
     "journal": page(),
     "journal-changes": SOME,
     "journal-entry": page("journalentry"),

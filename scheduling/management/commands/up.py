@@ -236,7 +236,7 @@ class Answers:
     def _answers(self) -> bool:
         connection = HTTPConnection(HOST, self._port, timeout=0.5)
         try:
-            connection.request("GET", "/healthz", headers={"Host": self._host()})
+            connection.request("GET", "/livez", headers={"Host": self._host()})
             return connection.getresponse().status == 200
         except (OSError, HTTPException):
             return False
