@@ -84,5 +84,5 @@ class TimeZoneMiddleware:
 
 
 def theme(request: HttpRequest) -> dict[str, Any]:
-    """Context of every page: `theme`, for the frame's `data-theme`."""
-    return {"theme": theme_of(request)}
+    """Context of every page: `theme`, for the frame's `data-theme`, and the zone that the frame names."""
+    return {"theme": theme_of(request), "clock_zone": timezone.get_current_timezone_name()}

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 from django.db import connection
 
 from reruns.planning import CycleGraph
+from scheduling import clocks
 from workflows.detail_queries import TYPICAL_OF
 
 
@@ -91,14 +92,17 @@ class Affected:
             )
             return {pk: ZoneInfo(zone) for pk, zone in cursor.fetchall()}
 
-    def local_time(self, at: int) -> datetime:
-        """The cycle time of what is at `at` and has an instance, on the clocks of its workflow's zone."""
-        moment = EPOCH + timedelta(microseconds=self.cycle_time[at])
-        return moment.astimezone(self.zones[self.revision_id[at]])
+    def moment(self, at: int) -> datetime:
+        """The cycle time of the cycle at `at`."""
+        return EPOCH + timedelta(microseconds=self.cycle_time[at])
 
     def name(self, at: int) -> str:
-        """How a person knows the cycle at `at`, which has an instance."""
-        return f"{self.workflows[self.workflow_id[at]].name} {self.local_time(at):%Y-%m-%d %H:%M}"
+        """The workflow and the cycle time of the cycle at `at`, in the reader's time zone."""
+        return f"{self.workflows[self.workflow_id[at]].name} {clocks.titled(self.moment(at))}"
+
+    def stored_name(self, at: int) -> str:
+        """The same in UTC; see `scheduling.clocks`."""
+        return f"{self.workflows[self.workflow_id[at]].name} {clocks.stored(self.moment(at))}"
 
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -69,9 +69,12 @@ class Candidate:
         return self._affected.name(self._at)
 
     @property
+    def stored_name(self) -> str:
+        return self._affected.stored_name(self._at)
+
+    @property
     def cycle_time(self) -> datetime:
-        """On the clocks of the workflow's zone."""
-        return self._affected.local_time(self._at)
+        return self._affected.moment(self._at)
 
     @property
     def data_date(self) -> date:

@@ -17,6 +17,7 @@ from reruns.errors import RerunRefused
 from reruns.models import Action, Rerun, RerunItem
 from reruns.situation import contents_for
 from reruns.states import ItemState
+from scheduling.clocks import by_clock
 from scheduling.models import Task
 from workflows.graphs import keys_of
 from workflows.models import CycleInstance, Workflow, WorkflowRevision
@@ -130,5 +131,5 @@ def _refuse_missing_nodes(rerun: Rerun, revisions: Mapping[int, int]) -> None:
         if gone := sorted({*item.nodes} - known):
             raise RerunRefused(
                 _("%(name)s has no node %(nodes)s in its current content. Take the instance out first.")
-                % {"name": item.name, "nodes": ", ".join(gone)}
+                % {"name": by_clock(item.name), "nodes": ", ".join(gone)}
             )

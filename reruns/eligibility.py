@@ -13,14 +13,13 @@ from functools import cached_property
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from django.utils import timezone
-from django.utils.formats import date_format
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, ngettext
 
 from reruns.affected import NodeRow
 from reruns.models import Action
 from reruns.states import RerunState
+from scheduling import clocks
 from workflows.states import CycleState
 
 # What becomes of an instance in each state; what has not ended is admitted by freeze mode alone.
@@ -63,7 +62,7 @@ class Refusal:
 
 def _in_words(value: Any) -> str:
     if isinstance(value, datetime):
-        return date_format(timezone.localtime(value), "Y-m-d H:i")
+        return clocks.titled(value)
     return str(value)
 
 
@@ -93,10 +92,10 @@ def ready_time_refusal(ready_at: datetime | None, now: datetime, zone: ZoneInfo)
         "ready_time",
         gettext_lazy(
             "It got ready at %(ready)s. A rerun downstream can begin only at an instance that got ready "
-            "between yesterday 00:00 (%(zone)s) and now; rerun this one by itself, or backfill."
+            "since %(opens)s (yesterday 00:00 in %(zone)s); rerun this one by itself, or backfill."
         ),
         gettext_lazy("got ready before yesterday 00:00"),
-        {"ready": f"{ready_at.astimezone(zone):%Y-%m-%d %H:%M}", "zone": zone.key},
+        {"ready": ready_at, "opens": opens, "zone": zone.key},
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from scheduling.clocks import by_clock
 from scheduling.errors import SchedulingError
 
 
@@ -18,11 +19,19 @@ class RerunRefused(RerunError):
 
 @dataclass(frozen=True)
 class Drift:
-    """What became of one chosen cycle since the plan was shown: `was` and `now` in words."""
+    """What became of one chosen cycle since the plan was shown: `was` and `now` in words.
+
+    `name` is the stored one, in UTC.
+    """
 
     name: str
     was: str
     now: str
+
+    @property
+    def title(self) -> str:
+        """The name in the reader's time zone."""
+        return by_clock(self.name)
 
 
 class PlanDrifted(RerunError):

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 import django_filters
 from django import forms
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, Func, OuterRef, Q, TextField, Value
 from django.http import QueryDict
+from django.utils import timezone
 from django.utils.translation import gettext_lazy
 
 from reruns.models import Rerun, RerunItem
 from reruns.states import ItemState, RerunState
+from scheduling import clocks
 from scheduling.filters.fields import ManyFilter, given
 from scheduling.filters.records import RecordFilter
 from workflows.filters import WorkflowsForm, team_names
@@ -73,6 +75,16 @@ def _touching(**which: Any) -> Exists:
     return Exists(RerunItem.objects.filter(rerun=OuterRef("pk"), **which))
 
 
+class _AsRead(Func):
+    """The name of an item by the reader's clock, without its zone."""
+
+    template = (
+        "regexp_replace(name, ' [-0-9]{10} [0-9]{2}:[0-9]{2} UTC$', '') "
+        "|| to_char(timezone(%(expressions)s, cycle_time), ' YYYY-MM-DD HH24:MI')"
+    )
+    output_field = TextField()
+
+
 class ItemFilter(django_filters.FilterSet):  # type: ignore[misc]
     """The items of one rerun by state, team, workflow and parts of their names."""
 
@@ -99,9 +111,13 @@ class ItemFilter(django_filters.FilterSet):  # type: ignore[misc]
         self.filters["team"].extra["choices"] = [(str(pk), name) for pk, name in teams.items()]
 
     def by_name(self, queryset: Any, name: str, words: list[str]) -> Any:
-        """Items whose name has all of `words` in it: a workflow and a date are two words."""
-        for word in words:
-            queryset = queryset.filter(name__icontains=word)
+        """Items whose name has all of `words` in it: a workflow and a date are two words.
+
+        A link names an item as it is stored, in UTC; a person as they read it, by their own clock.
+        """
+        zone = Value(timezone.get_current_timezone_name())
+        for word in clocks.without_zone(" ".join(words)).split():
+            queryset = queryset.alias(shown=_AsRead(zone)).filter(shown__icontains=word)
         return queryset
 
     def rows_of(self) -> Any:

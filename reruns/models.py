@@ -8,6 +8,7 @@ from django.utils.translation import pgettext_lazy
 
 from reruns.queries import RerunItemQuerySet, RerunQuerySet
 from reruns.states import ITEM, RERUN, ItemState, RerunState
+from scheduling.clocks import by_clock
 from scheduling.models.checks import ended_exactly_when_final, legal_values, only_allowed_moves
 
 
@@ -143,6 +144,11 @@ class Rerun(models.Model):
         return f"<R-{self.pk}: {self.state}, rerun downstream of {self.name}>"
 
     @property
+    def title(self) -> str:
+        """`name`, which is in UTC, in the reader's time zone; see `scheduling.clocks`."""
+        return by_clock(self.name)
+
+    @property
     def holder(self) -> str:
         """What the instances and cycles that it holds name as their holder."""
         return f"rerun:{self.pk}"
@@ -265,6 +271,11 @@ class RerunItem(models.Model):
 
     def __str__(self) -> str:
         return f"#{self.pk}"
+
+    @property
+    def title(self) -> str:
+        """`name`, which is in UTC, in the reader's time zone; see `scheduling.clocks`."""
+        return by_clock(self.name)
 
     @property
     def is_finished(self) -> bool:

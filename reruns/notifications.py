@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections import Counter
 
 from django.conf import settings
-from django.utils import translation
+from django.utils import timezone, translation
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy, pgettext_lazy
 
@@ -46,7 +46,7 @@ def tell_failed(item: RerunItem) -> None:
     subject = gettext_lazy("[%(team)s] An instance of rerun %(rerun)s failed: %(cycle)s")
 
     def text(_rerun: Rerun) -> list[str]:
-        lines = [_("Cycle: %(cycle)s") % {"cycle": item.name}]
+        lines = [_("Cycle: %(cycle)s") % {"cycle": item.title}]
         return [*lines, in_words(item.reason)] if item.reason else lines
 
     _tell(item.rerun, INSTANCE_FAILED, f"rerun:{item.rerun_id}:{INSTANCE_FAILED}:{run}", subject, text, item)
@@ -58,12 +58,12 @@ def _tell(
     told = channels_for(rerun.notify, event)
     if not told:
         return
-    with translation.override(settings.LANGUAGE_CODE):
+    with translation.override(settings.LANGUAGE_CODE), timezone.override(None):
         facts = {
             "team": rerun.team.name,
             "rerun": rerun,
-            "name": rerun.name,
-            "cycle": item.name if item else "",
+            "name": rerun.title,
+            "cycle": item.title if item else "",
         }
         post(
             key,

@@ -41,4 +41,5 @@ def _reruns(text: str, number: int | None, user: User) -> Iterable[find.Find]:
         return
     for each in Rerun.objects.visible_to(user).filter(pk=meant).select_related("team"):
         address = reverse("rerun-detail", args=[each.pk])
-        yield find.Find(_("Rerun downstream"), each.pk, each.name, address, each.team.name, stateful=each)
+        name = each.title
+        yield find.Find(_("Rerun downstream"), each.pk, name, address, each.team.name, stateful=each)

@@ -21,7 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
 from reruns import planning
-from reruns.affected import EPOCH, very_many
+from reruns.affected import very_many
 from reruns.candidates import Candidate, Candidates
 from reruns.eligibility import NOT_DOWNSTREAM, Holder, Refusal, in_part, nodes_gone_refusal
 from reruns.errors import Drift, RerunRefused
@@ -200,17 +200,10 @@ class Plan:
                     "Too many of the chosen instances wait for too many others through instances that were not "
                     "chosen. Choose what lies in between too, such as %(names)s, or choose fewer."
                 )
-                % {"names": in_part([self._called(at) for at in exc.between])}
+                % {"names": in_part([affected.name(at) for at in exc.between])}
             ) from None
         ids = affected.cycle_id
         return {ids[at]: {ids[up] for up in ups} for at, ups in found.items()}
-
-    def _called(self, at: int) -> str:
-        affected = self.situation.affected
-        if affected.instance_id[at] is not None:
-            return affected.name(at)
-        moment = EPOCH + timedelta(microseconds=affected.cycle_time[at])
-        return f"{affected.workflows[affected.workflow_id[at]].name} {moment:%Y-%m-%d %H:%M} UTC"
 
     @cached_property
     def outlooks(self) -> dict[int, str]:

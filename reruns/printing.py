@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from django.utils import timezone
-
+from scheduling import clocks
 from scheduling.words import length
 
 if TYPE_CHECKING:
@@ -23,12 +22,12 @@ def printed(plan: Plan) -> str:
 
 
 def _lines(plan: Plan) -> Iterator[str]:
-    yield f"{plan.rerun}: rerun downstream of {plan.rerun.name} ({plan.rerun.get_state_display()})"
+    yield f"{plan.rerun}: rerun downstream of {plan.rerun.title} ({plan.rerun.get_state_display()})"
     yield from _sums(plan)
     yield from _table(sorted(plan.chosen, key=lambda each: each.wave))
     if drift := plan.drift:
         yield "changed since they were chosen:"
-        yield from (f"  {each.name}: was {each.was}, now {each.now}" for each in drift[:SHOWN])
+        yield from (f"  {each.title}: was {each.was}, now {each.now}" for each in drift[:SHOWN])
         yield from _more(len(drift))
     if refused := plan.refused:
         yield "cannot be chosen:"
@@ -46,7 +45,7 @@ def _sums(plan: Plan) -> Iterator[str]:
     )
     yield (
         f"waves: {sums.waves}; longest path {_span(sums.longest_path_seconds)}, "
-        f"all {_span(sums.total_seconds)}: would end {timezone.localtime(sums.ends_at):%Y-%m-%d %H:%M:%S}"
+        f"all {_span(sums.total_seconds)}: would end {clocks.titled(sums.ends_at)}"
         + (f", not counting {sums.unknown} that never succeeded yet" if sums.unknown else "")
     )
 

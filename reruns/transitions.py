@@ -272,7 +272,7 @@ def _one(item: RerunItem, state: ItemState, **values: Any) -> None:
     if not _many(RerunItem.objects.filter(pk=item.pk), state, **values):
         raise RerunRefused(
             _("%(cycle)s has state %(state)s by now; look at it again.")
-            % {"cycle": item.name, "state": item.get_state_display()}
+            % {"cycle": item.title, "state": item.get_state_display()}
         )
     for name, value in _changes(state, values).items():
         setattr(item, name, value)

@@ -95,7 +95,7 @@ def _name(thing: Any) -> str:
         case "instance":
             return f"{thing.batch.task.name} [{thing.number}]"
         case _:
-            return str(getattr(thing, "name", thing))
+            return str(getattr(thing, "stored_name", None) or getattr(thing, "name", thing))
 
 
 def _team(thing: Any) -> int | None:

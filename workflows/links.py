@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from zoneinfo import ZoneInfo
-
 from django.urls import NoReverseMatch, reverse
 from django.utils.html import escape
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 
+from scheduling import clocks
 from scheduling.permissions import User
 from scheduling.standing import standing_of
-from workflows.models import Cycle, CycleInstance, Workflow
+from workflows.models import Cycle, CycleInstance
 
 
 def anchor(address: str, label: str) -> SafeString:
@@ -51,19 +49,13 @@ def cycle_link(instance: CycleInstance, label: str, user: User) -> SafeString:
 
 
 def cycle_name(cycle: Cycle) -> str:
-    """A cycle as one speaks of it: its workflow and its time."""
-    return f"{cycle.workflow.name} {time_of(cycle.workflow, cycle.cycle_time)}"
+    """A cycle in a sentence: its workflow and its time."""
+    return f"{cycle.workflow.name} {clocks.titled(cycle.cycle_time)}"
 
 
 def instance_name(instance: CycleInstance) -> str:
     """The cycle time of an instance and, of a later run, its number."""
-    name = time_of(instance.workflow, instance.cycle_time)
+    name = clocks.titled(instance.cycle_time)
     if instance.number == 1:
         return name
     return _("%(time)s, run %(number)d") % {"time": name, "number": instance.number}
-
-
-def time_of(workflow: Workflow, moment: datetime) -> str:
-    """`2026-11-21 05:00`, by the clocks of a workflow."""
-    zone = workflow.revision.timezone if workflow.revision is not None else "UTC"
-    return f"{moment.astimezone(ZoneInfo(zone)):%Y-%m-%d %H:%M}"

@@ -60,7 +60,7 @@ def tell_ended(instance: CycleInstance) -> None:
     told = channels_for(rules, event) if event is not None else []
     if event is None or not told or instance.ended_at is None:
         return
-    with translation.override(settings.LANGUAGE_CODE):
+    with translation.override(settings.LANGUAGE_CODE), timezone.override(None):
         post(
             f"cycle:{instance.pk}:{event}",
             event=event,
@@ -131,14 +131,14 @@ def tell_late(due: Sequence[Deadline]) -> None:
     """Tell of the instances among `due` that had not ended when their time came."""
     found = CycleInstance.objects.select_related("workflow__team", "revision")
     instances = found.in_bulk([each.object_id for each in due])
-    with translation.override(settings.LANGUAGE_CODE):
+    with translation.override(settings.LANGUAGE_CODE), timezone.override(None):
         for each in due:
             instance = instances.get(each.object_id)
             if instance is None or instance.state == CycleState.CANCELLED:
                 continue
             if instance.ended_at is not None and instance.ended_at <= each.at:
                 continue
-            by = f"{timezone.localtime(each.at, timezone.get_default_timezone()):%Y-%m-%d %H:%M:%S %Z}"
+            by = words.moment(each.at)
             text = _(
                 "Cycle instance %(id)d of the workflow %(workflow)s, data date %(date)s, was to have ended by "
                 "%(time)s: it is %(state)s."

@@ -35,6 +35,7 @@ from workflows.links import (
     page_link,
     sees,
 )
+from workflows.mentions import linked
 from workflows.models import Cycle, CycleInstance, Mode, NodeRun, RunType, Stopping, Workflow
 from workflows.states import BackfillState, CycleState, NodeRunState
 from workflows.words import of_holder
@@ -72,7 +73,7 @@ def of_cycle(instance: CycleInstance, user: User) -> list[Cause]:
         case CycleState.RUNNING:
             return _nodes_that_wait(instance)
         case _:
-            return ([_held(instance)] if instance.is_held else []) + _ended(instance)
+            return ([_held(instance)] if instance.is_held else []) + _ended(instance, user)
 
 
 def failure_in_words(instance: CycleInstance, troubles: Sequence[NodeRun]) -> str:
@@ -277,17 +278,17 @@ def _no_room(instance: CycleInstance) -> list[Cause]:
 # --- one that has ------------------------------------------------------------------------------------
 
 
-def _ended(instance: CycleInstance) -> list[Cause]:
+def _ended(instance: CycleInstance, user: User) -> list[Cause]:
     troubles = ask.troubles_of([instance]).get(instance.pk, [])
     if not troubles:
-        reason = in_words(instance.reason)
+        [reason] = linked([in_words(instance.reason)], user)
         return [_cause("reason", "%(reason)s", reason=reason)] if reason else []
-    return [_trouble(instance, run) for run in troubles]
+    errors = linked([_error_of(run) for run in troubles], user)
+    return [_trouble(instance, run, error) for run, error in zip(troubles, errors, strict=True)]
 
 
-def _trouble(instance: CycleInstance, run: NodeRun) -> Cause:
+def _trouble(instance: CycleInstance, run: NodeRun, error: SafeString) -> Cause:
     node = anchor(node_address(instance, run.node.key), run.node.key)
-    error = _error_of(run)
     text = _("%(node)s did not succeed: %(why)s") if error else _("%(node)s did not succeed.")
     return _cause("node", text, state=run.state, node=node, why=error)
 

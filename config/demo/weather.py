@@ -101,10 +101,11 @@ def check_stations(context: JobContext) -> dict[str, Any]:
         if broken:
             hour, origin, wind, _filled = broken[0]
             raise JobFailed(
-                f"{origin} reported a wind of {wind:.2f} mph at {hour.astimezone(NEW_YORK):%H:%M} on "
+                f"{origin} reported a wind of {wind:.2f} mph at {hour.astimezone(NEW_YORK):%H:%M %Z} on "
                 f"{context.data_date}; the strongest ever measured is {STRONGEST_WIND}. Its sensor is broken, "
                 f"and whatever used the hour is wrong: run accept-correction, then rerun weather_hourly "
-                f"{hour.astimezone(NEW_YORK) + dt.timedelta(hours=1):%Y-%m-%d %H:%M} and its downstream"
+                # As records name a cycle, which pages make a link by their reader's clock.
+                f"{hour.astimezone(dt.UTC) + dt.timedelta(hours=1):%Y-%m-%d %H:%M} UTC and its downstream"
             )
         filled = sum(row[3] for row in reports)
         connection.execute(

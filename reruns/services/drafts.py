@@ -23,6 +23,7 @@ from reruns.models import Action, OnFailure, Rerun, RerunItem
 from reruns.plans import Plan, Selected, plan_of
 from reruns.situation import asker, situation_of, source_refusal
 from scheduling import bulk, journal, validation
+from scheduling.clocks import by_clock
 from scheduling.notifications import clean_rules
 from workflows.models import CycleInstance
 
@@ -52,7 +53,7 @@ def plan(
     rerun = Rerun(
         team_id=source.team_id,
         source=source,
-        name=source.name,
+        name=source.stored_name,
         freeze_mode=freeze_mode,
         requested_by_id=who.user_id,
         actor=who.name,
@@ -174,7 +175,7 @@ def _selected(candidate: Candidate, keys: Collection[str] | None = None) -> Sele
         )
     if not content.allows(nodes):
         raise RerunRefused(f"{candidate.name}: {content.nodes_refusal(nodes)}")
-    return Selected(nodes, candidate.instance_id, candidate.state, candidate.name, candidate.node_total)
+    return Selected(nodes, candidate.instance_id, candidate.state, candidate.stored_name, candidate.node_total)
 
 
 def _without(plan: Plan, gone: Collection[int]) -> Plan:
@@ -193,7 +194,7 @@ def set_freeze_mode(rerun: Rerun, on: bool, *, by: journal.By = None) -> list[st
     """
     shown = _edited(rerun, by, freeze_mode=on)
     dropped = {
-        cycle: shown.selection[cycle].name
+        cycle: by_clock(shown.selection[cycle].name)
         for cycle, refusal in shown.lost.items()
         if refusal.kind == "freeze_mode"
     }
@@ -218,7 +219,7 @@ def save_settings(rerun: Rerun, *, by: journal.By = None, **settings: Any) -> Re
         candidate = shown.candidate(cycle_id)
         unknown = sorted({*selected.nodes} - {*candidate.content.keys}) if candidate else []
         if unknown:
-            raise RerunRefused(unknown_nodes(selected.name, unknown))
+            raise RerunRefused(unknown_nodes(by_clock(selected.name), unknown))
     return _store(shown)
 
 

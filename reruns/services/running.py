@@ -162,7 +162,7 @@ def _refuse_taking_out(rerun: Rerun, items: list[RerunItem], ids: set[int]) -> N
         if item.state not in {ItemState.WAITING, ItemState.FROZEN}:
             raise RerunRefused(
                 _("%(cycle)s has state %(state)s; only what has not begun can be taken out.")
-                % {"cycle": item.name, "state": item.get_state_display()}
+                % {"cycle": item.title, "state": item.get_state_display()}
             )
 
 

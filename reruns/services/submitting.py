@@ -18,6 +18,7 @@ from reruns.situation import asker
 from reruns.states import ItemState
 from reruns.transitions import Taken
 from scheduling import journal
+from scheduling.clocks import by_clock
 from workflows.errors import CycleRefused
 from workflows.models import Workflow
 from workflows.transitions import freeze_for, hold_cycles
@@ -119,7 +120,8 @@ def _refuse_impossible(plan: Plan) -> None:
     """Raise RerunRefused, with what it is and why, when something chosen cannot be done any more."""
     if not plan.lost:
         return
-    lines = [f"{plan.selection[cycle].name}: {refusal}" for cycle, refusal in list(plan.lost.items())[:NAMED]]
+    named = list(plan.lost.items())[:NAMED]
+    lines = [f"{by_clock(plan.selection[cycle].name)}: {refusal}" for cycle, refusal in named]
     left = len(plan.lost) - len(lines)
     if left:
         lines.append(ngettext("and %(count)d more", "and %(count)d more", left) % {"count": left})

@@ -15,7 +15,8 @@ from django.utils.translation import gettext as _
 
 from reruns.record_queries import Counts
 from reruns.states import ItemState, RerunState
-from reruns.views.rows import ItemRow, RerunRow, in_short, parted, state_in_words
+from reruns.views.rows import ItemRow, RerunRow, in_short, state_in_words
+from scheduling.clocks import parted
 from scheduling.reasons import actor_in_words, in_words
 from scheduling.templatetags.tailrace import NOTHING, address, chip, icon, state, took, when
 
@@ -119,7 +120,7 @@ def rerun_row(row: RerunRow, *, oob: bool = False) -> SafeString:
     return SafeString(
         f"""<tr id="{row.mark}"{swapped}>
   <td class="at-id"><a class="id" id="open-{row.mark}" href="{page}">R-{it.pk}</a></td>
-  <th scope="row" class="name" title="{escape(it.name)}">{source}<small>{below}</small></th>
+  <th scope="row" class="name" title="{escape(it.title)}">{source}<small>{below}</small></th>
   <td class="at-state">{state(it)}</td>
   <td class="at-counters">{rerun_counters(row.counts)}</td>
   <td class="at-why"><span title="{why}">{why}</span><small>{said.by % who}</small></td>
@@ -174,7 +175,7 @@ def item_row(row: ItemRow, *, oob: bool = False) -> SafeString:
         f"""<tr id="{row.mark}"{swapped}>
   <td class="at-tick">{_tick(row, said)}</td>
   <td class="at-wave num">{it.wave or NOTHING}</td>
-  <th scope="row" class="name" title="{escape(it.name)}">{name}<small>{below}</small></th>
+  <th scope="row" class="name" title="{escape(it.title)}">{name}<small>{below}</small></th>
   <td class="at-cycle" title="{escape(row.cycle)}">{escape(row.cycle.removeprefix(this_year))}</td>
   <td class="at-state">{_state_of(row, said)}</td>
   <td class="at-nodes" data-label="{said.nodes_of}">{_nodes(row, said)}</td>
@@ -193,7 +194,7 @@ def _tick(row: ItemRow, said: Words) -> str:
     pk = row.item.pk
     return (
         f'<input type="checkbox" class="tick" id="tick-item-{pk}" name="item" value="{pk}" form="bulk" '
-        f'aria-label="{escape(said.tick % row.item.name)}">'
+        f'aria-label="{escape(said.tick % row.item.title)}">'
     )
 
 

@@ -16,6 +16,7 @@ from reruns.candidates import Candidate
 from reruns.plans import Plan
 from reruns.views.draft_filter import DraftFilter
 from reruns.views.draft_words import nodes_of, short_deed_of
+from scheduling import clocks
 from workflows.drawing import Arrow, Box, DrawnBox, Flow, Folds, Pick, draw
 
 # More than anybody unfolds one by one.
@@ -91,7 +92,7 @@ class _Boxes:
             title=it.workflow,
             state=state,
             word=self._words(("state", state), lambda: it.state_label),
-            sub=f"{it.cycle_time:%m-%d %H:%M} · {it.team}",
+            sub=f"{clocks.minute(it.cycle_time)[5:]} · {it.team}",
             # The source is where one begins to look.
             selected=it.is_source,
             pick=Pick(

@@ -10,6 +10,7 @@ from django.core.paginator import Page, Paginator
 from reruns.candidates import Candidate
 from reruns.views.draft_filter import DraftFilter
 from reruns.views.draft_words import deed_of, nodes_of
+from scheduling import clocks
 from scheduling.views.rows import digest_of
 
 PAGE_SIZE = 100
@@ -41,8 +42,8 @@ class ListRow:
 
     @property
     def clock(self) -> str:
-        """The cycle time by the clocks of the workflow, where a template's filter would take the reader's."""
-        return f"{self.candidate.cycle_time:%Y-%m-%d %H:%M}"
+        """The cycle time."""
+        return clocks.minute(self.candidate.cycle_time)
 
     @property
     def why(self) -> str:

@@ -13,6 +13,7 @@ from django.utils import timezone
 from reruns.candidates import Candidate
 from reruns.plans import Plan
 from reruns.views.draft_words import deed_of, nodes_of
+from scheduling import clocks
 from scheduling.charts import percent
 from workflows.timeline import SPAN, clock_moments
 
@@ -49,8 +50,8 @@ class PlannedRow:
 
     @property
     def clock(self) -> str:
-        """The cycle time by the clocks of the workflow, in short."""
-        return f"{self.candidate.cycle_time:%m-%d %H:%M}"
+        """The cycle time without its year."""
+        return clocks.minute(self.candidate.cycle_time)[5:]
 
     @property
     def mark(self) -> str:

@@ -13,8 +13,9 @@ from django.utils.translation import gettext as _
 from reruns import record_queries as ask
 from reruns.models import Rerun
 from reruns.states import ItemState
-from reruns.views.rows import parted, shown_state, state_in_words
+from reruns.views.rows import shown_state, state_in_words
 from reruns.views.which import Which
+from scheduling import clocks
 from scheduling.models import Team
 from scheduling.permissions import User
 from workflows.drawing import Arrow, Box, Folds, draw
@@ -155,7 +156,7 @@ def _is_acyclic(groups: Mapping[str, Sequence[int]], edges: Sequence[tuple[int, 
 
 def _named(piece: ask.Piece, teams: Mapping[int, str], user: User) -> str:
     """The workflow of an item, with its team where its reader may not open it."""
-    name, _time = parted(piece.name)
+    name, _time = clocks.parted(piece.name)
     return name if sees(user, piece.team_id) else f"{teams.get(piece.team_id, '')}/{name}"
 
 
@@ -163,7 +164,7 @@ def _box(
     key: str, piece: ask.Piece, stands: ask.Standing, state: str, teams: Mapping[int, str], user: User
 ) -> Box:
     instance = stands.instance_id or stands.original_id
-    time = f" {parted(piece.name)[1][5:]}".rstrip()
+    time = f" {clocks.parted(piece.name)[1][5:]}".rstrip()
     return Box(
         key,
         # The time is in the title, as a rerun has many cycles of one workflow.

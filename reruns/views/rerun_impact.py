@@ -226,7 +226,7 @@ def of_taking_out(rerun: Rerun, items: Sequence[RerunItem], *, started: int = 0)
             started,
         )
         effects.append(text % started)
-    names = ", ".join(each.name for each in items[:NAMED]) + (", …" if len(items) > NAMED else "")
+    names = ", ".join(each.title for each in items[:NAMED]) + (", …" if len(items) > NAMED else "")
     return [*effects, _("Instances: %s.") % names]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,15 +14,14 @@ from reruns import record_queries as ask
 from reruns.models import Rerun, RerunItem
 from reruns.permissions import may_operate
 from reruns.states import ItemState, RerunState
+from scheduling import clocks
 from scheduling.permissions import User
 from scheduling.views.rows import digest_of
-from workflows.links import sees, time_of
+from workflows.links import sees
 from workflows.models import CycleInstance
 from workflows.permissions import RERUN as RERUN_CYCLE
 from workflows.states import CycleState
 
-# What a name ends with: the cycle time, by the clocks of the workflow.
-_TIME = re.compile(r" (\d{4}-\d\d-\d\d \d\d:\d\d)$")
 WAITING_TO_RERUN, WAITING_TO_UNFREEZE = "waiting_to_rerun", "waiting_to_unfreeze"
 # What an item is shown as when the instance that it speaks of is gone.
 _WITHOUT_INSTANCE: Mapping[str, str] = {
@@ -35,15 +33,9 @@ _WITHOUT_INSTANCE: Mapping[str, str] = {
 }
 
 
-def parted(name: str) -> tuple[str, str]:
-    """The workflow and the cycle time of a name; the latter is empty when it does not end so."""
-    found = _TIME.search(name)
-    return (name[: found.start()], found[1]) if found else (name, "")
-
-
 def in_short(name: str) -> str:
-    """A name without the year, where there is no room for it."""
-    workflow, time = parted(name)
+    """A stored name without the year, where there is no room for it."""
+    workflow, time = clocks.parted(name)
     return f"{workflow} {time[5:]}".rstrip()
 
 
@@ -215,12 +207,12 @@ class ItemRow:
     @property
     def name(self) -> str:
         """The workflow."""
-        return str(self.workflow.name) if self.workflow is not None else self.item.name
+        return str(self.workflow.name) if self.workflow is not None else clocks.parted(self.item.name)[0]
 
     @property
     def cycle(self) -> str:
-        """The cycle time, by the clocks of the workflow."""
-        return time_of(self.workflow, self.item.cycle_time) if self.workflow is not None else ""
+        """The cycle time."""
+        return clocks.minute(self.item.cycle_time)
 
     @property
     def node_count(self) -> int:

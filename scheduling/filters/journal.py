@@ -17,6 +17,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import gettext_lazy
 
+from scheduling import clocks
 from scheduling.deeds import ACTIONS, OBJECTS
 from scheduling.filters.fields import IdsFilter, ManyFilter, MomentFilter, given
 from scheduling.journal import ENGINE, SCHEDULE
@@ -128,7 +129,11 @@ class JournalFilter(django_filters.FilterSet):  # type: ignore[misc]
         return queryset.filter(object_id__in=value) if value else queryset
 
     def by_name(self, queryset: Any, name: str, value: list[str]) -> Any:
-        return queryset.filter(object_name__in=value) if value else queryset
+        if not value:
+            return queryset
+        # The name of a cycle has spaces, so its words came apart.
+        whole = clocks.to_store(" ".join(value))
+        return queryset.filter(object_name__in=[*value, whole])
 
     def in_range(self, queryset: Any, name: str, value: Any) -> Any:
         # The boxes keep what was in them while another time is chosen.

@@ -10,6 +10,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from scheduling.clocks import by_clock
 from scheduling.reasons import actor_in_words, in_words
 from scheduling.templatetags.rows import head
 from scheduling.templatetags.tailrace import address, chip, choice, when
@@ -35,7 +36,7 @@ def entry_row(row: EntryRow, *, oob: bool = False) -> SafeString:
     """The row of an EntryRow; it takes the place of the one that the page shows when it is `oob`."""
     entry = row.entry
     state = f" {chip(row.state.value, str(row.state.label))}" if row.state else ""
-    name = escape(entry.object_name)
+    name = escape(by_clock(entry.object_name))
     name = f'<a href="{row.address}">{name}</a>' if row.address else name
     return SafeString(
         f"""{head(row.mark, oob)}

@@ -99,8 +99,10 @@ def test_the_broken_hour_tells_nonsense_until_the_correction_is_accepted(tables:
     failure = call(weather.check_stations, day=BROKEN.date())
     assert isinstance(failure, JobFailed)
     assert failure.message.startswith(
-        "EWR reported a wind of 1048.36 mph at 17:00 on 2026-11-20; the strongest"
+        "EWR reported a wind of 1048.36 mph at 17:00 EST on 2026-11-20; the strongest"
     )
+    # The cycle as records name it, whose hour ends at 18:00 EST: pages link to it.
+    assert "rerun weather_hourly 2026-11-20 23:00 UTC and its downstream" in failure.message
 
     run_sql(shipped, "weather", "accept-correction")
     call(weather.load_hour, **at(BROKEN))

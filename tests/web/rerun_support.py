@@ -76,7 +76,7 @@ def item(
         "cycle": original.cycle,
         "workflow": original.workflow,
         "team": original.team,
-        "name": original.name,
+        "name": original.stored_name,
         "cycle_time": original.cycle_time,
         "original": original,
         "instance": instance,

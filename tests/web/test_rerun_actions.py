@@ -139,7 +139,7 @@ def test_terminating_says_what_stops_what_is_cancelled_and_what_unfreezes(
         "1 running instance is stopped: 1 node that runs is told to end.",
         "2 instances that wait to rerun are cancelled; their cycles keep the results they have.",
         "1 frozen instance is unfrozen and generated as its schedule has it.",
-        "1 cycle keeps its earlier result, as its rerun has not succeeded: weather 2026-11-29 00:00.",
+        "1 cycle keeps its earlier result, as its rerun has not succeeded: weather 2026-11-29 00:00 UTC.",
         "What has ended stays as it ended.",
         "It shows terminating until all of that is done, and cannot be resumed.",
     ]

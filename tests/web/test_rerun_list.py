@@ -50,7 +50,7 @@ def test_a_row_says_what_it_reruns_who_asked_why_and_how_far_it_is(desk: Desk, o
     assert marks(page, "rerun") == [of.pk]
     assert state_of(page, f"rerun-{of.pk}") == "running"
     assert f'href="/cycles/{weather.pk}/">weather</a>' in row
-    assert f"{weather.local_cycle_time:%Y-%m-%d %H:%M}</span> {desk.team.name}" in row
+    assert f"{weather.cycle_time:%Y-%m-%d %H:%M}</span> {desk.team.name}" in row
     assert ("mei" in row, "a wind spike" in row) == (True, True)
     assert 'aria-label="1 of 3 rerun, 1 failed, 1 waiting, 1 frozen"' in row
     assert "ends about" in row

@@ -1,13 +1,11 @@
 from __future__ import annotations
 
-from datetime import datetime
-from zoneinfo import ZoneInfo
-
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from scheduling import clocks
 from scheduling.models.checks import ended_exactly_when_final, legal_values, only_allowed_moves
 from workflows.queries import CycleInstanceQuerySet, NodeRunQuerySet
 from workflows.states import CYCLE, NODE_RUN, CycleState, NodeRunState
@@ -45,7 +43,7 @@ class Cycle(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.workflow} {self.cycle_time:%Y-%m-%d %H:%M}"
+        return f"{self.workflow} {clocks.stored(self.cycle_time)}"
 
 
 class CycleDependency(models.Model):
@@ -242,13 +240,13 @@ class CycleInstance(models.Model):
 
     @property
     def name(self) -> str:
-        """How a person knows it: the workflow and the date of its data."""
-        return f"{self.workflow.name} {self.local_cycle_time:%Y-%m-%d %H:%M}"
+        """The workflow and the cycle time, in the reader's time zone."""
+        return f"{self.workflow.name} {clocks.titled(self.cycle_time)}"
 
     @property
-    def local_cycle_time(self) -> datetime:
-        """The cycle time on the clocks of the workflow's zone."""
-        return self.cycle_time.astimezone(ZoneInfo(self.revision.timezone))
+    def stored_name(self) -> str:
+        """The workflow and the cycle time, in UTC; see `scheduling.clocks`."""
+        return f"{self.workflow.name} {clocks.stored(self.cycle_time)}"
 
     @property
     def is_finished(self) -> bool:

@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 
 from django.conf import settings
 from django.urls import reverse
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
@@ -19,6 +20,7 @@ from scheduling.views.overview import Lateness
 from scheduling.views.sections import Section
 from workflows import detail_queries as ask
 from workflows.links import address_of, cycle_name, sees
+from workflows.mentions import linked
 from workflows.models import Cycle, CycleInstance, Workflow
 from workflows.states import CycleState
 from workflows.why import failure_in_words
@@ -35,7 +37,7 @@ class Failed:
 
     instance: CycleInstance
     count: int
-    why: str
+    why: SafeString
     address: str
 
 
@@ -67,7 +69,7 @@ class Late:
 def section(user: User, now: datetime) -> Section:
     """What of cycles wants a look."""
     instances = CycleInstance.objects.visible_to(user)
-    failed, workflows = _failed(instances, now)
+    failed, workflows = _failed(user, instances, now)
     late, count = _late(user, instances, now)
     in_words = ngettext("%(n)s cycle", "%(n)s cycles", count) % {"n": count}
     return Section(
@@ -92,22 +94,24 @@ def _list(**narrowed: Any) -> str:
     return f"{reverse('cycle-list')}?{urlencode(narrowed, doseq=True)}"
 
 
-def _failed(instances: Any, now: datetime) -> tuple[list[Failed], int]:
+def _failed(user: User, instances: Any, now: datetime) -> tuple[list[Failed], int]:
     workflows = list(instances.failures_by_workflow(now - DAY)[:MOST_WORKFLOWS])
     shown = workflows[:SHOWN]
     newest = instances.failed_at(each["at"] for each in shown).for_rows()
     last = {(each.workflow_id, each.ended_at): each for each in newest}
     troubles = ask.troubles_of(last.values())
     # One may be rerun, and so stand as failed no more, between the two queries.
+    last_of = [(each, last.get((each["workflow"], each["at"]))) for each in shown]
+    failed = [(each, instance) for each, instance in last_of if instance is not None]
+    whys = linked((failure_in_words(it, troubles.get(it.pk, [])) for _each, it in failed), user)
     rows = [
         Failed(
             instance=instance,
             count=each["count"],
-            why=failure_in_words(instance, troubles.get(instance.pk, [])),
+            why=why,
             address=_list(workflow=each["workflow"], state=CycleState.FAILED.value),
         )
-        for each in shown
-        if (instance := last.get((each["workflow"], each["at"]))) is not None
+        for (each, instance), why in zip(failed, whys, strict=True)
     ]
     return rows, len(workflows)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from scheduling import clocks
 from scheduling.permissions import User
 from scheduling.views.batch import Fact
 from scheduling.views.rows import digest_of
 from scheduling.views.sections import Section
 from workflows import detail_queries as ask
 from workflows import why
-from workflows.links import time_of
 from workflows.models import CycleInstance
 from workflows.permissions import RERUN, STOP
 from workflows.views.rows import Entry, entries_of
@@ -59,8 +59,8 @@ class CycleHead:
 
     @property
     def name(self) -> str:
-        """The cycle time, by the clocks of the workflow."""
-        return time_of(self.instance.workflow, self.instance.cycle_time)
+        """The cycle time, with its zone."""
+        return clocks.titled(self.instance.cycle_time)
 
     @property
     def effective(self) -> bool:

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from scheduling import clocks
 from scheduling.permissions import User
 from scheduling.reasons import actor_in_words
 from workflows import detail_queries as ask
 from workflows.drawing import Arrow, Box, Folds, draw
 from workflows.graph import CycleFound, refuse_cycles
-from workflows.links import address_of, sees, time_of
+from workflows.links import address_of, sees
 from workflows.models import Cycle, CycleInstance
 from workflows.states import CYCLE, CycleState
 from workflows.views.cycle_flow import Choice, FlowSection
@@ -145,7 +146,7 @@ def _box(key: str, cycles: Sequence[Cycle], near: ask.Neighbours, choice: Choice
     if others:
         return _box_of_many(key, name, cycles, choice)
     look, effective = _look(first), first.effective
-    sub = time_of(workflow, first.cycle_time).removeprefix(f"{timezone.now():%Y}-")
+    sub = clocks.minute(first.cycle_time).removeprefix(f"{timezone.now():%Y}-")
     if effective is not None and effective.is_frozen:
         sub = f"{sub} · {_('by %s') % actor_in_words(effective.frozen_by)}"
     return Box(

@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
-from scheduling import charts
+from scheduling import charts, clocks
 from scheduling.permissions import Rights, User, places_of
 from scheduling.templatetags.tailrace import address, duration, label
 from scheduling.views.rows import digest_of
@@ -132,7 +132,7 @@ class ShownCycle(charts.Run):
     def title(self) -> str:
         """The cycle in words."""
         named = {
-            "at": f"{timezone.localtime(self.at):%Y-%m-%d %H:%M}",
+            "at": clocks.titled(self.at),
             "state": self.get_state_display(),
         }
         if self.took is None:
