@@ -111,7 +111,9 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         self.grace = cluster.grace
         self.finished = Counter()
         self._looked_at = 0.0
+        # Since when an execution is being stopped, or is past its deadline, as far as this process could see.
         self._stop_seen: dict[int, float] = {}
+        self._late_seen: dict[int, float] = {}
         stopping = Flag()
         broker = InstanceBroker(identity=self.identity, finished=self.finished, stopping=stopping)
         super().__init__(
@@ -185,7 +187,9 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         try:
             self._reconcile()
         except DatabaseError as error:
-            logger.warning("node %s cannot read its records: %s", self.identity.name, error)
+            logger.warning("node %s cannot compare its records: %s", self.identity.name, error)
+            # A worker cannot report either: each has the whole time again once the database takes it.
+            self._stop_seen, self._late_seen = {}, {}
             connections.close_all()
 
     def _reconcile(self) -> None:
@@ -200,11 +204,16 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         )
         now, grace = time.monotonic(), settings.TAILRACE["STOP_GRACE"]
         stopping = {one.pk for one in live if one.instance.state == InstanceState.TERMINATING}
+        late = {one.pk for one in live if recovery.overdue(one)}
+        if stopping or late:
+            transitions.prove_writable()
         self._stop_seen = {pk: self._stop_seen.get(pk, now) for pk in stopping}
+        self._late_seen = {pk: self._late_seen.get(pk, now) for pk in late}
         for one in live:
             # The worker and its watcher see to both; one that is stuck with the GIL held cannot.
             stuck = now - self._stop_seen.get(one.pk, now) > 2 * grace + 5
-            if one.worker in workers and (stuck or recovery.overdue(one, grace=2 * grace + 3)):
+            overdue = now - self._late_seen.get(one.pk, now) > 2 * grace + 3
+            if one.worker in workers and (stuck or overdue):
                 logger.warning("execution %s does not end; killing worker %s", one.pk, one.worker)
                 with suppress(ProcessLookupError):
                     os.kill(one.worker, signal.SIGKILL)

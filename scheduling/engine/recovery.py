@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -58,7 +58,7 @@ def lose(
 
 def _lose(execution: Any, reason: str, *, may_retry: bool, confirmed: bool) -> bool:
     instance = execution.instance
-    late = overdue(execution, grace=0)
+    late = overdue(execution)
     why = said(reasons.TIMED_OUT_DEAF) if late else reason
     done = transitions.end(
         batch=instance.batch_id,
@@ -118,14 +118,14 @@ def node_gone(
     reason: str,
     confirmed: bool = False,
     by: journal.By = journal.ENGINE,
-    silent_for: float | None = None,
+    last_heard: datetime | None = None,
 ) -> None:
     """Mark a node offline and give its work to others, or end what only it could have done.
 
-    `confirmed`: all its processes are known to have ended. With `silent_for` (seconds) it is left alone if it
-    has been heard of since. A crash on the way is made good by `finish_absent_nodes`.
+    `confirmed`: all its processes are known to have ended. With `last_heard` it is left alone if it has sent
+    another heartbeat since. A crash on the way is made good by `finish_absent_nodes`.
     """
-    if not transitions.set_node_state(node, NodeState.OFFLINE, by=by, reason=reason, silent_for=silent_for):
+    if not transitions.set_node_state(node, NodeState.OFFLINE, by=by, reason=reason, last_heard=last_heard):
         return
     logger.warning("node %s is offline: %s", node.name, reason)
     _hand_on(node, reason=said(reasons.NODE_LOST, why=reason), confirmed=confirmed)
@@ -170,31 +170,46 @@ def node_stopped(node: Node, boot_id: UUID) -> None:
 
 
 class SilenceWatch:
-    """Marks nodes offline that have not been heard of for NODE_TIMEOUT seconds.
+    """Marks nodes offline whose heartbeat has not changed for NODE_TIMEOUT seconds.
 
-    Called again and again by the leading scheduler. After a gap in its own calls (it was not leading, or
-    the database was away) it first gives every node the time to be heard: silence counts only while
-    someone listened.
+    The leading scheduler calls it again and again. Silence is counted by its own clock, and only while a
+    heartbeat could have been recorded and seen: after a gap in the calls, a failed write, or a change of the
+    database server, every node gets the whole time again.
     """
 
     def __init__(self) -> None:
-        self._listening_since = self._called_at = time.monotonic()
+        self._called_at = time.monotonic()
+        self._server: datetime | None = None
+        # Per node: its last heartbeat, and since when that has been the last.
+        self._heard: dict[int, tuple[datetime, float]] = {}
 
     def __call__(self) -> int:
-        now, patience = time.monotonic(), settings.TAILRACE["NODE_TIMEOUT"]
-        if now - self._called_at > patience / 2:
-            self._listening_since = now
-        self._called_at = now
-        if now - self._listening_since < patience:
-            return 0
-        silent = list(Node.objects.silent_for(patience).select_related("group"))
-        for node in silent:
+        patience = settings.TAILRACE["NODE_TIMEOUT"]
+        # Whatever fails from here on, the next call begins with none.
+        before, self._heard = self._heard, {}
+        present = transitions.heartbeats()
+        now = time.monotonic()
+        if present.server != self._server or now - self._called_at > patience / 2:
+            before = {}
+        self._server, self._called_at = present.server, now
+        heard = {}
+        for node, beat in present.last.items():
+            last, since = before.get(node, (None, now))
+            heard[node] = (beat, since if last == beat else now)
+        # No proof is needed while every node is heard.
+        longest = max((now - since for _beat, since in heard.values()), default=0)
+        if (heard and not before) or longest > patience / 3:
+            transitions.prove_writable()
+        self._heard = heard
+        silent = [node for node, (_beat, since) in heard.items() if now - since > patience]
+        for node in Node.objects.filter(pk__in=silent).select_related("group").order_by("pk"):
             # Those before it may have taken long, and it may be heard again.
-            node_gone(node, reason=said(reasons.NODE_SILENT, seconds=round(patience)), silent_for=patience)
+            reason = said(reasons.NODE_SILENT, seconds=round(patience))
+            node_gone(node, reason=reason, last_heard=heard[node.pk][0])
         return len(silent)
 
 
-def overdue(execution: Any, *, grace: float) -> bool:
-    """Whether one of `live_executions` should have ended `grace` seconds ago, by the database's clock."""
+def overdue(execution: Any) -> bool:
+    """Whether one of `live_executions` should have ended by now, by the database's clock."""
     deadline = execution.deadline_at
-    return deadline is not None and deadline + timedelta(seconds=grace) < execution.now
+    return deadline is not None and deadline < execution.now

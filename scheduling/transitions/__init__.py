@@ -30,7 +30,15 @@ from scheduling.transitions.executions import (
     start,
 )
 from scheduling.transitions.making import Claim, Making, Offer, make, offering
-from scheduling.transitions.nodes import boot_node, heartbeat, set_drained, set_node_state
+from scheduling.transitions.nodes import (
+    Heartbeats,
+    boot_node,
+    heartbeat,
+    heartbeats,
+    prove_writable,
+    set_drained,
+    set_node_state,
+)
 from scheduling.transitions.statements import (
     STOP_CHANNEL,
     WORK_CHANNEL,
@@ -46,6 +54,7 @@ __all__ = [
     "Claim",
     "Ended",
     "Ending",
+    "Heartbeats",
     "Making",
     "Offer",
     "Started",
@@ -59,11 +68,13 @@ __all__ = [
     "give_up_waiting",
     "hand_over",
     "heartbeat",
+    "heartbeats",
     "judge_anew",
     "make",
     "mark",
     "notify",
     "offering",
+    "prove_writable",
     "release_held",
     "rerun_instance",
     "set_drained",

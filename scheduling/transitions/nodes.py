@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import datetime
 from uuid import UUID
 
 from django.db import transaction
@@ -11,19 +13,21 @@ from scheduling import journal, reasons
 from scheduling.models import Node
 from scheduling.reasons import said
 from scheduling.states import NodeState
-from scheduling.transitions.statements import WORK_CHANNEL, execute, notify
+from scheduling.transitions.statements import WORK_CHANNEL, execute, execute_all, notify
 
 
 def set_node_state(
-    node: Node, state: str, *, by: journal.By, reason: str = "", silent_for: float | None = None
+    node: Node, state: str, *, by: journal.By, reason: str = "", last_heard: datetime | None = None
 ) -> bool:
     """Compare-and-set a node's state, with a journal entry; False when it had that state already.
 
-    With `silent_for` (seconds), also when the node has been heard of since.
+    With `last_heard`, also when that is not the node's last heartbeat.
     """
     others = Node.objects.filter(pk=node.pk).exclude(state=state)
+    if last_heard is not None:
+        others = others.filter(heartbeat_at=last_heard)
     with transaction.atomic():
-        changed = (others if silent_for is None else others.silent_for(silent_for)).update(state=state)
+        changed = others.update(state=state)
         if changed:
             journal.record(f"node_{NodeState(state).value}", node, by, reason=reason)
     node.state = state
@@ -75,4 +79,39 @@ _HEARTBEAT = """
 UPDATE scheduling_node SET heartbeat_at = clock_timestamp()
 WHERE id = %(node)s AND boot_id = %(boot)s
 RETURNING state
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeats:
+    """The last heartbeat of each node that is not offline, and when the database server started."""
+
+    server: datetime
+    last: dict[int, datetime]
+
+
+def heartbeats() -> Heartbeats:
+    """Read the last heartbeats. `server` differs after a restart of the database and after a failover."""
+    rows = execute_all(_HEARTBEATS, {})
+    return Heartbeats(rows[0].server, {row.id: row.heartbeat_at for row in rows if row.id is not None})
+
+
+_HEARTBEATS = """
+SELECT pg_postmaster_start_time() AS server, node.id, node.heartbeat_at
+FROM (SELECT) one LEFT JOIN scheduling_node node ON node.state <> 'offline' AND node.heartbeat_at IS NOT NULL
+"""
+
+
+def prove_writable() -> None:
+    """Write as a heartbeat does, and change nothing.
+
+    Raises DatabaseError while the database refuses writes: then no node can be heard and no job can report.
+    """
+    execute(_WRITE, {})
+
+
+# A row that is locked for the moment is passed over: waiting for it would prove nothing more.
+_WRITE = """
+UPDATE scheduling_node SET heartbeat_at = heartbeat_at
+WHERE id = (SELECT id FROM scheduling_node ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
 """

@@ -7,6 +7,8 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from django.conf import settings
+from django.db import DatabaseError, OperationalError, connection
 from django.utils import timezone
 
 from scheduling import services, transitions
@@ -85,14 +87,94 @@ def back_meanwhile(monkeypatch: pytest.MonkeyPatch) -> list[Node]:
     return back
 
 
+class Clock:
+    """Time for a watch that looks every second."""
+
+    def __init__(self, watch: recovery.SilenceWatch) -> None:
+        self.watch = watch
+        self.now = watch._called_at
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def pass_by(self, seconds: float) -> None:
+        """Let the watch look once a second for so long."""
+        for _second in range(round(seconds)):
+            self.now += 1
+            self.watch()
+
+
+def listening(watch: recovery.SilenceWatch, monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(watch)
+    monkeypatch.setattr(recovery, "time", clock)
+    watch()
+    return clock
+
+
+def states(*nodes: Node) -> list[str]:
+    for node in nodes:
+        node.refresh_from_db()
+    return [node.state for node in nodes]
+
+
+def test_silence_counts_by_heartbeats_and_not_by_clocks(monkeypatch: pytest.MonkeyPatch):
+    """A heartbeat with the time of a clock that was set differs from the one before; that is enough."""
+    patience = settings.TAILRACE["NODE_TIMEOUT"]
+    [node] = busy_nodes(1, heartbeat_at=timezone.now() - timedelta(days=1))
+    clock = listening(recovery.SilenceWatch(), monkeypatch)
+    clock.pass_by(patience - 2)
+    Node.objects.update(heartbeat_at=timezone.now() - timedelta(hours=20))
+    clock.pass_by(patience - 2)
+    assert states(node) == [NodeState.ONLINE]
+    clock.pass_by(4)
+    assert states(node) == [NodeState.OFFLINE]
+
+
+@pytest.mark.parametrize("what", ["refuses writes", "is another server", "was not asked"])
+def test_every_node_gets_the_whole_time_again_when_the_database(what: str, monkeypatch: pytest.MonkeyPatch):
+    patience = settings.TAILRACE["NODE_TIMEOUT"]
+    [node] = busy_nodes(1)
+    watch = recovery.SilenceWatch()
+    clock = listening(watch, monkeypatch)
+    clock.pass_by(patience - 2)
+    with monkeypatch.context() as broken:
+        if what == "refuses writes":
+
+            def refuse() -> None:
+                raise OperationalError("cannot execute UPDATE in a read-only transaction")
+
+            broken.setattr(transitions, "prove_writable", refuse)
+            clock.now += 1
+            with pytest.raises(OperationalError):
+                watch()
+        elif what == "is another server":
+            watch._server = timezone.now()
+        else:
+            clock.now += patience
+    clock.pass_by(patience)
+    assert states(node) == [NodeState.ONLINE]
+    clock.pass_by(4)
+    assert states(node) == [NodeState.OFFLINE]
+
+
+def test_a_database_that_refuses_writes_is_noticed_before_the_time_out(monkeypatch: pytest.MonkeyPatch):
+    busy_nodes(1)
+    watch = recovery.SilenceWatch()
+    clock = listening(watch, monkeypatch)
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL transaction_read_only = on")
+    with pytest.raises(DatabaseError, match="read-only"):
+        clock.pass_by(settings.TAILRACE["NODE_TIMEOUT"] / 2)
+
+
 def test_a_node_that_was_silent_and_is_heard_before_its_turn_comes_keeps_what_it_runs(
     monkeypatch: pytest.MonkeyPatch, back_meanwhile: list[Node]
 ):
     gone, back = busy_nodes(2, heartbeat_at=timezone.now() - timedelta(minutes=1))
     back_meanwhile.append(back)
     watch = recovery.SilenceWatch()
-    monkeypatch.setattr(watch, "_listening_since", watch._called_at - 60)
-    watch()
+    clock = listening(watch, monkeypatch)
+    clock.pass_by(settings.TAILRACE["NODE_TIMEOUT"] + 1)
     gone.refresh_from_db()
     back.refresh_from_db()
     assert (gone.state, back.state) == (NodeState.OFFLINE, NodeState.ONLINE)

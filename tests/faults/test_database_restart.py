@@ -3,40 +3,15 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import psutil
 import pytest
-from django.core.management import call_command
 from django.db import OperationalError, connection
 
 from config import database
 from tests.faults.cluster import cluster, nothing_lost_or_doubled
 from tests.processes import eventually
-from workflows import graphs
-
-
-@pytest.fixture
-def own_server(tmp_path: Path, django_db_blocker: Any) -> Iterator[database.EmbeddedServer]:
-    """A server that only this test uses, with our tables, on Django's connection."""
-    server = database.EmbeddedServer(tmp_path / "pg" / "postgres")
-    before = dict(connection.settings_dict)
-    with django_db_blocker.unblock():
-        connection.close()
-        connection.settings_dict.update(database.settings_from_url(server.start()))
-        # What another server had under the same ids.
-        for known in (graphs.revision_of, graphs.graph_of, graphs.nodes_of, graphs.keys_of):
-            known.cache_clear()
-        graphs.task_revision_of.cache_clear()
-        try:
-            call_command("migrate", verbosity=0)
-            yield server
-        finally:
-            connection.close()
-            connection.settings_dict.update(before)
-            server.stop()
 
 
 def postmaster(server: database.EmbeddedServer) -> psutil.Process:
