@@ -104,6 +104,10 @@ NOT_COMMITTED = gettext_noop("the transaction was not committed: the server answ
 COPY_REFUSED = gettext_noop(
     "COPY from STDIN or to STDOUT has no place in an sql job; use a python or a shell job"
 )
+STRINGS_NOT_STANDARD = gettext_noop(
+    "line %(line)s: a plain quote holds a backslash, and standard_conforming_strings is off here;"
+    " write it as E'…', or set standard_conforming_strings on"
+)
 NO_SUCH_PARAMETER = gettext_noop("line %(line)s: there is no parameter %(name)s; there are %(known)s")
 
 NO_CHANNEL = gettext_noop(

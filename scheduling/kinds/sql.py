@@ -40,7 +40,7 @@ _CONNECT_TIMEOUT = 10
 _PREFIX = "TAILRACE_SQL_"
 _CONNECTION_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
 _OWN_TRANSACTION = re.compile(
-    r"(begin|start transaction|commit|end|abort|rollback(?! to\b)(?! (work|transaction) to\b))\b"
+    r"(begin|(start|prepare) transaction|commit|end|abort|rollback(?! to\b)(?! (work|transaction) to\b))\b"
 )
 _SPACES = re.compile(r"\s+")
 
@@ -118,6 +118,8 @@ class _Script:
     def _run_one(self, number: int, statement: Statement) -> None:
         began = time.monotonic()
         place = f"[{number}/{len(self.statements)}, line {statement.line}]"
+        if statement.backslash and self._parameter("standard_conforming_strings") != "on":
+            raise JobFailed(said(reasons.STRINGS_NOT_STANDARD, line=statement.line))
         query = psycopg.ClientCursor(self.connection).mogrify(
             statement.query, {name: self.values[name] for name in statement.names}
         )
@@ -127,6 +129,10 @@ class _Script:
             self.context.log.write(f"{place} failed after {time.monotonic() - began:.2f} s\n")
             raise
         self.context.log.write(f"{place} {done} ({time.monotonic() - began:.2f} s)\n")
+
+    def _parameter(self, name: str) -> str:
+        """A setting of the session, as the server last reported it."""
+        return (self.connection.pgconn.parameter_status(name.encode()) or b"").decode()
 
     def _commit(self) -> None:
         """Commit; a server that answers ROLLBACK had refused something that the script caught itself."""

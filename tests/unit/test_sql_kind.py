@@ -72,6 +72,11 @@ def running(outside: psycopg.Connection[Any]) -> int:
             None,
         ),
         ("SELECT a$b$c; SELECT 1", ["SELECT a$b$c", "SELECT 1"]),
+        ("-- first\rSELECT 1;\rSELECT 2", ["-- first\rSELECT 1", "SELECT 2"]),
+        ("SELECT E'a\\''\n'b\\';c'; SELECT 1", ["SELECT E'a\\''\n'b\\';c'", "SELECT 1"]),
+        ("SELECT e'a' -- x\r-- y\n 'b\\';c'; SELECT 1", ["SELECT e'a' -- x\r-- y\n 'b\\';c'", "SELECT 1"]),
+        ("SELECT $é😀$;$é😀$; SELECT 1", ["SELECT $é😀$;$é😀$", "SELECT 1"]),
+        ("SELECT U&'\\'; SELECT 'a\\'; SELECT 1", ["SELECT U&'\\'", "SELECT 'a\\'", "SELECT 1"]),
     ],
 )
 def test_a_script_is_split_as_postgresql_reads_it(script: str, statements: list[str] | None) -> None:
@@ -99,6 +104,8 @@ def test_parameters_are_found_outside_quotes_and_every_other_percent_is_itself()
         ("SELECT\n'a", "line 2: the quote ' is never closed"),
         ("SELECT $x$ a", "the quote $x$ is never closed"),
         ("SELECT 1 /* a /* b */", "the comment /* is never closed"),
+        ("SELECT 1;\rSELECT E'a'\r\n'b", "line 2: the quote ' on the next line is never closed"),
+        ("SELECT 1;\nSELECT\0 2", "line 2: PostgreSQL takes no NUL character"),
     ],
 )
 def test_a_script_that_cannot_be_read_names_the_line(script: str, said: str) -> None:
@@ -126,6 +133,11 @@ def test_a_script_that_cannot_be_read_names_the_line(script: str, said: str) -> 
             {"connection": "warehouse", "sql": "SELECT 1;\nCOMMIT"},
             "sql",
             "line 2: the script is one transaction already",
+        ),
+        (
+            {"connection": "warehouse", "sql": "PREPARE TRANSACTION 'x'"},
+            "sql",
+            "line 1: the script is one transaction already",
         ),
         (
             {"connection": "warehouse", "sql": "SELECT 1", "autocommit": "yes"},
@@ -188,6 +200,21 @@ def test_a_script_runs_in_one_transaction_and_the_log_shows_each_statement(wareh
         "[4/4, line 4] SELECT 2 ("
     ) in log
     assert warehouse.execute("SELECT count(*) FROM flights WHERE names->>'a' = '1'").fetchone() == (3,)
+
+
+def test_a_comment_that_ends_at_a_carriage_return_hides_no_statement(warehouse: Any) -> None:
+    result = run("CREATE TABLE t (a int); -- first\rINSERT INTO t VALUES (1);\r")
+
+    assert result == {"rows": 1, "statements": 2}
+    assert warehouse.execute("SELECT a FROM t").fetchall() == [(1,)]
+
+
+def test_a_backslash_in_a_plain_quote_is_refused_where_it_would_escape(warehouse: Any) -> None:
+    off = "SET LOCAL standard_conforming_strings = off;\n"
+    assert run(off + "SELECT 'plain', E'a\\'b'") == {"rows": 1, "statements": 2}
+
+    with pytest.raises(JobFailed, match=r"line 2: a plain quote holds a backslash, and standard_conforming_"):
+        run(off + "SELECT 'a\\'; SELECT 1")
 
 
 def test_nothing_of_a_script_stays_when_a_statement_fails(warehouse: Any) -> None:
