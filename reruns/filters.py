@@ -31,7 +31,7 @@ class RerunFilter(RecordFilter):
     CHIP_LABELS: ClassVar = {"workflow": gettext_lazy("Workflow")}
     NAMES: ClassVar = {"workflow": "workflow_names"}
 
-    workflow = ManyFilter(label=gettext_lazy("Workflow name or ID"), method="by_workflow")
+    workflow = ManyFilter(label=gettext_lazy("Workflow name contains, or ID"), method="by_workflow")
     by = ManyFilter(label=gettext_lazy("By"), method="by_actor")
     state = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("State"), choices=SUBMITTED, widget=forms.CheckboxSelectMultiple, distinct=False

@@ -77,7 +77,7 @@ class CycleFilter(RecordFilter):
     CHIP_LABELS: ClassVar = {"workflow": gettext_lazy("Workflow"), "cycle": pgettext_lazy("cycle", "Instance")}
     NAMES: ClassVar = {"workflow": "workflow_names"}
 
-    workflow = ManyFilter(label=gettext_lazy("Workflow name or ID"), method="by_workflow")
+    workflow = ManyFilter(label=gettext_lazy("Workflow name contains, or ID"), method="by_workflow")
     cycle = IdsFilter(label=gettext_lazy("Instance ID"), method="by_id")
     state = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("State"),
@@ -267,7 +267,7 @@ class WorkflowFilter(django_filters.FilterSet):  # type: ignore[misc]
 class BackfillFilter(django_filters.FilterSet):  # type: ignore[misc]
     """Backfills by workflow and state."""
 
-    workflow = ManyFilter(label=gettext_lazy("Workflow name contains"), method="by_workflow")
+    workflow = ManyFilter(label=gettext_lazy("Workflow name contains, or ID"), method="by_workflow")
     state = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("State"),
         choices=BackfillState.choices,
@@ -277,16 +277,15 @@ class BackfillFilter(django_filters.FilterSet):  # type: ignore[misc]
 
     class Meta:
         model = Backfill
+        form = WorkflowsForm
         fields: list[str] = []
 
     def __init__(self, data: Any, *, request: Any) -> None:
         super().__init__(given(data), queryset=Backfill.objects.visible_to(request.user), request=request)
+        self.form.workflows = Workflow.objects.visible_to(request.user)
 
-    def by_workflow(self, queryset: Any, name: str, words: list[str]) -> Any:
-        """Backfills of workflows whose name has any of `words` in it."""
-        if not words:
-            return queryset
-        return queryset.filter(reduce(or_, (Q(workflow__name__icontains=word) for word in words)))
+    def by_workflow(self, queryset: Any, name: str, value: list[int]) -> Any:
+        return queryset.filter(workflow__in=value) if value else queryset
 
     def rows_of(self) -> Any:
         """The backfills that match; none at all when the filter is invalid."""

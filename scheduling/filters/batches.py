@@ -51,7 +51,7 @@ class BatchFilter(RecordFilter):
     CHIP_LABELS: ClassVar = {"task": gettext_lazy("Task"), "batch": gettext_lazy("Batch")}
     NAMES: ClassVar = {"task": "task_names"}
 
-    task = ManyFilter(label=gettext_lazy("Task name or ID"), method="by_task")
+    task = ManyFilter(label=gettext_lazy("Task name contains, or ID"), method="by_task")
     batch = IdsFilter(label=gettext_lazy("Batch ID"), method="by_id")
     state = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("State"),

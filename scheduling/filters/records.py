@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import reduce
+from operator import or_
 from typing import Any, ClassVar
 
 import django_filters
 from django import forms
 from django.core.exceptions import ValidationError
+from django.db.models import Q
 from django.http import QueryDict
 from django.utils import timezone
 from django.utils.translation import gettext as _
@@ -30,6 +33,8 @@ WINDOW_CHOICES = [
     ("30d", gettext_lazy("Last 30 days")),
     (RANGE, gettext_lazy("From … to …")),
 ]
+# A page reads a range of an index for each thing that is named.
+_MOST_NAMED = 200
 # A pasted column of ids is one chip.
 _MOST_CHIPS = 6
 
@@ -50,22 +55,32 @@ class RecordForm(forms.Form):
         return cleaned
 
     def named(self, field: str, things: Any, unknown: str) -> tuple[dict[int, str], set[int]]:
-        """The names by id, and the teams, of the things that `field` names: by their names, or by their ids.
+        """The names by id, and the teams, of the things that the words in `field` name.
 
-        ValidationError with `unknown`, which has a `%(words)s`, when a word names none of `things`.
+        A word is an id, a whole name, or else a part of names. ValidationError when a word names none of
+        `things`, with `unknown`, which has a `%(words)s`, or when words are parts of too many names.
         """
         words: list[str] = self.cleaned_data[field]
         if not words:
             return {}, set()
-        numbers = [number for word in words if (number := as_id(word)) is not None]
-        found = things.filter(name__in=words) | things.filter(pk__in=numbers)
-        rows = list(found.values_list("pk", "name", "team"))
-        names = {pk: name for pk, name, _team in rows}
-        known = set(names.values()) | {str(pk) for pk in names}
-        missing = [word for word in words if word not in known]
+        ids = {word: number for word in words if (number := as_id(word)) is not None}
+        rows = set(things.filter(Q(pk__in=ids.values()) | Q(name__in=words)).values_list("pk", "name", "team"))
+        given_ids = {str(pk) for pk, _name, _team in rows} & ids.keys()
+        given_names = {name for _pk, name, _team in rows} & ids.keys()
+        parts = [word for word in words if word not in given_ids | given_names]
+        if parts:
+            wanted = reduce(or_, (Q(name__icontains=word) for word in parts))
+            rows.update(things.filter(wanted).values_list("pk", "name", "team")[: _MOST_NAMED + 1])
+            if len(rows) > _MOST_NAMED:
+                raise ValidationError(
+                    _("More than %(most)d names contain %(words)s. Write more of the name.")
+                    % {"most": _MOST_NAMED, "words": ", ".join(parts)}
+                )
+        names = [name.lower() for _pk, name, _team in rows]
+        missing = [word for word in parts if not any(word.lower() in name for name in names)]
         if missing:
             raise ValidationError(unknown % {"words": ", ".join(missing)})
-        return names, {team for _pk, _name, team in rows}
+        return {pk: name for pk, name, _team in rows}, {team for _pk, _name, team in rows}
 
 
 @dataclass(frozen=True)

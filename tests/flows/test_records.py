@@ -173,7 +173,7 @@ def test_tasks_are_added_to_the_filter_and_taken_away_by_keyboard_alone(
     expect(rows).to_have_count(3)
     page.wait_for_load_state()
     page.keyboard.press("/")
-    box = page.get_by_role("combobox", name="Task name or ID")
+    box = page.get_by_role("combobox", name="Task name contains, or ID")
     expect(box).to_be_focused()
     page.keyboard.type("extr")
     expect(page.locator(".combo [role=option]")).to_have_count(2)

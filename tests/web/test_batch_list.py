@@ -7,6 +7,7 @@ from django.test import Client
 from django.utils import timezone
 
 from scheduling import journal, services
+from scheduling.filters import records
 from scheduling.models import Batch, Task
 from tests import factories as make
 from tests.web.conftest import Desk
@@ -83,6 +84,34 @@ def test_a_filter_takes_several_values_in_one_box_or_in_several(desk: Desk, oper
     assert marks(operator.get("/batches/?task=extract,clean"), "batch") == [b.pk, a.pk]
     assert marks(operator.get(f"/batches/?task=extract&task={third.pk}"), "batch") == [c.pk, a.pk]
     assert marks(operator.get(f"/batches/?batch={a.pk}%20{c.pk}"), "batch") == [c.pk, a.pk]
+
+
+def test_a_word_is_a_part_of_a_name_and_digits_are_an_id_first(desk: Desk, operator: Client) -> None:
+    other, third = make.task("extract_orders", group=desk.group), make.task("load", group=desk.group)
+    a, b, c = make.batch(desk.task), make.batch(other), make.batch(third)
+    for words, found in [
+        ("extract", [b, a]),
+        ("EXTRACT_O", [b]),
+        ("order,oad", [c, b]),
+        (f"{third.pk}", [c]),
+        (f"{third.pk},order", [c, b]),
+    ]:
+        assert marks(operator.get(f"/batches/?task={words}"), "batch") == [each.pk for each in found], words
+    numbered = make.batch(make.task(f"year_{10**6 + third.pk}", group=desk.group))
+    assert marks(operator.get(f"/batches/?task={10**6 + third.pk}"), "batch") == [numbered.pk]
+    page = operator.get("/batches/?task=order,nonesuch")
+    assert "There is no task nonesuch to see" in text_of(page)
+
+
+def test_a_word_that_is_in_too_many_names_is_refused(desk: Desk, operator: Client, monkeypatch: Any) -> None:
+    monkeypatch.setattr(records, "_MOST_NAMED", 2)
+    make.task("extract_orders", group=desk.group)
+    assert operator.get("/batches/?task=extract").status_code == 200
+    make.task("extract_items", group=desk.group)
+    page = operator.get("/batches/?task=xtrac")
+    assert page.status_code == 422
+    assert "More than 2 names contain xtrac. Write more of the name." in text_of(page)
+    assert operator.get("/batches/?task=orders").status_code == 200
 
 
 def test_batches_are_filtered_by_state_trigger_and_group(desk: Desk, operator: Client) -> None:
