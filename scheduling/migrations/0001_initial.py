@@ -417,6 +417,14 @@ class Migration(migrations.Migration):
             model_name='journalentry',
             trigger=pgtrigger.compiler.Trigger(name='journal_immutable', sql=pgtrigger.compiler.UpsertTriggerSql(condition='WHEN (OLD."id" IS DISTINCT FROM (NEW."id") OR OLD."at" IS DISTINCT FROM (NEW."at") OR OLD."action" IS DISTINCT FROM (NEW."action") OR OLD."object_type" IS DISTINCT FROM (NEW."object_type") OR OLD."object_id" IS DISTINCT FROM (NEW."object_id") OR OLD."object_name" IS DISTINCT FROM (NEW."object_name") OR OLD."actor" IS DISTINCT FROM (NEW."actor") OR OLD."via" IS DISTINCT FROM (NEW."via") OR OLD."reason" IS DISTINCT FROM (NEW."reason") OR OLD."details" IS DISTINCT FROM (NEW."details"))', func="RAISE EXCEPTION 'pgtrigger: Cannot update rows from % table', TG_TABLE_NAME;", hash='3dbd777644f3f649b3787fb301baf27cfdd939d3', operation='UPDATE', pgid='pgtrigger_journal_immutable_8cce3', table='scheduling_journalentry', when='BEFORE')),
         ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='journalentry',
+            trigger=pgtrigger.compiler.Trigger(name='journal_kept', sql=pgtrigger.compiler.UpsertTriggerSql(func="RAISE EXCEPTION 'pgtrigger: Cannot delete rows from % table', TG_TABLE_NAME;", hash='ba4f4b615e8410d17d80c5c1d283806e9219c7f1', operation='DELETE', pgid='pgtrigger_journal_kept_f6c7d', table='scheduling_journalentry', when='BEFORE')),
+        ),
+        pgtrigger.migrations.AddTrigger(
+            model_name='execution',
+            trigger=pgtrigger.compiler.Trigger(name='execution_final', sql=pgtrigger.compiler.UpsertTriggerSql(condition='WHEN (OLD.ended_at IS NOT NULL AND OLD.* IS DISTINCT FROM NEW.*)', func="RAISE EXCEPTION 'Row % of table % has ended and cannot change. Rerun its instance instead.', OLD.id, TG_TABLE_NAME;", hash='77704e16f7bffe9b3cd6fbabfc36a35ae436fdf2', operation='UPDATE', pgid='pgtrigger_execution_final_123c1', table='scheduling_execution', when='BEFORE')),
+        ),
         migrations.AddConstraint(
             model_name='deploymentgroup',
             constraint=models.UniqueConstraint(fields=('team', 'name'), name='group_name_once_a_team'),

@@ -6,7 +6,13 @@ from django.db.models.functions import Least
 from django.db.models.lookups import GreaterThanOrEqual
 from django.utils.translation import gettext_lazy as _
 
-from scheduling.models.checks import ended_exactly_when_final, legal_values, one_of, only_allowed_moves
+from scheduling.models.checks import (
+    ended_exactly_when_final,
+    final_once_ended,
+    legal_values,
+    one_of,
+    only_allowed_moves,
+)
 from scheduling.models.tasks import SCHEDULED, Trigger
 from scheduling.queries import MACHINES, BatchQuerySet, ExecutionQuerySet, InstanceQuerySet, LogQuerySet
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Outcome
@@ -277,6 +283,7 @@ class Execution(models.Model):
                 name="execution_ended_with_outcome",
             ),
         ]
+        triggers = [final_once_ended(name="execution_final")]
 
     def __str__(self) -> str:
         return f"#{self.pk}"

@@ -35,6 +35,20 @@ def ended_exactly_when_final(machine: Machine, *, name: str) -> models.CheckCons
     )
 
 
+def final_once_ended(*, name: str) -> pgtrigger.Trigger:
+    """Refuse, in the database, every change of a row that has `ended_at`."""
+    return pgtrigger.Trigger(
+        name=name,
+        when=pgtrigger.Before,
+        operation=pgtrigger.Update,
+        condition=pgtrigger.Condition("OLD.ended_at IS NOT NULL AND OLD.* IS DISTINCT FROM NEW.*"),
+        func=(
+            "RAISE EXCEPTION 'Row % of table % has ended and cannot change. Rerun its instance instead.',"
+            " OLD.id, TG_TABLE_NAME;"
+        ),
+    )
+
+
 def only_allowed_moves(machine: Machine, *, name: str) -> pgtrigger.Trigger:
     """Refuse, in the database, every update of `state` that the table does not list.
 

@@ -81,7 +81,10 @@ class JournalEntry(models.Model):
                 condition=~models.Q(action__in=ROUTINE),
             ),
         ]
-        triggers = [pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "task", "user"])]
+        triggers = [
+            pgtrigger.ReadOnly(name="journal_immutable", exclude=["team", "task", "user"]),
+            pgtrigger.Protect(name="journal_kept", operation=pgtrigger.Delete),
+        ]
 
     def __str__(self) -> str:
         said = f"{self.at:%Y-%m-%d %H:%M:%S} {self.actor} ({self.via}) {self.action}"

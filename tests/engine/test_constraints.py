@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 from django.apps import apps
-from django.db import IntegrityError, ProgrammingError
+from django.db import DatabaseError, IntegrityError, ProgrammingError, transaction
 from django.utils import timezone
 
 from scheduling import notifications, transitions
-from scheduling.models import Deadline, JournalEntry, Notification, SavedFilter
+from scheduling.models import Deadline, Execution, JournalEntry, Notification, SavedFilter
 from tests import factories
 from tests.engine.states import batch_in, duplicate, instance_in, sql
 
@@ -202,7 +202,14 @@ def test_every_trigger_of_scheduling_is_tried_here():
         for model in apps.get_app_config("scheduling").get_models()
         for trigger in getattr(model._meta, "triggers", [])
     }
-    assert names == {"batch_moves", "instance_moves", "revision_immutable", "journal_immutable"}
+    assert names == {
+        "batch_moves",
+        "instance_moves",
+        "execution_final",
+        "revision_immutable",
+        "journal_immutable",
+        "journal_kept",
+    }
 
 
 @pytest.mark.parametrize("column", ["spec", "success_ratio", "digest", "number", "kind", "retry_count"])
@@ -222,6 +229,36 @@ def test_a_journal_entry_cannot_be_changed(column: str):
         other = '{"x": 1}'
     with pytest.raises(ProgrammingError, match="Cannot update rows from scheduling_journalentry"):
         sql(f"UPDATE scheduling_journalentry SET {column} = %s WHERE id = %s", other, entry.pk)
+
+
+def test_a_journal_entry_cannot_be_deleted():
+    factories.task()
+    with pytest.raises(DatabaseError, match="Cannot delete rows from scheduling_journalentry"):
+        sql("DELETE FROM scheduling_journalentry")
+    with transaction.atomic(), pytest.raises(DatabaseError, match="Cannot delete"):
+        JournalEntry.objects.all().delete()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"outcome": "failed"},
+        {"error": "other"},
+        {"exit_code": 3},
+        {"ended_at": None, "outcome": None},
+        {"worker": 3},
+        {"result": 3},
+    ],
+    ids=lambda change: "-".join(change),
+)
+def test_an_ended_execution_cannot_be_changed(change: dict[str, object]):
+    instance = factories.batch().instances.get()
+    execution = factories.start(instance)
+    factories.end(instance)
+    with transaction.atomic(), pytest.raises(DatabaseError, match="has ended and cannot change"):
+        Execution.objects.filter(pk=execution.pk).update(**change)
+    execution.refresh_from_db()
+    assert execution.outcome == "success"
 
 
 def test_what_a_user_wrote_stays_when_the_user_is_deleted():
