@@ -5,9 +5,9 @@ from __future__ import annotations
 from zoneinfo import ZoneInfo
 
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.translation import pgettext
 
+from config import clock
 from reruns import eligibility
 from reruns.eligibility import Refusal
 from workflows.models import CycleInstance
@@ -44,7 +44,7 @@ def refusal_of(instance: CycleInstance, zone: ZoneInfo) -> Refusal | None:
     effective = instance.cycle.effective_id
     if effective != instance.pk:
         return eligibility.not_effective_refusal(effective)
-    if late := eligibility.ready_time_refusal(instance.ready_at, timezone.now(), zone):
+    if late := eligibility.ready_time_refusal(instance.ready_at, clock.now(), zone):
         return late
     if instance.state == CycleState.CANCELLED:
         return eligibility.state_refusal(instance.state)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from config import clock
 from scheduling import reasons as known_reasons
 from scheduling.engine import steps
 from scheduling.engine.steps import Source, Step
@@ -48,11 +49,10 @@ def _service(name: str) -> Any:
 
 def _next_due_at() -> Any:
     """Now when a rerun is due; otherwise it takes an event, of which the scheduler hears."""
-    from django.utils import timezone
 
     from reruns.models import Rerun
 
-    return timezone.now() if Rerun.objects.active().filter(due=True).exists() else None
+    return clock.now() if Rerun.objects.active().filter(due=True).exists() else None
 
 
 def _free_stranded() -> int:

@@ -9,9 +9,9 @@ from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
 from django.db.models import Count, Q
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from config import clock
 from reruns import affected as graph
 from reruns import eligibility
 from reruns.affected import Affected
@@ -130,7 +130,7 @@ def situation_of(
         freeze_mode=rerun.freeze_mode,
         as_it_ran=rerun.as_it_ran,
         user=user,
-        now=now or timezone.now(),
+        now=now or clock.now(),
         contents=contents_for(revisions, user),
         held=held,
         awaited=awaited,

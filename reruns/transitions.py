@@ -15,10 +15,10 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from django.db import transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
+from config import clock
 from reruns.errors import RerunRefused
 from reruns.models import Rerun, RerunEdge, RerunItem
 from reruns.states import ITEM, RERUN, ItemState, RerunState
@@ -41,7 +41,7 @@ def submit(
     pinned: Mapping[str, Mapping[str, int]],
 ) -> None:
     """A draft becomes what runs; `user` is whose rights count from now on, None being the shell."""
-    now = timezone.now()
+    now = clock.now()
     changed = {"submitted_at": now, "estimated_end": estimated_end, "reason": reason, "pinned": pinned}
     _move(rerun, RerunState.RUNNING, **changed)
     _answer_for(rerun, user, actor=journal.actor(by).name)
@@ -61,7 +61,7 @@ def resume(rerun: Rerun, *, user: Any) -> None:
 
 def pin(rerun: Rerun, pinned: Mapping[str, Mapping[str, int]]) -> None:
     """What is generated from now on runs this content."""
-    Rerun.objects.filter(pk=rerun.pk).update(pinned=pinned, changed_at=timezone.now())
+    Rerun.objects.filter(pk=rerun.pk).update(pinned=pinned, changed_at=clock.now())
     rerun.pinned = dict(pinned)
 
 
@@ -98,7 +98,7 @@ def conclude(rerun: Rerun, state: RerunState) -> None:
     """End a rerun for good: its record says from now on what it said at this moment."""
     # Before the end: afterwards the database lets nobody change the items.
     execute(_SHOWN, {"rerun": rerun.pk})
-    _move(rerun, state, ended_at=timezone.now(), due=False)
+    _move(rerun, state, ended_at=clock.now(), due=False)
 
 
 def _refuse_unless(rerun: Rerun, able: bool, done: str) -> None:
@@ -111,7 +111,7 @@ def _refuse_unless(rerun: Rerun, able: bool, done: str) -> None:
 
 def _move(rerun: Rerun, state: RerunState, **values: Any) -> None:
     found = Rerun.objects.filter(pk=rerun.pk, state__in=RERUN.sources(state))
-    changed = {"state": state, "changed_at": timezone.now()} | values
+    changed = {"state": state, "changed_at": clock.now()} | values
     if not found.update(**changed):
         raise RerunRefused(
             _("%(rerun)s has state %(state)s by now; look at it again.")
@@ -193,7 +193,7 @@ def take_on(rerun: Rerun, taken: Collection[Taken], dependencies: Iterable[tuple
 
 def generated(item: RerunItem, instance: CycleInstance) -> None:
     """Its rerun instance exists."""
-    _one(item, ItemState.RUNNING, instance=instance, started_at=timezone.now(), reason="")
+    _one(item, ItemState.RUNNING, instance=instance, started_at=clock.now(), reason="")
 
 
 def taken_over(item: RerunItem, instance: CycleInstance) -> None:
@@ -283,4 +283,4 @@ def _many(items: Any, state: ItemState, **values: Any) -> int:
 
 
 def _changes(state: ItemState, values: Mapping[str, Any]) -> dict[str, Any]:
-    return {"state": state, "ended_at": timezone.now() if state in ITEM.final else None} | dict(values)
+    return {"state": state, "ended_at": clock.now() if state in ITEM.final else None} | dict(values)

@@ -19,10 +19,12 @@ from django.utils.cache import add_never_cache_headers
 from django.utils.translation import gettext as _
 from django.utils.translation import override
 
+from config import clock
 from scheduling.engine.lead import FROZEN_SECONDS, LEAD_KEY, LED
 from scheduling.words import length
 
 logger = logging.getLogger(__name__)
+_watch_clock = clock.Watch()
 
 # A leader looks at all that is due every ten seconds at least; a long round takes a few more.
 LATE_ROUND_SECONDS = 60.0
@@ -87,6 +89,8 @@ class Report(NamedTuple):
 def read() -> Report:
     """Ask the database for everything; raises django.db.Error when it does not answer."""
     with transaction.atomic(), connection.cursor() as cursor:
+        if why := _watch_clock((clock.own() - clock.now()).total_seconds()):
+            logger.warning("%s", why)
         cursor.execute("SELECT set_config('statement_timeout', %s, true)", [f"{WAIT_SECONDS * 1000:.0f}ms"])
         found = scheduling()
         cursor.execute(_GROUPS)

@@ -26,7 +26,7 @@ from django.test import client
 from django.test.utils import ContextList
 from django.utils import timezone, translation
 
-from config import database
+from config import clock, database
 from tests import databases
 
 _SERVER = pytest.StashKey[tuple[database.EmbeddedServer, Path]]()
@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
     settings.PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
     client.store_rendered_templates = _keep_context_of_page
     databases.empty_in_one_statement()
+    # The clock that time-machine moves, asked each time. Processes under test ask the database.
+    clock._ask, clock.READ_AGAIN_SECONDS = clock.own, 0.0
     if directory := os.environ.get(_DIRECTORY):
         databases.migrate_once(Path(directory))
 

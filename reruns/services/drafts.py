@@ -11,9 +11,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from django.db import connection, transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from config import clock
 from reruns import choices, notifications, permissions
 from reruns.affected import very_many
 from reruns.candidates import Candidate
@@ -49,7 +49,7 @@ def plan(
     node cannot be chosen.
     """
     source = CycleInstance.objects.select_related("workflow__revision", "revision").get(pk=source.pk)
-    who, now = journal.actor(by), timezone.now()
+    who, now = journal.actor(by), clock.now()
     rerun = Rerun(
         team_id=source.team_id,
         source=source,
@@ -288,7 +288,7 @@ def _edited(rerun: Rerun, by: journal.By, **values: Any) -> Plan:
 def _store(plan: Plan, *, new: Mapping[int, Selected] | None = None, gone: Collection[int] = ()) -> Rerun:
     """Save a draft whose cycles `new` were chosen, or chosen otherwise, and `gone` left out."""
     rerun = plan.rerun
-    rerun.changed_at = timezone.now()
+    rerun.changed_at = clock.now()
     rerun.save()
     replaced = [*gone, *(new or ())]
     if replaced:

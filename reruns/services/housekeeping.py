@@ -7,8 +7,8 @@ from datetime import timedelta
 
 from django.conf import settings
 from django.db import transaction
-from django.utils import timezone
 
+from config import clock
 from reruns import reasons
 from reruns.models import Rerun, RerunItem
 from reruns.states import ItemState, RerunState
@@ -88,6 +88,6 @@ def _named(frozen: dict[int, int], held: dict[int, int], holder: str) -> list[st
 
 def forget_drafts() -> int:
     """Remove drafts that nobody changed for as long as records are kept; how many."""
-    since = timezone.now() - timedelta(days=settings.TAILRACE["RETENTION_DAYS"])
+    since = clock.now() - timedelta(days=settings.TAILRACE["RETENTION_DAYS"])
     old = Rerun.objects.filter(state=RerunState.DRAFT, changed_at__lt=since)
     return int(old.delete()[1].get("reruns.Rerun", 0))

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 
+from config import clock
 from reruns import permissions, transitions
 from reruns.content import pins_of
 from reruns.errors import Drift, PlanDrifted, RerunRefused
@@ -64,7 +64,7 @@ def _submitted(rerun_id: int, confirmed: Collection[Drift], by: journal.By, reas
     if not locked.keys() >= set(workflow_ids) & set(Workflow.objects.values_list("pk", flat=True)):
         raise _EditedMeanwhile
     user = asker(by)
-    plan = plan_of(rerun, user=user, now=timezone.now())
+    plan = plan_of(rerun, user=user, now=clock.now())
     _refuse_impossible(plan)
     if set(plan.drift) != set(confirmed):
         raise _drifted(plan)

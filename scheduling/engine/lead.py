@@ -17,13 +17,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 from django.db import connection
 
-from config import sessions
+from config import clock, sessions
 from scheduling.services import SCHEDULE_CHANNEL
 
 logger = logging.getLogger("scheduling.engine.scheduler")
@@ -49,6 +48,7 @@ VALUES (%(id)s, %(host)s, %(pid)s, clock_timestamp(), clock_timestamp(), %(leads
     extract(epoch FROM %(clock)s::timestamptz - clock_timestamp()))
 ON CONFLICT (id) DO UPDATE SET heartbeat_at = excluded.heartbeat_at, leads = excluded.leads,
     last_round_at = excluded.last_round_at, clock_difference = excluded.clock_difference
+RETURNING clock_difference
 """
 # Rows of killed processes are of use to whoever looks for them for a day.
 _FORGET = "DELETE FROM scheduling_schedulerprocess WHERE heartbeat_at < clock_timestamp() - interval '1 day'"
@@ -67,6 +67,7 @@ class Lead:
         self._progress_at = time.monotonic()
         self._round_at: float | None = None
         self._beat_at = 0.0
+        self._watch_clock = clock.Watch()
         self._wake, self._waker = socket.socketpair()
         self._thread = threading.Thread(target=self._run, name="lead", daemon=True)
         self.leads = False
@@ -174,20 +175,28 @@ class Lead:
 
     def _beat(self, session: psycopg.Connection[Any], *others: str) -> None:
         self._beat_at = time.monotonic()
-        for statement in (_BEAT, *others):
+        row = self._write(session, _BEAT)
+        if row is not None and (why := self._watch_clock(row[0])):
+            logger.warning("%s", why)
+        for statement in others:
             self._write(session, statement)
 
-    def _write(self, session: psycopg.Connection[Any], statement: str) -> None:
-        """Execute `statement`. A refusal, as by a read-only database, shows that the session lives."""
+    def _write(self, session: psycopg.Connection[Any], statement: str) -> tuple[Any, ...] | None:
+        """Execute `statement` and return its row, if any.
+
+        A refusal, as by a read-only database, shows that the session lives.
+        """
         age = None if self._round_at is None else time.monotonic() - self._round_at
         values = {"id": self._id, "host": socket.gethostname(), "pid": os.getpid()}
-        values |= {"leads": self.leads, "round_age": age, "clock": datetime.now(UTC)}
+        values |= {"leads": self.leads, "round_age": age, "clock": clock.own()}
         try:
-            session.execute(statement, values)
+            cursor = session.execute(statement, values)
+            return cursor.fetchone() if cursor.description else None
         except psycopg.Error as error:
             if session.closed:
                 raise
             logger.warning("Could not write the scheduler's heartbeat: %s", _line(error))
+            return None
 
 
 def is_led() -> bool:

@@ -40,7 +40,7 @@ from django_q.pusher import pusher
 from django_q.signals import post_spawn
 from django_q.worker import worker
 
-from config import sessions
+from config import clock, sessions
 from scheduling import journal, kinds, reasons, transitions
 from scheduling.engine import execution, recovery
 from scheduling.engine.broker import Identity, InstanceBroker
@@ -262,6 +262,7 @@ class NodeCluster(Cluster):  # type: ignore[misc]  # django-q2 ships no types
         self.grace = grace
         self.stopping = Flag()
         self._beat_at = time.monotonic()
+        self._watch_clock = clock.Watch()
         self.identity = self._identity()
         if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
             # A lost terminal stops it, unless it was started to outlive that (nohup).
@@ -313,9 +314,12 @@ class NodeCluster(Cluster):  # type: ignore[misc]  # django-q2 ships no types
             return
         self._beat_at = time.monotonic()
         try:
-            if not transitions.heartbeat(self.identity.node_id, self.identity.boot_id, stopping=stopping):
+            beat = transitions.heartbeat(self.identity.node_id, self.identity.boot_id, stopping=stopping)
+            if beat is None:
                 logger.error("node %s was started elsewhere; this one ends", self.node.name)
                 self.stopping.set()
+            elif why := self._watch_clock(beat.clock_difference):
+                logger.warning("node %s: %s", self.node.name, why)
         except DatabaseError as error:
             logger.warning("node %s cannot be heard: %s; trying again", self.node.name, error)
             connections.close_all()

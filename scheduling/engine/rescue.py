@@ -10,9 +10,9 @@ to be gone, which makes of a stop that was asked a stop that was obeyed.
 from __future__ import annotations
 
 from django.conf import settings
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from config import clock
 from scheduling import journal, reasons, transitions
 from scheduling.engine import recovery
 from scheduling.errors import TransitionRefused
@@ -96,7 +96,7 @@ def _refuse_if_heard(node: Node) -> None:
     heard = node.heartbeat_at
     if node.state == NodeState.OFFLINE or heard is None:
         return
-    ago = (timezone.now() - heard).total_seconds()
+    ago = (clock.now() - heard).total_seconds()
     if ago < patience:
         raise TransitionRefused(
             _(

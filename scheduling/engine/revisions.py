@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from django.db.models import QuerySet
-from django.utils import timezone
 
+from config import clock
 from scheduling.models import Task, TaskRevision
 
 READ_AHEAD = timedelta(seconds=30)
@@ -49,7 +49,7 @@ class Revisions:
 
     def read_ahead(self, due: datetime | None, tasks: QuerySet[Task]) -> None:
         """Read those of `tasks`, the next of which are due at `due`, once and if that is soon."""
-        if due is None or due == self._ahead_of or due - timezone.now() > READ_AHEAD:
+        if due is None or due == self._ahead_of or due - clock.now() > READ_AHEAD:
             return
         self._ahead_of = due
         soon = tasks.filter(next_due_at=due, revision__isnull=False)

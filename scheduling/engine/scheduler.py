@@ -17,8 +17,8 @@ from typing import Any
 from django.contrib.sessions.backends.db import SessionStore
 from django.db import Error as DjangoDatabaseError
 from django.db import close_old_connections, connection
-from django.utils import timezone
 
+from config import clock
 from scheduling import notifications
 from scheduling.engine import recovery, triggers
 from scheduling.engine import steps as added
@@ -128,17 +128,14 @@ class Scheduler:
     def _until_due(self) -> float:
         try:
             known = [at for source in self._sources if (at := source.next_due_at()) is not None]
+            now = clock.now()
         except DjangoDatabaseError:
             connection.close()
             return STANDBY_SECONDS
         if not known:
             return POLL_SECONDS
-        due = min(known)
-        return (
-            min((due - timezone.now()).total_seconds(), POLL_SECONDS)
-            if due > timezone.now()
-            else LOCKED_SECONDS
-        )
+        left = (min(known) - now).total_seconds()
+        return min(left, POLL_SECONDS) if left > 0 else LOCKED_SECONDS
 
     def _guarded(self, name: str, run: Callable[[], int]) -> int | None:
         """What `run` returns, or None when it failed: one step's failure is not the others'."""

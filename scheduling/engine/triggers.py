@@ -17,8 +17,8 @@ from typing import Any, cast
 from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.db.models import Exists, OuterRef, Q
-from django.utils import timezone
 
+from config import clock
 from scheduling import calendars, journal, reasons, services, transitions
 from scheduling.engine.revisions import Revisions
 from scheduling.errors import is_transient
@@ -51,7 +51,7 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
     Each is moved on by one due time, or past all that it missed as its misfire policy says. Returns how many
     tasks it dealt with: 0 when nothing (more) is due or others hold what is. Call it until then.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     with transaction.atomic():
         tasks = list(
             Task.objects.filter(enabled=True, next_due_at__lte=now)

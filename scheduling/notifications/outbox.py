@@ -22,8 +22,8 @@ from typing import Any
 
 from django.conf import settings
 from django.db import connection, transaction
-from django.utils import timezone
 
+from config import clock
 from scheduling.models import Notification
 from scheduling.models.notifications import NotificationState
 
@@ -47,7 +47,7 @@ def post(
     `key` names the event among all events, as `batch:4711:failure`; `path` is the page to link to, from the
     root of the site. Costs one statement.
     """
-    now = timezone.now()
+    now = clock.now()
     Notification.objects.bulk_create(
         [
             Notification(
@@ -202,7 +202,7 @@ def _mine(letters: Sequence[Letter]) -> dict[str, Any]:
 
 def try_again(notifications: Any) -> int:
     """Let those of a QuerySet that were given up wait again, for as long as a new one; returns how many."""
-    now = timezone.now()
+    now = clock.now()
     return int(
         notifications.filter(state=NotificationState.GIVEN_UP).update(
             state=NotificationState.WAITING, attempts=0, next_attempt_at=now, give_up_at=_give_up_at(now)

@@ -9,9 +9,9 @@ from datetime import date, datetime
 from typing import Any
 
 from django.db import DEFAULT_DB_ALIAS, transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from config import clock
 from scheduling import journal, reasons, transitions, validation
 from scheduling.errors import TransitionRefused
 from scheduling.models import Batch, Node, Task, TaskRevision
@@ -82,7 +82,7 @@ def create_batches(requests: Sequence[BatchRequest]) -> list[Batch]:
 @transaction.atomic(savepoint=False)
 def make_batches(requests: Sequence[BatchRequest]) -> list[Made]:
     """`create_batches` for who makes many and needs to know little of them."""
-    at = timezone.now()
+    at = clock.now()
     making = transitions.Making()
     for position, request in enumerate(requests):
         making.batches.append(_batch_row(request, position, at))
@@ -232,7 +232,7 @@ def trigger(
             task=task,
             revision=task.revision,
             trigger=kind,
-            scheduled_for=scheduled_for or timezone.now(),
+            scheduled_for=scheduled_for or clock.now(),
             slots=slots_of(task.revision, nodes),
             parameters=overrides,
             held=held,

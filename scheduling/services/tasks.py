@@ -9,8 +9,8 @@ from types import EllipsisType
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 
+from config import clock
 from scheduling import calendars, journal, notifications, transitions, validation
 from scheduling.models import DeploymentGroup, Task, TaskRevision, Team
 from scheduling.models.tasks import Trigger
@@ -63,7 +63,7 @@ def save_task(
     switched = task.enabled != enabled
     task.group, task.retention_days, task.notify = group, kept, rules
     if schedule_changed:
-        task.next_due_at = calendars.next_due(task.revision, timezone.now())
+        task.next_due_at = calendars.next_due(task.revision, clock.now())
     if switched:
         _switch(task, enabled)
     task.save()
@@ -85,7 +85,7 @@ def _switch(task: Task, enabled: bool) -> None:
     task.enabled = enabled
     if not enabled:
         return
-    task.enabled_at = timezone.now()
+    task.enabled_at = clock.now()
     if task.next_due_at is None and task.revision is not None:
         # The scheduler could not compute it when the task fired last.
         task.next_due_at = calendars.next_due(task.revision, task.enabled_at)

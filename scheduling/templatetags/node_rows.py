@@ -41,7 +41,7 @@ def node_row(row: NodeRow) -> SafeString:
     return SafeString(
         f"""<tr id="{row.mark}">
   <th scope="row" class="name">{escape(node.name)}<small>{escape(node.host)}{of}</small></th>
-  <td class="at-state">{state(node)}{_drained(node, said)}</td>
+  <td class="at-state">{state(node)}{_drained(node, said)}{_clock(row)}</td>
   <td class="at-load"><div class="counters"><svg class="bar" viewBox="0 0 100 6" preserveAspectRatio="none"\
  aria-hidden="true"><rect data-state="running" width="{row.load}" height="6"/></svg>\
 <small>{escape(row.slots_in_words)}</small></div></td>
@@ -55,6 +55,10 @@ def node_row(row: NodeRow) -> SafeString:
 
 def _drained(node: Node, said: Words) -> str:
     return f' <span class="tag">{said.drained}</span>' if node.drained and node.state == "offline" else ""
+
+
+def _clock(row: NodeRow) -> str:
+    return f' <span class="tag wrong">{escape(row.clock)}</span>' if row.clock else ""
 
 
 def _runs(row: NodeRow, said: Words) -> str:

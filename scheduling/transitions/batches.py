@@ -7,9 +7,9 @@ from typing import Any
 
 from django.db import transaction
 from django.db.models.functions import Now
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from config import clock
 from scheduling import journal, reasons, signals
 from scheduling.errors import TransitionRefused
 from scheduling.models import Batch, Instance, Node
@@ -87,7 +87,7 @@ def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
     # Two statements, each with a fresh look: an instance that starts during the first is seen by the second.
     never = of_batch.filter(state=InstanceState.WAITING).update(
         state=InstanceState.TERMINATED,
-        ended_at=timezone.now(),
+        ended_at=clock.now(),
         reason=text,
     )
     running = of_batch.filter(state=InstanceState.RUNNING).update(state=InstanceState.TERMINATING, reason=text)
@@ -108,7 +108,7 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     stopped = {"pk": instance_id}
     text = _stopped(by, reason)
     never = of_batch.filter(**stopped, state=InstanceState.WAITING).update(
-        state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=text
+        state=InstanceState.TERMINATED, ended_at=clock.now(), reason=text
     )
     running = 0
     if not never:
@@ -279,7 +279,7 @@ def give_up_waiting(node: Node, batch_id: int, *, reason: str) -> Batch | None:
     """End what of a batch waits for this one node and can run nowhere else; the batch, if it ended by that."""
     batch = _lock(batch_id)
     waiting = Instance.objects.only_for(node).filter(batch=batch, ended_at__isnull=True)
-    count = waiting.update(state=InstanceState.TERMINATED, ended_at=timezone.now(), reason=reason)
+    count = waiting.update(state=InstanceState.TERMINATED, ended_at=clock.now(), reason=reason)
     if batch.can_stop and batch.ended_count + count == batch.total:
         _begin_terminating(batch, reason)
     _count(batch, {"terminated": count}, journal.ENGINE)

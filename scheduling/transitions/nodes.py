@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from uuid import UUID
 
 from django.db import transaction
-from django.utils import timezone
 
+from config import clock
 from scheduling import journal, reasons
 from scheduling.models import Node
 from scheduling.reasons import said
@@ -48,7 +49,7 @@ def _present(node: Node, *, stopping: bool = False) -> str:
 @transaction.atomic
 def boot_node(node: Node, *, boot_id: UUID, host: str, pid: int) -> None:
     """Begin a life of `node`: it is online, and what holds another boot ID speaks for it no more."""
-    now = timezone.now()
+    now = clock.now()
     Node.objects.filter(pk=node.pk).update(
         boot_id=boot_id, host=host, pid=pid, started_at=now, heartbeat_at=now
     )
@@ -57,28 +58,35 @@ def boot_node(node: Node, *, boot_id: UUID, host: str, pid: int) -> None:
     notify(WORK_CHANNEL, node.group_id)
 
 
-def heartbeat(node_id: int, boot_id: UUID, *, stopping: bool = False) -> bool:
-    """Note that the node lives; False when another life of it has begun.
+class Heard(NamedTuple):
+    """By how many seconds the node's clock is ahead of the database's."""
+
+    clock_difference: float
+
+
+def heartbeat(node_id: int, boot_id: UUID, *, stopping: bool = False) -> Heard | None:
+    """Note that the node lives; None when another life of it has begun.
 
     A node that was thought offline and is heard again is online, or draining if that was asked: what it
     ran was given to others and is fenced, and it may claim anew. A `stopping` node is draining: it finishes
     its jobs and takes no new work.
     """
-    row = execute(_HEARTBEAT, {"node": node_id, "boot": boot_id})
+    row = execute(_HEARTBEAT, {"node": node_id, "boot": boot_id, "clock": clock.own()})
     if row is None:
-        return False
+        return None
     if row.state == NodeState.OFFLINE or (stopping and row.state == NodeState.ONLINE):
         node = Node.objects.select_related("group").get(pk=node_id)
         why = said(reasons.NODE_STOPPING if stopping else reasons.NODE_HEARD_AGAIN)
         set_node_state(node, _present(node, stopping=stopping), by=journal.ENGINE, reason=why)
         notify(WORK_CHANNEL, node.group_id)
-    return True
+    return Heard(row.clock_difference)
 
 
 _HEARTBEAT = """
-UPDATE scheduling_node SET heartbeat_at = clock_timestamp()
+UPDATE scheduling_node SET heartbeat_at = clock_timestamp(),
+    clock_difference = extract(epoch FROM %(clock)s::timestamptz - clock_timestamp())
 WHERE id = %(node)s AND boot_id = %(boot)s
-RETURNING state
+RETURNING state, clock_difference
 """
 
 

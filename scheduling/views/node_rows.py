@@ -15,6 +15,7 @@ from scheduling.models import Instance, Node
 from scheduling.permissions import DRAIN, Rights, User
 from scheduling.states import NodeState
 from scheduling.views.rows import digest_of
+from scheduling.views.scheduler_rows import clock_in_words
 
 # A node reports every second or two; up to here it was heard of "just now", and its row stays as it is.
 FRESH = timedelta(seconds=10)
@@ -104,11 +105,17 @@ class NodeRow:
             # Heard of long ago: when, so that the clock on the page begins anew if that changes.
             None if self.fresh else node.heartbeat_at,
             [(each.pk, each.state) for each in self.instances],
+            self.clock,
         )
 
     @property
     def load(self) -> str:
         return load_of(self.taken, self.node.slots)
+
+    @property
+    def clock(self) -> str:
+        """How far its clock is from the database's, when that is too far."""
+        return "" if self.node.state == NodeState.OFFLINE else clock_in_words(self.node.clock_difference)
 
     @property
     def slots_in_words(self) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -16,6 +17,7 @@ from django.utils.translation import ngettext
 from django.views.decorators.http import require_http_methods, require_safe
 from django.views.decorators.vary import vary_on_headers
 
+from config import clock
 from config.http import HtmxRequest
 from scheduling import services
 from scheduling.models import DeploymentGroup, Instance, Node
@@ -26,6 +28,7 @@ from scheduling.views.actions import Action
 from scheduling.views.asking import ask
 from scheduling.views.links import records
 from scheduling.views.node_rows import Executed, NodeRow, load_of
+from scheduling.views.scheduler_rows import schedulers_section
 from scheduling.views.sections import Section, changes, context_of
 
 TEMPLATE = "scheduling/node_list.html"
@@ -66,23 +69,27 @@ class GroupOfNodes:
 @require_safe
 def node_list(request: HtmxRequest) -> HttpResponse:
     """Every node that the user sees, a hundred a page."""
-    sections, page = _sections(request)
-    context: dict[str, Any] = context_of(sections) | _said_of(sections) | {"page": page}
+    now = clock.now()
+    sections, page = _sections(request, now)
+    schedulers = schedulers_section(now)
+    context: dict[str, Any] = context_of([schedulers, *sections]) | _said_of(sections) | {"page": page}
     return render(request, TEMPLATE, context | {"time_zone": timezone.get_current_timezone_name()})
 
 
 @require_safe
 def node_list_changes(request: HtmxRequest) -> HttpResponse:
     """The groups that differ from what the page shows."""
-    sections, page = _sections(request)
-    return changes(request, f"{TEMPLATE}#changes", sections, **_said_of(sections), page=page)
+    now = clock.now()
+    sections, page = _sections(request, now)
+    every = [schedulers_section(now), *sections]
+    return changes(request, f"{TEMPLATE}#changes", every, **_said_of(sections), page=page)
 
 
-def _sections(request: HtmxRequest) -> tuple[list[Section], Page[Node]]:
+def _sections(request: HtmxRequest, now: datetime) -> tuple[list[Section], Page[Node]]:
     visible = Node.objects.visible_to(request.user)
     page = Paginator(visible.for_rows(), PAGE_SIZE).get_page(request.GET.get("page"))
     nodes = list(page.object_list)
-    rows = NodeRow.of(nodes, request.user, timezone.now(), _executing(visible, nodes))
+    rows = NodeRow.of(nodes, request.user, now, _executing(visible, nodes))
     sections = []
     # In the order of the list, so that the nodes of a group stand together.
     for _group, of_group in groupby(rows, key=lambda row: row.node.group_id):

@@ -21,6 +21,7 @@ from django.utils.translation import gettext as _
 from django.utils.translation import ngettext
 from django.views.decorators.http import require_safe
 
+from config import clock
 from config.http import HtmxRequest
 from scheduling import health
 from scheduling.models import Batch, Instance, Node, Task
@@ -70,7 +71,7 @@ BLOCKS: list[Block] = []
 @require_safe
 def overview(request: HtmxRequest) -> HttpResponse:
     """The whole page."""
-    now = timezone.now()
+    now = clock.now()
     context = _parts(request.user, now)
     context |= context_of(context.pop("sections"))
     return render(request, TEMPLATE, context | {"time_zone": timezone.get_current_timezone_name()})
@@ -79,7 +80,7 @@ def overview(request: HtmxRequest) -> HttpResponse:
 @require_safe
 def overview_changes(request: HtmxRequest) -> HttpResponse:
     """The parts that differ from what the page shows."""
-    parts = _parts(request.user, timezone.now())
+    parts = _parts(request.user, clock.now())
     return changes(request, f"{TEMPLATE}#changes", parts.pop("sections"), **parts)
 
 

@@ -6,7 +6,8 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from scheduling.models import Instance, JournalEntry, Node
+from config import clock
+from scheduling.models import Instance, JournalEntry, Node, SchedulerProcess
 from scheduling.states import NodeState
 from tests import factories as make
 from tests.web.conftest import Desk
@@ -145,9 +146,37 @@ def test_the_nodes_take_the_same_number_of_queries_however_many_there_are(
     make.start_batch(make.batch(desk.task))
     # Session, user, the count, the page, what each executes and those instances, the load, and the roles.
     for _ in range(2):
-        with django_assert_num_queries(7):
+        with django_assert_num_queries(8):
             operator.get("/nodes/")
         for _ in range(4):
             group = make.group(team=desk.team)
             make.node(group=group)
             make.start_batch(make.batch(make.task(group=group)))
+
+
+def test_the_schedulers_stand_above_the_nodes_and_wrong_clocks_are_told(desk: Desk, operator: Client) -> None:
+    assert "No scheduler runs. Start one" in words_of(operator.get("/nodes/"), "schedulers")
+    now = timezone.now()
+    for host, leads, heard, ahead in [("a", True, 1, 0.4), ("b", False, 1, 3600.0), ("c", True, 60, None)]:
+        heartbeat = now - timedelta(seconds=heard)
+        SchedulerProcess.objects.create(
+            host=host, pid=7, started_at=now, heartbeat_at=heartbeat, leads=leads, clock_difference=ahead
+        )
+    Node.objects.filter(pk=desk.node.pk).update(clock_difference=-95.0)
+    page = operator.get("/nodes/")
+    said = words_of(page, "schedulers")
+    assert "a process 7 Leads just now" in said
+    assert "b process 7 Stands by clock 1 h ahead just now" in said
+    assert "c process 7 Silent" in said
+    assert "clock 1 min 35 s behind" in words_of(page, f"node-{desk.node.pk}")
+    SchedulerProcess.objects.filter(host="b").update(clock_difference=0.0)
+    changed = text_of(operator.get(live_address(page), headers=shown(page)))
+    assert 'id="schedulers"' in changed
+    assert "ahead" not in changed
+
+
+def test_the_page_says_when_the_web_s_own_clock_is_wrong(
+    desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clock, "_ask", lambda: timezone.now() + timedelta(minutes=10, seconds=20))
+    assert "The web server’s clock is wrong: clock 10 min" in words_of(operator.get("/nodes/"), "schedulers")

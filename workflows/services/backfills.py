@@ -13,10 +13,10 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 from django.utils.translation import pgettext
 
+from config import clock
 from scheduling import journal, validation
 from scheduling.reasons import said
 from workflows import periods, reasons, transitions, words
@@ -122,7 +122,7 @@ def _refuse_backwards(revision: WorkflowRevision) -> None:
 
 
 def _slots(revision: WorkflowRevision, since: datetime, until: datetime) -> list[datetime]:
-    now = timezone.now()
+    now = clock.now()
     if until < since:
         raise CycleRefused(_("The range ends before it begins."))
     if until > now:
@@ -189,7 +189,7 @@ def backfill(
         pause_on_failure=pause_on_failure,
         requested_by_id=who.user_id,
         actor=who.name,
-        created_at=timezone.now(),
+        created_at=clock.now(),
     )
     cycles = generation.make_cycles(workflow, slots)
     generation.set_dependencies(workflow, _without_dependencies(cycles))
@@ -255,7 +255,7 @@ def _take_turns(found: Backfill, workflow: Workflow) -> None:
     direction = "" if found.order == Order.OLDEST_FIRST else "-"
     waiting = unfinished.filter(due=False, state=CycleState.NOT_READY).order_by(f"{direction}cycle_time")
     following = list(waiting.values_list("pk", flat=True)[:room])
-    CycleInstance.objects.filter(pk__in=following).update(due=True, due_at=timezone.now())
+    CycleInstance.objects.filter(pk__in=following).update(due=True, due_at=clock.now())
     transitions.make_ready(CycleInstance.objects.filter(pk__in=following))
     transitions.begin_ready(workflow)
 
@@ -281,7 +281,7 @@ def _conclude(found: Backfill) -> None:
         state = BackfillState.SUCCESS
     else:
         state = BackfillState.FAILED
-    found.ended_at = timezone.now()
+    found.ended_at = clock.now()
     _move(found, state)
     journal.record("ended", found, journal.ENGINE, details={"state": state.value, **states})
 

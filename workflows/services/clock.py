@@ -12,8 +12,8 @@ from typing import Any, cast
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
+from config import clock
 from scheduling import journal
 from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
@@ -42,7 +42,7 @@ def make_due(now: datetime | None = None) -> int:
 
     Scheduled ones whose time no scheduler saw are dropped as the misfire policy of their workflow says.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     due = list(CycleInstance.objects.fallen_due(now).values_list("pk", "workflow_id")[:ROUND])
     if not due:
         return 0
@@ -88,7 +88,7 @@ def _drop_misfired(instances: Any, workflows: Mapping[int, Workflow], now: datet
 def time_out_cycles(now: datetime | None = None) -> int:
     """Stop instances that went on after their time-out; how many."""
     late = CycleInstance.objects.filter(
-        state=CycleState.RUNNING, stopping="", deadline_at__lte=now or timezone.now()
+        state=CycleState.RUNNING, stopping="", deadline_at__lte=now or clock.now()
     )
     stopped = [each for each in late.values_list("pk", flat=True)[:ROUND] if transitions.time_out(each)]
     return len(stopped)
@@ -99,7 +99,7 @@ def time_out_nodes(now: datetime | None = None) -> int:
     # Those that were marked too: whoever marked one may have been killed before the stop.
     late = NodeRun.objects.filter(
         state=NodeRunState.RUNNING,
-        deadline_at__lte=now or timezone.now(),
+        deadline_at__lte=now or clock.now(),
         batch__state__in=BATCH.sources(BatchState.TERMINATING),
     ).select_related("batch", "node")
     return sum(time_out_node(run) for run in late[:ROUND])

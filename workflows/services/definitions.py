@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 
+from config import clock
 from scheduling import journal
 from scheduling.models import Task, Team
 from scheduling.models.tasks import Misfire
@@ -61,7 +61,7 @@ def save_workflow(
     kept_days, rules = clean_retention(retention_days), clean_rules(notify)
     digest = content_digest(cleaned)
     # Whole seconds, since it is written into files.
-    now = timezone.now().replace(microsecond=0)
+    now = clock.now().replace(microsecond=0)
     workflow, created = Workflow.objects.get_or_create(
         team=team, name=name, defaults={"mode": mode, "starts_at": starts_at or now, "generated_until": now}
     )
@@ -158,7 +158,7 @@ def set_enabled(workflow: Workflow, enabled: bool, *, by: journal.By = None, rea
     workflow = Workflow.objects.locked([workflow.pk])[workflow.pk]
     if workflow.enabled == enabled:
         return workflow
-    now = timezone.now()
+    now = clock.now()
     since, workflow.enabled, workflow.paused_at = workflow.paused_at, enabled, None if enabled else now
     workflow.save(update_fields=["enabled", "paused_at"])
     journal.record("enabled" if enabled else "disabled", workflow, by, reason=reason)

@@ -14,8 +14,8 @@ from zoneinfo import ZoneInfo
 
 from django.db import transaction
 from django.db.models import Q
-from django.utils import timezone
 
+from config import clock
 from scheduling import bulk, journal
 from scheduling.errors import is_transient
 from scheduling.models.tasks import Misfire
@@ -51,7 +51,7 @@ def horizon(revision: WorkflowRevision, now: datetime) -> datetime:
 
 def generate_due(now: datetime | None = None, limit: int = 50) -> int:
     """Generate for workflows that fall short of their horizon; how many were dealt with."""
-    now = now or timezone.now()
+    now = now or clock.now()
     # Zones differ by a day and more; who is a whole day behind certainly falls short.
     behind = Q(generated_until__isnull=True) | Q(generated_until__lt=now + timedelta(hours=26))
     scheduled = Workflow.objects.filter(behind, enabled=True, mode=Mode.ONLINE).exclude(revision__cron="")
@@ -82,7 +82,7 @@ def generate(workflow_id: int, now: datetime | None = None) -> int:
     Cycles that were missed while nobody generated (no scheduler ran, or the workflow was switched off) are made
     good as its misfire policy says.
     """
-    now = now or timezone.now()
+    now = now or clock.now()
     [workflow] = Workflow.objects.locked([workflow_id]).values()
     if not workflow.is_scheduled:
         return 0
@@ -167,7 +167,7 @@ def new_instances(
     `values` are further fields, of all of them.
     """
     revision = values.pop("revision", workflow.revision)
-    who, now = journal.actor(by), timezone.now()
+    who, now = journal.actor(by), clock.now()
     of_cycles = CycleInstance.objects.filter(cycle__in=[cycle.pk for cycle in cycles]).order_by("number")
     newest: dict[int, int] = dict(of_cycles.values_list("cycle_id", "number"))
     scheduled = run_type == RunType.ONLINE
@@ -265,7 +265,7 @@ def regenerate(workflows: Iterable[Workflow], *, by: journal.By) -> None:
         set_dependencies(workflow, [each.cycle for each in kept])
         transitions.make_ready(CycleInstance.objects.filter(pk__in=[each.pk for each in kept]))
         transitions.begin_ready(workflow)
-        now = timezone.now()
+        now = clock.now()
         if workflow.generated_until is not None and workflow.generated_until > now:
             workflow.generated_until = now
             workflow.save(update_fields=["generated_until"])

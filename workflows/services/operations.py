@@ -8,9 +8,9 @@ from datetime import datetime
 from typing import Any
 
 from django.db import transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from config import clock
 from scheduling import journal, validation
 from scheduling.models import TaskRevision
 from workflows import periods, transitions, words
@@ -78,7 +78,7 @@ def run_test(
     workflow = Workflow.objects.locked([workflow.pk])[workflow.pk]
     if workflow.revision is None:
         raise CycleRefused(_("Workflow %(name)s has no content yet; save it first.") % {"name": workflow.name})
-    now = timezone.now()
+    now = clock.now()
     latest = periods.latest_slot(workflow.revision, now) if workflow.revision.cron else None
     [cycle] = generation.make_cycles(workflow, [cycle_time or latest or now])
     return _begin_now(
@@ -88,7 +88,7 @@ def run_test(
 
 def _begin_now(workflow: Workflow, cycle: Any, by: journal.By, reason: str, **values: Any) -> CycleInstance:
     """Make an instance of a cycle of a locked workflow that is ready at once; it begins when there is room."""
-    now = timezone.now()
+    now = clock.now()
     [instance] = generation.new_instances(
         workflow, [cycle], by=by, due_at=now, due=True, state=CycleState.READY, ready_at=now, **values
     )
@@ -235,7 +235,7 @@ def rerun_locked(
     runs = {run.node.key: run for run in source.node_runs.select_related("node", "batch")}
     chosen = _chosen(workflow, nodes, revision.pk, runs)
     fresh = {node: key for node, key in keys.items() if key in chosen}
-    now = timezone.now()
+    now = clock.now()
     [instance] = generation.new_instances(
         workflow,
         [source.cycle],

@@ -10,9 +10,9 @@ import logging
 from collections.abc import Collection, Iterable, Mapping
 
 from django.db import transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from config import clock
 from scheduling import journal
 from workflows import words
 from workflows.errors import CycleRefused
@@ -95,7 +95,7 @@ def freeze_for(holder: str, instance_ids: Collection[int], *, by: journal.By, re
             text = _("Cycle instance %(id)s has begun or is frozen already; it cannot be frozen.")
             raise CycleRefused(text % {"id": missing})
     CycleInstance.objects.filter(pk__in=ids).update(
-        frozen_at=timezone.now(), frozen_by=journal.actor(by).name, frozen_reason=reason, holder=holder
+        frozen_at=clock.now(), frozen_by=journal.actor(by).name, frozen_reason=reason, holder=holder
     )
     _record("frozen", ids, by, reason)
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from django.db import transaction
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from config import clock
 from scheduling import journal
 from scheduling.reasons import said, said_with
 from workflows import reasons
@@ -85,7 +85,7 @@ def _lock_unbegun(instance_id: int) -> tuple[CycleInstance | None, dict[int, Wor
 def time_out(instance_id: int) -> bool:
     """Begin to stop a running instance whose deadline has passed; False when there is nothing to do."""
     instance = lifecycle.lock(instance_id)
-    now = timezone.now()
+    now = clock.now()
     if instance.state != CycleState.RUNNING or instance.stopping or not instance.deadline_at:
         return False
     if instance.deadline_at > now:
@@ -113,7 +113,7 @@ def _end_unbegun(
 ) -> None:
     _thaw(instance)
     nodes.cancel_waiting(instance, reason)
-    instance.state, instance.ended_at, instance.reason = state, timezone.now(), reason
+    instance.state, instance.ended_at, instance.reason = state, clock.now(), reason
     instance.save()
     lifecycle.tell_ended(instance, workflows)
 
@@ -150,7 +150,7 @@ def freeze(instance_id: int, *, by: journal.By, reason: str, holder: str = "") -
         raise _refused(instance, _("it was frozen by %(who)s already.") % {"who": instance.frozen_by})
     if not instance.can_freeze:
         raise _refused(instance, _("only one that has not begun can be frozen."))
-    instance.frozen_at, instance.frozen_by = timezone.now(), journal.actor(by).name
+    instance.frozen_at, instance.frozen_by = clock.now(), journal.actor(by).name
     instance.frozen_reason, instance.holder = reason, holder
     instance.save(update_fields=["frozen_at", "frozen_by", "frozen_reason", "holder"])
     journal.record("frozen", instance, by, reason=reason)

@@ -11,9 +11,9 @@ from typing import Any
 
 from django.db import connection, transaction
 from django.db.models import Q
-from django.utils import timezone
 from django.utils.translation import gettext as _
 
+from config import clock
 from scheduling import journal
 from scheduling import services as scheduling
 from scheduling.errors import SchedulingError
@@ -43,7 +43,7 @@ def make_ready(candidates: Any) -> list[CycleInstance]:
     )
     ready = list(possible.select_for_update(no_key=True, of=("self",)).order_by("cycle_time", "pk"))
     if ready:
-        now = timezone.now()
+        now = clock.now()
         CycleInstance.objects.filter(pk__in=[each.pk for each in ready]).update(
             state=CycleState.READY, ready_at=now
         )
@@ -98,7 +98,7 @@ def _begin_startable(workflow: Workflow) -> int:
 
 
 def _begin(instance: CycleInstance) -> None:
-    now = timezone.now()
+    now = clock.now()
     instance.state, instance.started_at = CycleState.RUNNING, now
     if instance.revision.timeout:
         instance.deadline_at = now + timedelta(seconds=instance.revision.timeout)
@@ -176,7 +176,7 @@ def finish_if_ended(instance: CycleInstance) -> None:
 
 
 def _conclude(instance: CycleInstance, state: CycleState) -> None:
-    instance.state, instance.ended_at = state, timezone.now()
+    instance.state, instance.ended_at = state, clock.now()
     instance.save(update_fields=["state", "ended_at", "reason"])
     journal.record("ended", instance, journal.ENGINE, reason=instance.reason, details={"state": state.value})
     tell_ended(instance)

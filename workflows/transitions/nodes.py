@@ -11,8 +11,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from django.utils import timezone
-
+from config import clock
 from scheduling import journal
 from scheduling import services as scheduling
 from scheduling.models import Execution, Node, Task, TaskRevision
@@ -149,7 +148,7 @@ def begin_stopping(instance: CycleInstance, why: Stopping, reason: str) -> None:
 def cancel_waiting(instance: CycleInstance, reason: str) -> None:
     """End the nodes that have not begun, and never will; the caller saves the counter."""
     waiting = NodeRun.objects.filter(instance=instance, state=NodeRunState.WAITING)
-    cancelled = waiting.update(state=NodeRunState.CANCELLED, ended_at=timezone.now(), reason=reason)
+    cancelled = waiting.update(state=NodeRunState.CANCELLED, ended_at=clock.now(), reason=reason)
     instance.passed_over += cancelled
 
 
@@ -280,7 +279,7 @@ def _pass_over(
     execute(
         _NOT_TAKEN,
         {
-            "now": timezone.now(),
+            "now": clock.now(),
             "runs": [run.pk for run in runs],
             "batches": [batch.pk for batch in batches],
             "why": why,
@@ -342,7 +341,7 @@ def _begin(instance: CycleInstance, nodes: list[int]) -> tuple[dict[str, Ended],
     execute(
         _BEGIN,
         {
-            "now": timezone.now(),
+            "now": clock.now(),
             "runs": [run.pk for run in runs],
             "batches": [batch.pk for batch in batches],
             "timeouts": [run.node.timeout for run in runs],
