@@ -7,6 +7,7 @@ or ignores it.
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -37,6 +38,7 @@ _SERVER = {
 ENGINE = {"idle_in_transaction_session_timeout": "5s"}
 
 _ours = dict(_SERVER)
+_of_thread = threading.local()
 
 TRANSACTION_POOLING = (
     "DATABASE_URL leads to a pooler that gives each transaction another session (transaction or statement "
@@ -50,9 +52,19 @@ def limit(settings: dict[str, str]) -> None:
     _ours.update(settings)
 
 
+def limit_thread(settings: dict[str, str]) -> None:
+    """Give sessions that this thread opens from now on these PostgreSQL `settings` as well."""
+    _of_thread.settings = settings
+
+
 def prepare(session: Any, **settings: str) -> None:
     """Set up a new psycopg connection in autocommit, in one round trip; `settings` are for this one alone."""
-    session.execute("; ".join(f"SET {name} = '{value}'" for name, value in (_ours | settings).items()))
+    session.execute(
+        "; ".join(
+            f"SET {name} = '{value}'"
+            for name, value in (_ours | getattr(_of_thread, "settings", {}) | settings).items()
+        )
+    )
 
 
 def is_pooled_by_transaction(first: Any, connect: Callable[[], Any]) -> bool:

@@ -46,7 +46,7 @@ def pytest_configure(config: pytest.Config) -> None:
     client.store_rendered_templates = _keep_context_of_page
     databases.empty_in_one_statement()
     # The clock that time-machine moves, asked each time. Processes under test ask the database.
-    clock._ask, clock.READ_AGAIN_SECONDS = clock.own, 0.0
+    clock._ask, clock._since_boot, clock.READ_AGAIN_SECONDS = clock.own, float, 0.0
     if directory := os.environ.get(_DIRECTORY):
         databases.migrate_once(Path(directory))
 

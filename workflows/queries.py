@@ -22,9 +22,13 @@ class WorkflowQuerySet(models.QuerySet[Any]):
     def visible_to(self, user: AbstractBaseUser | AnonymousUser) -> Self:
         return within_reach(self, user, team="team")
 
-    def locked(self, ids: Iterable[int]) -> dict[int, Any]:
-        """These workflows by id, locked in the one order in which everybody locks them."""
-        rows = self.filter(pk__in=sorted(set(ids))).order_by("pk").select_for_update(no_key=True)
+    def locked(self, ids: Iterable[int], *, wait: bool = True) -> dict[int, Any]:
+        """These workflows by id, locked in the one order in which everybody locks them.
+
+        Without `wait`, those alone that nobody else holds.
+        """
+        found = self.filter(pk__in=sorted(set(ids))).order_by("pk")
+        rows = found.select_for_update(no_key=True, skip_locked=not wait)
         # Not joined: that would show no revision where somebody edited while this waited for the lock.
         return {row.pk: row for row in rows.prefetch_related("revision")}
 

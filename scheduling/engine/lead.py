@@ -16,7 +16,7 @@ import socket
 import threading
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import psycopg
@@ -54,18 +54,34 @@ RETURNING clock_difference
 _FORGET = "DELETE FROM scheduling_schedulerprocess WHERE heartbeat_at < clock_timestamp() - interval '1 day'"
 
 
-class Lead:
-    """Takes and holds the lead in a thread from `start` to `stop`; the other methods are for the loop."""
+class Pulse:
+    """When a loop last finished a step, and a round of all that is due."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
-        """`wake` is called, in the thread, when the lead was taken or lost, or the schedule has changed."""
+    def __init__(self) -> None:
+        self.round_done()
+
+    def step_done(self) -> None:
+        self.step_at = time.monotonic()
+
+    def round_done(self) -> None:
+        self.step_at = self.round_at = time.monotonic()
+
+
+class Lead:
+    """Takes and holds the lead in a thread from `start` to `stop`."""
+
+    def __init__(self, wake: Callable[[], None], pulses: Sequence[Pulse]) -> None:
+        """`wake` is called, in the thread, when the lead was taken or lost, or the schedule has changed.
+
+        `pulses` are those of the loops: the lead is given up when one of them hangs.
+        """
         self._announce = wake
         self._id = uuid.uuid4()
         self._stopping = threading.Event()
         self.idle = True
-        """Set by the loop: it works on nothing, so this scheduler may take the lead."""
-        self._progress_at = time.monotonic()
-        self._round_at: float | None = None
+        """Set by the scheduler: no loop works, so it may take the lead."""
+        self._pulses = pulses
+        self._has_led = False
         self._beat_at = 0.0
         self._watch_clock = clock.Watch()
         self._wake, self._waker = socket.socketpair()
@@ -83,14 +99,6 @@ class Lead:
         if not self._thread.is_alive():
             self._wake.close()
             self._waker.close()
-
-    def step_done(self) -> None:
-        """The loop has finished a step."""
-        self._progress_at = time.monotonic()
-
-    def round_done(self) -> None:
-        """The loop has finished a round of all that is due."""
-        self._progress_at = self._round_at = time.monotonic()
 
     # --- the thread --------------------------------------------------------------------------------
 
@@ -134,8 +142,9 @@ class Lead:
                 row = session.execute("SELECT pg_try_advisory_lock(%s)", [LEAD_KEY]).fetchone()
                 if row and row[0]:
                     logger.info("This scheduler leads")
-                    self.round_done()
-                    self.leads = True
+                    for pulse in self._pulses:
+                        pulse.round_done()
+                    self.leads = self._has_led = True
                     self._beat(session)
                     self._announce()
                     return True
@@ -148,9 +157,9 @@ class Lead:
 
     def _hold(self, session: psycopg.Connection[Any]) -> None:
         while not self._stopping.is_set():
-            if time.monotonic() - self._progress_at > STUCK_SECONDS:
+            if any(time.monotonic() - pulse.step_at > STUCK_SECONDS for pulse in self._pulses):
                 logger.error(
-                    "The loop has finished no step for %.0f s; this scheduler leads no more", STUCK_SECONDS
+                    "A loop has finished no step for %.0f s; this scheduler leads no more", STUCK_SECONDS
                 )
                 return
             self._wait(self._beat_at + HEARTBEAT_SECONDS - time.monotonic(), session)
@@ -186,7 +195,7 @@ class Lead:
 
         A refusal, as by a read-only database, shows that the session lives.
         """
-        age = None if self._round_at is None else time.monotonic() - self._round_at
+        age = time.monotonic() - min(pulse.round_at for pulse in self._pulses) if self._has_led else None
         values = {"id": self._id, "host": socket.gethostname(), "pid": os.getpid()}
         values |= {"leads": self.leads, "round_age": age, "clock": clock.own()}
         try:

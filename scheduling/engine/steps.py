@@ -18,6 +18,8 @@ class Source:
     name: str
     run: Callable[[], int]
     next_due_at: Callable[[], datetime | None]
+    apart: bool = False
+    """It has a loop of its own, whose statements wait for locks for a moment only."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,6 +8,7 @@ two schedulers at once share the work. The unique constraint `trigger_fires_once
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -15,7 +16,7 @@ from itertools import islice
 from typing import Any, cast
 
 from django.conf import settings
-from django.db import DatabaseError, transaction
+from django.db import DatabaseError, connection, transaction
 from django.db.models import Exists, OuterRef, Q
 
 from config import clock
@@ -39,6 +40,8 @@ ENOUGH_INSTANCES = 10_000
 # Missed due times of a cron schedule are counted one by one; nobody needs to know more exactly than this.
 COUNT_UP_TO = 1000
 _MOMENT = timedelta(microseconds=1)
+# Locks that one round waits for in vain; what is left then stays due.
+MOST_WAITS = 4
 # Failures of one statement, after which its transaction goes on from the savepoint: a lock timeout, a deadlock,
 # a serialization failure. A cancelled statement is none: it was cancelled to stop the scheduler.
 _OF_ONE_STATEMENT = frozenset({"55P03", "40P01", "40001"})
@@ -53,12 +56,7 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
     """
     now = now or clock.now()
     with transaction.atomic():
-        tasks = list(
-            Task.objects.filter(enabled=True, next_due_at__lte=now)
-            .only("team", "group", "name", "revision", "next_due_at", "enabled_at", "notify")
-            .order_by("next_due_at", "id")
-            .select_for_update(no_key=True, skip_locked=True)[:limit]
-        )
+        tasks = _due(now, limit)
         if not tasks:
             return 0
         _revisions.give(tasks)
@@ -77,6 +75,38 @@ def fire_due(now: datetime | None = None, limit: int = 100) -> int:
     for task_id in {request.task.pk for request in firing.requests if request.held}:
         _settle(task_id)
     return len(firing.following)
+
+
+def _due(now: datetime, limit: int) -> list[Task]:
+    """Up to `limit` due tasks, locked, whose team and group nobody holds; the keys of those are locked too."""
+    teams: set[int] = set()
+    groups: set[int] = set()
+    found = (
+        Task.objects.filter(enabled=True, next_due_at__lte=now)
+        .only("team", "group", "name", "revision", "next_due_at", "enabled_at", "notify")
+        .order_by("next_due_at", "id")
+        .select_for_update(no_key=True, skip_locked=True)
+    )
+    # Batches refer to team and group, and to insert one waits for whoever deletes or renames those.
+    while tasks := list(found.exclude(team__in=teams).exclude(group__in=groups)[:limit]):
+        busy_teams = _busy(_TEAMS, {task.team_id for task in tasks})
+        busy_groups = _busy(_GROUPS, {task.group_id for task in tasks})
+        free = [task for task in tasks if task.team_id not in busy_teams and task.group_id not in busy_groups]
+        if free:
+            return free
+        teams |= busy_teams
+        groups |= busy_groups
+    return []
+
+
+def _busy(query: str, wanted: set[int]) -> set[int]:
+    with connection.cursor() as cursor:
+        cursor.execute(query, [sorted(wanted)])
+        return wanted - {pk for (pk,) in cursor.fetchall()}
+
+
+_TEAMS = "SELECT id FROM scheduling_team WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE SKIP LOCKED"
+_GROUPS = "SELECT id FROM scheduling_deploymentgroup WHERE id = ANY(%s) ORDER BY id FOR KEY SHARE SKIP LOCKED"
 
 
 def next_due_at() -> datetime | None:
@@ -268,15 +298,21 @@ def _create(firing: _Firing) -> None:
     except Exception as error:
         if is_transient(error) and not _is_of_one_statement(error):
             raise
-        for request in firing.requests:
-            _create_alone(request, firing)
+        waits = 0
+        # In any order, so that no locked task is in the way of the same others in each round.
+        for request in random.sample(firing.requests, len(firing.requests)):
+            if waits == MOST_WAITS:
+                firing.following.pop(request.task.pk, None)
+            elif not _create_alone(request, firing):
+                waits += 1
 
 
 def _is_of_one_statement(error: Exception) -> bool:
     return getattr(error.__cause__, "sqlstate", None) in _OF_ONE_STATEMENT
 
 
-def _create_alone(request: BatchRequest, firing: _Firing) -> None:
+def _create_alone(request: BatchRequest, firing: _Firing) -> bool:
+    """Make one batch, or say why not; False when somebody held for too long what it needs."""
     due = request.scheduled_for.isoformat()
     try:
         with transaction.atomic():
@@ -288,10 +324,10 @@ def _create_alone(request: BatchRequest, firing: _Firing) -> None:
             # The task stays due. Its batches of this round, if there are others, are refused as fired already.
             logger.warning("Task %s cannot be fired for %s yet: %s", request.task.name, due, error)
             firing.following.pop(request.task.pk, None)
-            return
+            return False
         if getattr(getattr(error.__cause__, "diag", None), "constraint_name", "") == "trigger_fires_once":
             logger.warning("Task %s has fired for %s already; not again", request.task.name, due)
-            return
+            return True
         logger.exception("Task %s cannot be fired for %s", request.task.name, due)
         reason = said(reasons.NOT_MADE, error=error)
         firing.missed.append((request.task, request.scheduled_for, reason))
@@ -304,6 +340,7 @@ def _create_alone(request: BatchRequest, firing: _Firing) -> None:
                 details={"due": due},
             )
         )
+    return True
 
 
 _MOVE_ON = """

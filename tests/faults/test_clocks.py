@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from django.utils import timezone
 
-from scheduling.models import Batch, Node, SchedulerProcess, Task
+from scheduling.models import Node, SchedulerProcess, Task
 from tests import factories
 from tests.processes import ROOT, database_url, eventually
 from workflows.models import CycleInstance
@@ -76,7 +76,7 @@ def test_a_scheduler_whose_clock_is_ahead_fires_and_readies_nothing_early(tmp_pa
         assert SchedulerProcess.objects.get().clock_difference == pytest.approx(ahead, abs=15)
     assert early.batches.count() == 0
     assert Task.objects.get(pk=early.pk).next_due_at == due
-    assert Batch.objects.get().scheduled_for == now + timedelta(seconds=3)
+    assert timely.batches.get().scheduled_for == now + timedelta(seconds=3)
     begun = CycleInstance.objects.exclude(state=CycleState.NOT_READY)
     assert not begun.filter(cycle_time__gt=ended).exists()
 

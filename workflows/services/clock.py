@@ -5,7 +5,7 @@ The leading scheduler does these as its steps; each is safe to do twice, or by t
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -43,18 +43,39 @@ def make_due(now: datetime | None = None) -> int:
     Scheduled ones whose time no scheduler saw are dropped as the misfire policy of their workflow says.
     """
     now = now or clock.now()
-    due = list(CycleInstance.objects.fallen_due(now).values_list("pk", "workflow_id")[:ROUND])
-    if not due:
-        return 0
-    with transaction.atomic():
-        workflows = Workflow.objects.locked({workflow for _instance, workflow in due})
-        instances = CycleInstance.objects.filter(pk__in=[instance for instance, _workflow in due])
+
+    def work(instances: Any, workflows: Mapping[int, Workflow]) -> None:
         _drop_misfired(instances, workflows, now)
         instances.filter(state=CycleState.NOT_READY).update(due=True)
-        ready = {each.workflow_id for each in transitions.make_ready(instances)}
-        for workflow_id in sorted(ready):
-            transitions.begin_ready(workflows[workflow_id])
-    return len(due)
+        _make_ready(instances, workflows)
+
+    return _with_free(CycleInstance.objects.fallen_due(now), work)
+
+
+def _with_free(found: Any, work: Callable[[Any, Mapping[int, Workflow]], None]) -> int:
+    """Do `work` to up to ROUND of the instances `found`, locked with their workflows; how many.
+
+    Those that somebody else holds, or their workflow, stay as they are and hold up no other.
+    """
+    busy: set[int] = set()
+    while rows := list(found.exclude(workflow__in=busy).values_list("pk", "workflow_id")[:ROUND]):
+        with transaction.atomic():
+            workflows = Workflow.objects.locked({workflow for _instance, workflow in rows}, wait=False)
+            mine = found.filter(pk__in=[instance for instance, workflow in rows if workflow in workflows])
+            locked = mine.order_by("cycle_time", "pk").select_for_update(
+                no_key=True, skip_locked=True, of=("self",)
+            )
+            if ids := list(locked.values_list("pk", flat=True)):
+                work(CycleInstance.objects.filter(pk__in=ids), workflows)
+                return len(ids)
+        busy |= {workflow for _instance, workflow in rows}
+    return 0
+
+
+def _make_ready(instances: Any, workflows: Mapping[int, Workflow]) -> None:
+    ready = {each.workflow_id for each in transitions.make_ready(instances)}
+    for workflow_id in sorted(ready):
+        transitions.begin_ready(workflows[workflow_id])
 
 
 def _drop_misfired(instances: Any, workflows: Mapping[int, Workflow], now: datetime) -> None:
@@ -113,16 +134,7 @@ def make_overlooked_ready() -> int:
     """
     waiting = CycleInstance.objects.filter(state=CycleState.NOT_READY, due=True, frozen_at__isnull=True)
     overlooked = waiting.filter(Q(workflow__enabled=True) | ~Q(run_type=RunType.ONLINE)).with_upstream_met()
-    found = list(overlooked.values_list("pk", "workflow_id")[:ROUND])
-    if found:
-        with transaction.atomic():
-            workflows = Workflow.objects.locked({workflow for _instance, workflow in found})
-            transitions.make_ready(
-                CycleInstance.objects.filter(pk__in=[instance for instance, _workflow in found])
-            )
-            for workflow in workflows.values():
-                transitions.begin_ready(workflow)
-    return len(found)
+    return _with_free(overlooked, _make_ready)
 
 
 def carry_on() -> int:
@@ -133,7 +145,7 @@ def carry_on() -> int:
     begun = 0
     for workflow_id in sorted(set(ready.order_by().values_list("workflow_id", flat=True).distinct())):
         with transaction.atomic():
-            for workflow in Workflow.objects.locked([workflow_id]).values():
+            for workflow in Workflow.objects.locked([workflow_id], wait=False).values():
                 begun += transitions.begin_ready(workflow)
     for each in Backfill.objects.unfinished():
         told += backfills.carry_on(each)

@@ -61,7 +61,7 @@ def generate_due(now: datetime | None = None, limit: int = 50) -> int:
     done = 0
     for each in [each for each in found if _falls_short(each, now)][:limit]:
         try:
-            generate(each.pk, now)
+            generate(each.pk, now, wait=False)
             done += 1
         except Exception as error:
             if is_transient(error):
@@ -76,15 +76,17 @@ def _falls_short(workflow: Workflow, now: datetime) -> bool:
 
 
 @transaction.atomic
-def generate(workflow_id: int, now: datetime | None = None) -> int:
+def generate(workflow_id: int, now: datetime | None = None, *, wait: bool = True) -> int:
     """Make the cycle instances of a workflow up to its horizon; returns how many were new.
+
+    Without `wait` it does nothing when somebody else holds the workflow.
 
     Cycles that were missed while nobody generated (no scheduler ran, or the workflow was switched off) are made
     good as its misfire policy says.
     """
     now = now or clock.now()
-    [workflow] = Workflow.objects.locked([workflow_id]).values()
-    if not workflow.is_scheduled:
+    workflow = Workflow.objects.locked([workflow_id], wait=wait).get(workflow_id)
+    if workflow is None or not workflow.is_scheduled:
         return 0
     revision = workflow.current
     after = max(workflow.generated_until or now, workflow.starts_at - _MOMENT)
