@@ -19,6 +19,7 @@ EVENTS = {
     "success": pgettext_lazy("notification of a rerun", "The rerun succeeded"),
     "terminated": pgettext_lazy("notification of a rerun", "The rerun was terminated"),
     "instance_failed": pgettext_lazy("notification of a rerun", "An instance failed"),
+    "instance_stopped": pgettext_lazy("notification of a rerun", "An instance was stopped"),
 }
 
 

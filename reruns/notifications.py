@@ -20,14 +20,16 @@ from scheduling.notifications import channels_for, post
 from scheduling.notifications.rules import WORDS
 from scheduling.reasons import actor_in_words, in_words
 
-SUCCESS, TERMINATED, INSTANCE_FAILED = "success", "terminated", "instance_failed"
-EVENTS = (SUCCESS, TERMINATED, INSTANCE_FAILED)
+SUCCESS, TERMINATED = "success", "terminated"
+INSTANCE_FAILED, INSTANCE_STOPPED = "instance_failed", "instance_stopped"
+EVENTS = (SUCCESS, TERMINATED, INSTANCE_FAILED, INSTANCE_STOPPED)
 
 
 def register() -> None:
     """Make known what the events are called; called once, when the app is ready."""
     WORDS.setdefault(TERMINATED, pgettext_lazy("cycle", "Terminated"))
     WORDS.setdefault(INSTANCE_FAILED, gettext_lazy("An instance failed"))
+    WORDS.setdefault(INSTANCE_STOPPED, gettext_lazy("An instance was stopped"))
 
 
 def tell_ended(rerun: Rerun) -> None:
@@ -43,13 +45,17 @@ def tell_ended(rerun: Rerun) -> None:
 def tell_failed(item: RerunItem) -> None:
     """Tell of an instance that did not succeed, in the transaction of its end; once for each of its runs."""
     run = item.instance_id or f"item:{item.pk}:{item.ended_at:%Y%m%d%H%M%S%f}"
-    subject = gettext_lazy("[%(team)s] An instance of rerun %(rerun)s failed: %(cycle)s")
+    event = INSTANCE_STOPPED if item.state == ItemState.TERMINATED else INSTANCE_FAILED
+    subject = {
+        INSTANCE_FAILED: gettext_lazy("[%(team)s] An instance of rerun %(rerun)s failed: %(cycle)s"),
+        INSTANCE_STOPPED: gettext_lazy("[%(team)s] An instance of rerun %(rerun)s was stopped: %(cycle)s"),
+    }[event]
 
     def text(_rerun: Rerun) -> list[str]:
         lines = [_("Cycle: %(cycle)s") % {"cycle": item.title}]
         return [*lines, in_words(item.reason)] if item.reason else lines
 
-    _tell(item.rerun, INSTANCE_FAILED, f"rerun:{item.rerun_id}:{INSTANCE_FAILED}:{run}", subject, text, item)
+    _tell(item.rerun, event, f"rerun:{item.rerun_id}:{event}:{run}", subject, text, item)
 
 
 def _tell(

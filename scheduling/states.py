@@ -21,6 +21,18 @@ class BatchState(models.TextChoices):
     CONDITION_NOT_MET = "condition_not_met", _("Condition not met")
 
 
+class ListedState(models.TextChoices):
+    """The state by which batches are listed and counted: stopped and replaced ones apart from failed ones."""
+
+    WAITING = "waiting", _("Waiting")
+    RUNNING = "running", _("Running")
+    SUCCESS = "success", _("Success")
+    FAILED = "failed", _("Failed")
+    STOPPED = "terminated", _("Failed (stopped)")
+    TERMINATING = "terminating", _("Terminating")
+    CONDITION_NOT_MET = "condition_not_met", _("Condition not met")
+
+
 class InstanceState(models.TextChoices):
     WAITING = "waiting", _("Waiting")
     RUNNING = "running", _("Running")

@@ -138,7 +138,7 @@ BEGIN
     IF FOUND THEN
         RETURN NULL;
     END IF;
-    UPDATE scheduling_batch b SET state = 'terminating', reason = (
+    UPDATE scheduling_batch b SET state = 'terminating', stopped = true, reason = (
         SELECT i.reason FROM scheduling_instance i
         WHERE i.batch_id = p_batch AND i.state = 'terminating' ORDER BY i.number LIMIT 1)
     WHERE b.id = p_batch;

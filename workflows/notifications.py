@@ -1,4 +1,4 @@
-"""What is told of a workflow's cycles: that one succeeded, failed, or has not ended by its time.
+"""What is told of a workflow's cycles: that one succeeded, failed, was stopped, or has not ended by its time.
 
 As with tasks (scheduling.notifications), texts are made when the event happens, in the installation's language.
 Tests are nobody's business but of who began them: nothing is told of those.
@@ -24,6 +24,7 @@ from scheduling.notifications import (
     watch,
     when_late,
 )
+from scheduling.notifications.rules import FAILURE, STOPPED, SUCCESS
 from scheduling.reasons import in_words
 from workflows.models import CycleInstance, NodeRun, RunType
 from workflows.states import CycleState, NodeRunState
@@ -31,9 +32,9 @@ from workflows.states import CycleState, NodeRunState
 KIND = "cycle"
 NODES_NAMED = 3
 _EVENT_OF = {
-    CycleState.SUCCESS.value: "success",
-    CycleState.FAILED.value: "failure",
-    CycleState.TERMINATED.value: "failure",
+    CycleState.SUCCESS.value: SUCCESS,
+    CycleState.FAILED.value: FAILURE,
+    CycleState.TERMINATED.value: STOPPED,
 }
 
 
@@ -79,8 +80,9 @@ def page_of(instance_id: int) -> str:
 
 def _subject(instance: CycleInstance, event: str) -> str:
     sentence = {
-        "success": _("[%(team)s] %(cycle)s succeeded"),
-        "failure": _("[%(team)s] %(cycle)s failed"),
+        SUCCESS: _("[%(team)s] %(cycle)s succeeded"),
+        FAILURE: _("[%(team)s] %(cycle)s failed"),
+        STOPPED: _("[%(team)s] %(cycle)s was stopped"),
         "late": _("[%(team)s] %(cycle)s is late"),
     }[event]
     return sentence % {"team": instance.workflow.team.name, "cycle": instance.name}

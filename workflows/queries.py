@@ -156,6 +156,13 @@ class NodeRunQuerySet(models.QuerySet[Any]):
     def running(self) -> Self:
         return self.filter(state=NodeRunState.RUNNING)
 
+    def only_stopped(self) -> bool:
+        """Whether some of them were stopped by somebody, and no other of them failed."""
+        stopped = Q(state=NodeRunState.TERMINATED, batch__stopped=True)
+        bad = [NodeRunState.FAILED, NodeRunState.TIMED_OUT, NodeRunState.TERMINATED]
+        found = set(self.filter(state__in=bad).values_list(Case(When(stopped, then=True), default=False)))
+        return found == {(True,)}
+
     def with_error(self, executions: models.QuerySet[Any]) -> Self:
         """With `error`: the newest error among the `executions` of each node's batch, or None."""
         failed = executions.filter(instance__batch=OuterRef("batch")).exclude(error="")

@@ -211,8 +211,9 @@ def save_settings(rerun: Rerun, *, by: journal.By = None, **settings: Any) -> Re
 
     `as_it_ran` (the content of then, else today's), `parameters` (overrides for every instance), `parallelism`
     (instances at once, 0: any number), `node_parallelism` (nodes of an instance at once), `on_failure` ("go_on"
-    with other branches, or "stop" generating), `notify` (rules; the events are success, terminated and
-    instance_failed). Raises InvalidDefinition, and RerunRefused when chosen nodes are not in the other content.
+    with other branches, or "stop" generating), `notify` (rules; the events are success, terminated,
+    instance_failed and instance_stopped). Raises InvalidDefinition, and RerunRefused when chosen nodes are not
+    in the other content.
     """
     shown = _edited(rerun, by, **_clean(settings))
     for cycle_id, selected in shown.selection.items():

@@ -114,8 +114,9 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
         label=gettext_lazy("Notifications"),
         required=False,
         help_text=gettext_lazy(
-            "YAML, e.g. - {channel: ops, on: [failure, late], late_after: 2h}. Events are success, failure and "
-            "late; the address of the channel ops is TAILRACE_CHANNEL_OPS in the scheduler's environment."
+            "YAML, e.g. - {channel: ops, on: [failure, late], late_after: 2h}. Events are success, "
+            "failure, stopped and late; the address of the channel ops is TAILRACE_CHANNEL_OPS in the "
+            "scheduler's environment."
         ),
         widget=forms.Textarea(
             attrs={"class": "vLargeTextField code", "rows": 4, "cols": 80, "spellcheck": "false"}

@@ -17,7 +17,7 @@ from scheduling.models import Batch, DeploymentGroup, Task
 from scheduling.models.tasks import SCHEDULED, Trigger
 from scheduling.permissions import places_of
 from scheduling.queries import MACHINES, BatchRanges, Either
-from scheduling.states import BatchState
+from scheduling.states import ListedState
 
 BASIC = "basic"
 WORKFLOW = "workflow"
@@ -55,7 +55,8 @@ class BatchFilter(RecordFilter):
     batch = IdsFilter(label=gettext_lazy("Batch ID"), method="by_id")
     state = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("State"),
-        choices=BatchState.choices,
+        field_name="listed_state",
+        choices=ListedState.choices,
         widget=forms.CheckboxSelectMultiple,
         distinct=False,
     )
@@ -160,7 +161,7 @@ class BatchFilter(RecordFilter):
         return BatchRanges(
             places=places,
             triggers=[each for each in triggers if each in _begun_by(actors)],
-            states=cleaned["state"] or BatchState.values,
+            states=cleaned["state"] or ListedState.values,
             since=since,
             until=until,
             also=also,

@@ -18,7 +18,7 @@ from django.utils.translation import gettext_lazy
 from scheduling import kinds
 from scheduling.filters.fields import ManyFilter, given
 from scheduling.models import Batch, DeploymentGroup, Task
-from scheduling.states import BatchState
+from scheduling.states import ListedState
 
 NEVER = "never"
 
@@ -42,7 +42,7 @@ class TaskFilter(django_filters.FilterSet):  # type: ignore[misc]
     last = django_filters.MultipleChoiceFilter(
         label=gettext_lazy("Last run"),
         method="by_last_state",
-        choices=[*BatchState.choices, (NEVER, gettext_lazy("Never ran"))],
+        choices=[*ListedState.choices, (NEVER, gettext_lazy("Never ran"))],
         widget=forms.CheckboxSelectMultiple,
     )
     enabled = django_filters.MultipleChoiceFilter(

@@ -79,6 +79,8 @@ class Migration(migrations.Migration):
                 ('timezone', models.CharField(blank=True, help_text="Of the cycle time; empty: the task's own", max_length=60, verbose_name='time zone')),
                 ('success_ratio', models.SmallIntegerField(verbose_name='success ratio (%)')),
                 ('held', models.BooleanField(default=False, help_text='Waits for an earlier batch of its task', verbose_name='held')),
+                ('stopped', models.BooleanField(db_default=False, default=False, help_text='By a person or the overlap policy', verbose_name='stopped')),
+                ('listed_state', models.GeneratedField(db_persist=True, expression=models.Case(models.When(state='failed', stopped=True, then=models.Value('terminated')), default=models.F('state')), help_text='As the state, but a stopped batch is told from a failed one', output_field=models.CharField(choices=[('waiting', 'Waiting'), ('running', 'Running'), ('success', 'Success'), ('failed', 'Failed'), ('terminated', 'Failed (stopped)'), ('terminating', 'Terminating'), ('condition_not_met', 'Condition not met')], max_length=20), verbose_name='state in lists')),
                 ('actor', models.CharField(max_length=150, verbose_name='by')),
                 ('created_at', models.DateTimeField(verbose_name='created')),
                 ('started_at', models.DateTimeField(null=True, verbose_name='started')),
@@ -95,7 +97,7 @@ class Migration(migrations.Migration):
             options={
                 'verbose_name': 'batch',
                 'verbose_name_plural': 'batches',
-                'indexes': [models.Index(fields=['group', 'trigger', 'state', '-created_at', '-id'], name='batch_of_group'), models.Index(condition=models.Q(('actor__in', ('schedule',)), _negated=True), fields=['actor', '-created_at', '-id'], name='batch_of_person'), models.Index(condition=models.Q(('rerun_of__isnull', False)), fields=['rerun_of'], name='batch_reruns'), models.Index(condition=models.Q(('requested_by__isnull', False)), fields=['requested_by'], name='batch_requested_by')],
+                'indexes': [models.Index(fields=['group', 'trigger', 'listed_state', '-created_at', '-id'], name='batch_of_group'), models.Index(condition=models.Q(('actor__in', ('schedule',)), _negated=True), fields=['actor', '-created_at', '-id'], name='batch_of_person'), models.Index(condition=models.Q(('rerun_of__isnull', False)), fields=['rerun_of'], name='batch_reruns'), models.Index(condition=models.Q(('requested_by__isnull', False)), fields=['requested_by'], name='batch_requested_by')],
                 'constraints': [models.CheckConstraint(condition=models.Q(models.Func(models.F('trigger'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{cron,fixed_rate,manual,workflow}'::text[])")), name='batch_trigger_legal'), models.CheckConstraint(condition=models.Q(models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{running,terminating,waiting}'::text[])"), ('ended_at__isnull', True)), models.Q(models.Func(models.F('state'), output_field=models.BooleanField(), template="%(expressions)s = ANY ('{condition_not_met,failed,success}'::text[])"), ('ended_at__isnull', False)), _connector='OR'), name='batch_ended_when_final'), models.CheckConstraint(condition=models.Q(django.db.models.lookups.GreaterThanOrEqual(models.F('total'), django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(django.db.models.expressions.CombinedExpression(models.F('succeeded'), '+', models.F('failed')), '+', models.F('timed_out')), '+', models.F('terminated'))), django.db.models.lookups.GreaterThanOrEqual(django.db.models.functions.comparison.Least('succeeded', 'failed', 'timed_out', 'terminated'), 0)), name='batch_counts_within_total')],
             },
         ),
@@ -431,15 +433,15 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name='batch',
-            index=models.Index(condition=models.Q(('state', 'failed')), fields=['-ended_at'], include=('id', 'team', 'task'), name='batch_failed'),
+            index=models.Index(condition=models.Q(('state', 'failed'), ('stopped', False)), fields=['-ended_at'], include=('id', 'team', 'task'), name='batch_failed'),
         ),
         migrations.AddIndex(
             model_name='batch',
-            index=models.Index(fields=['team', 'trigger', 'state', '-created_at', '-id'], name='batch_of_team'),
+            index=models.Index(fields=['team', 'trigger', 'listed_state', '-created_at', '-id'], name='batch_of_team'),
         ),
         migrations.AddIndex(
             model_name='batch',
-            index=models.Index(fields=['task', 'trigger', 'state', '-created_at', '-id'], name='batch_of_task'),
+            index=models.Index(fields=['task', 'trigger', 'listed_state', '-created_at', '-id'], name='batch_of_task'),
         ),
         migrations.AddIndex(
             model_name='batch',

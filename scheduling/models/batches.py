@@ -15,7 +15,7 @@ from scheduling.models.checks import (
 )
 from scheduling.models.tasks import SCHEDULED, Trigger
 from scheduling.queries import MACHINES, BatchQuerySet, ExecutionQuerySet, InstanceQuerySet, LogQuerySet
-from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, Outcome
+from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, ListedState, Outcome
 
 
 class Batch(models.Model):
@@ -44,6 +44,19 @@ class Batch(models.Model):
     )
     success_ratio = models.SmallIntegerField(_("success ratio (%)"))
     held = models.BooleanField(_("held"), default=False, help_text=_("Waits for an earlier batch of its task"))
+    stopped = models.BooleanField(
+        _("stopped"), default=False, db_default=False, help_text=_("By a person or the overlap policy")
+    )
+    listed_state = models.GeneratedField(
+        verbose_name=_("state in lists"),
+        help_text=_("As the state, but a stopped batch is told from a failed one"),
+        expression=models.Case(
+            models.When(state=BatchState.FAILED, stopped=True, then=models.Value(ListedState.STOPPED.value)),
+            default=models.F("state"),
+        ),
+        output_field=models.CharField(max_length=20, choices=ListedState),
+        db_persist=True,
+    )
     rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns", db_index=False)
     requested_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, models.SET_NULL, null=True, related_name="+", db_index=False
@@ -93,7 +106,9 @@ class Batch(models.Model):
             # Every list of records is made of ranges of one of these, see `queries.Ranges`: whatever a filter
             # asks for, no page walks over rows that it does not show.
             *(
-                models.Index(fields=[place, "trigger", "state", "-created_at", "-id"], name=f"batch_of_{place}")
+                models.Index(
+                    fields=[place, "trigger", "listed_state", "-created_at", "-id"], name=f"batch_of_{place}"
+                )
                 for place in ("team", "group", "task")
             ),
             models.Index(fields=["task", "-created_at", "-id"], name="batch_newest_of_task"),
@@ -119,7 +134,7 @@ class Batch(models.Model):
                 fields=["-ended_at"],
                 include=["id", "team", "task"],
                 name="batch_failed",
-                condition=models.Q(state=BatchState.FAILED),
+                condition=models.Q(state=BatchState.FAILED, stopped=False),
             ),
             models.Index(
                 fields=["task"],
@@ -144,6 +159,11 @@ class Batch(models.Model):
     @property
     def is_finished(self) -> bool:
         return self.state in BATCH.final
+
+    @property
+    def is_failure(self) -> bool:
+        """Whether it failed by itself: a stopped batch is no failure."""
+        return self.state == BatchState.FAILED and not self.stopped
 
     @property
     def can_stop(self) -> bool:

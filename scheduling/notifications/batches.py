@@ -1,4 +1,4 @@
-"""What is told of a task's batches: that one succeeded, failed, has not ended by its time, or never began.
+"""Notifications of a task's batches: one succeeded, failed, was stopped, is late, or never began.
 
 The texts are made when the event happens, in the installation's language: their readers have no other, and the
 records that they speak of may be gone when a mail is read.
@@ -22,6 +22,7 @@ from scheduling.notifications import deadlines, outbox
 from scheduling.notifications.rules import (
     FAILURE,
     LATE,
+    STOPPED,
     SUCCESS,
     channels_for,
     channels_for_lateness,
@@ -33,7 +34,6 @@ from scheduling.states import BatchState, InstanceState
 KIND = "batch"
 INSTANCES_NAMED = 3
 _LONGEST_ERROR = 300
-_EVENT_OF = {BatchState.SUCCESS: SUCCESS, BatchState.FAILED: FAILURE}
 
 
 def page_of(batch_id: int) -> str:
@@ -71,7 +71,7 @@ def tell_ended(batch_id: int) -> None:
     rules = batch.task.notify
     if late_limits(rules):
         deadlines.ended(KIND, batch.pk)
-    event = _EVENT_OF.get(BatchState(batch.state))
+    event = _event_of(batch)
     told = channels_for(rules, event) if event is not None else []
     if event is None or not told or batch.ended_at is None:
         return
@@ -87,10 +87,22 @@ def tell_ended(batch_id: int) -> None:
         )
 
 
+def _event_of(batch: Batch) -> str | None:
+    """The event that the end of `batch` is; None when it is none."""
+    match batch.state:
+        case BatchState.SUCCESS:
+            return SUCCESS
+        case BatchState.FAILED:
+            return FAILURE if batch.is_failure else STOPPED
+        case _:
+            return None
+
+
 def _subject(batch: Batch, event: str) -> str:
     sentence = {
         SUCCESS: _("[%(team)s] %(task)s succeeded"),
         FAILURE: _("[%(team)s] %(task)s failed"),
+        STOPPED: _("[%(team)s] %(task)s was stopped"),
         LATE: _("[%(team)s] %(task)s is late"),
     }[event]
     return sentence % {"team": batch.task.team.name, "task": batch.task.name}

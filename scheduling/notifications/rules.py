@@ -23,12 +23,13 @@ from scheduling.errors import InvalidDefinition
 from scheduling.notifications.channels import CHANNEL_NAME
 from scheduling.rules import not_among, shown, unknown_field
 
-SUCCESS, FAILURE, LATE = "success", "failure", "late"
-EVENTS = (SUCCESS, FAILURE, LATE)
+SUCCESS, FAILURE, STOPPED, LATE = "success", "failure", "stopped", "late"
+EVENTS = (SUCCESS, FAILURE, STOPPED, LATE)
 """What tasks tell of."""
 WORDS: dict[str, Any] = {
     SUCCESS: gettext_lazy("Success"),
     FAILURE: gettext_lazy("Failure"),
+    STOPPED: gettext_lazy("Stopped"),
     LATE: gettext_lazy("Late"),
 }
 """What events are called; an app above adds its own when it starts."""

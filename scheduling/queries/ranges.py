@@ -16,7 +16,7 @@ from scheduling.queries.paging import Cursor
 # Who begins nearly all batches, so that an index of who began what leaves them out.
 MACHINES = ("schedule",)
 
-_KIND = "AND trigger = kind AND state = now"
+_KIND = "AND trigger = kind AND listed_state = now"
 _PERSON = f"AND NOT (actor IN ({', '.join(repr(each) for each in MACHINES)}))"
 
 
@@ -140,7 +140,7 @@ class BatchRanges(Ranges):
     triggers: Sequence[str]
 
     def count_by_slot(self, since: datetime, slot: timedelta, slots: int) -> Counter[tuple[int, str, str]]:
-        """How many were begun in each `slot` of time from `since` on, by (number of slot, trigger, state).
+        """How many were begun in each `slot` from `since` on, by (number of slot, trigger, listed state).
 
         Each is a piece of the index that is counted without a look at the rows.
         """
@@ -149,7 +149,7 @@ class BatchRanges(Ranges):
             rows = self._rows(
                 f"SELECT slot, kind, now, sum(counted.n) FROM {self._values(place)},"
                 " generate_series(0, %(slots)s - 1) slot, LATERAL (SELECT count(*) AS n FROM scheduling_batch"
-                f" WHERE {self.COLUMNS[place]} = place AND trigger = kind AND state = now"
+                f" WHERE {self.COLUMNS[place]} = place {_KIND}"
                 " AND created_at >= %(from)s + slot * %(slot)s"
                 " AND created_at < %(from)s + (slot + 1) * %(slot)s"
                 " ) counted WHERE counted.n > 0 GROUP BY 1, 2, 3",
@@ -189,8 +189,8 @@ class BatchRanges(Ranges):
 
     def _of_people(self, span: str) -> tuple[str, str]:
         return "unnest(%(actor)s::text[]) place", (
-            f"{self.rows} actor = place {_PERSON} AND trigger = ANY(%(triggers)s) AND state = ANY(%(states)s)"
-            f" {span} {self._also()}"
+            f"{self.rows} actor = place {_PERSON} AND trigger = ANY(%(triggers)s)"
+            f" AND listed_state = ANY(%(states)s) {span} {self._also()}"
         )
 
     def facts(self) -> dict[str, Any]:

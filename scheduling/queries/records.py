@@ -74,9 +74,9 @@ class TaskQuerySet(models.QuerySet[Any]):
         return self.filter(enabled=True, next_due_at__lt=before).order_by("next_due_at", "pk")
 
     def with_last_state(self, batches: models.QuerySet[Any]) -> Self:
-        """With `last_state`, the state of the newest of `batches` of the task; None when there is none."""
+        """With `last_state`, the listed state of the newest of `batches` of the task; or None."""
         newest = batches.filter(task=OuterRef("pk")).order_by("-created_at", "-pk")
-        return self.annotate(last_state=Subquery(newest.values("state")[:1]))
+        return self.annotate(last_state=Subquery(newest.values("listed_state")[:1]))
 
     def for_rows(self) -> Self:
         """With what a row shows; whatever else a template asks for raises instead of querying row by row."""
@@ -117,7 +117,7 @@ class BatchQuerySet(models.QuerySet[Any]):
 
     def failed_between(self, since: datetime, until: datetime) -> Self:
         """What ended failed at or after `since` and before `until`, the oldest first."""
-        failed = self.filter(state=BatchState.FAILED, ended_at__gte=since, ended_at__lt=until)
+        failed = self.filter(state=BatchState.FAILED, stopped=False, ended_at__gte=since, ended_at__lt=until)
         return failed.order_by("ended_at", "pk")
 
     def for_rerun(self) -> Self:
@@ -160,13 +160,13 @@ class BatchQuerySet(models.QuerySet[Any]):
 
     def failures_by_task(self, since: datetime) -> Self:
         """For each task that failed since: `task`, `count`, and `at`, when it failed last; newest first."""
-        failed = self.filter(state=BatchState.FAILED, ended_at__gte=since)
+        failed = self.filter(state=BatchState.FAILED, stopped=False, ended_at__gte=since)
         grouped = failed.order_by().values("task").annotate(count=Count("pk"), at=Max("ended_at"))
         return grouped.order_by("-at", "task")
 
     def failed_at(self, moments: Iterable[datetime]) -> Self:
         """What failed at exactly these moments."""
-        return self.filter(state=BatchState.FAILED, ended_at__in=list(moments)).order_by("pk")
+        return self.filter(state=BatchState.FAILED, stopped=False, ended_at__in=list(moments)).order_by("pk")
 
     def with_failure(self, instances: models.QuerySet[Any]) -> Self:
         """With `failure`: why the first of the `instances` of each batch that did not succeed failed."""
@@ -250,12 +250,12 @@ def newest_runs(
 ) -> dict[int, list[dict[str, Any]]]:
     """The `size` newest of `batches` of each of `tasks`, newest first, in one query however many there are.
 
-    Each is a map of `pk`, `state`, `created` (seconds of the epoch) and `took` (seconds, or None).
+    Each is a map of `pk`, `state` (as listed), `created` (seconds of the epoch) and `took` (seconds, or None).
     """
     newest = batches.filter(task=OuterRef("pk")).order_by("-created_at", "-pk")
     as_map = JSONObject(
         pk="pk",
-        state="state",
+        state="listed_state",
         # Else Django counts from midnight of 1970 in the reader's zone.
         created=Extract("created_at", "epoch", tzinfo=UTC),
         took=Extract(F("ended_at") - F("started_at"), "epoch"),

@@ -74,7 +74,7 @@ def batch_row(row: BatchRow, *, oob: bool = False) -> SafeString:
   <td class="at-id">{_id(batch.pk, said)}</td>
   <th scope="row" class="name">{_task(batch)}</th>
   <td class="at-trigger">{_begun_by(batch, said)}</td>
-  <td class="at-state">{state(batch)}{_held(said) if batch.held else ""}</td>
+  <td class="at-state">{state(batch)}{_held(said) if batch.held else ""}{_stopped(batch)}</td>
   <td class="at-counters">{counters(row)}</td>
   <td class="at-due" data-label="{said.due}">{when(batch.scheduled_for)}</td>
   <td class="at-started" data-label="{said.started}">{when(batch.started_at)}{_late(row, said)}</td>
@@ -122,6 +122,14 @@ def _begun_by(batch: Batch, said: Words) -> str:
 
 def _held(said: Words) -> str:
     return f' <span class="tag" title="{said.why_held}">{said.held}</span>'
+
+
+def _stopped(batch: Batch) -> str:
+    """Who or which policy stopped a batch, and why; nothing for a batch that was not stopped."""
+    if not batch.stopped:
+        return ""
+    why = escape(in_words(batch.reason))
+    return f'<small class="cut" title="{why}">{why}</small>'
 
 
 def _late(row: BatchRow, said: Words) -> str:

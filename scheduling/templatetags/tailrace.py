@@ -70,6 +70,8 @@ def words() -> Words:
 @cache
 def _choices(model: type[Model], field: str, language: str | None) -> dict[str, str]:
     described: Any = model._meta.get_field(field)
+    if described.generated:
+        described = described.output_field
     return {str(value): str(label) for value, label in described.flatchoices}
 
 
@@ -129,7 +131,8 @@ def _icon(name: str, prefix: str) -> SafeString:
 @register.simple_tag
 def state(of: Any) -> SafeString:
     """The chip of the state of a batch, an instance or a node: its glyph and its word."""
-    return chip(of.state, choice(of, "state"))
+    field = "listed_state" if hasattr(of, "listed_state") else "state"
+    return chip(getattr(of, field), choice(of, field))
 
 
 @register.simple_tag

@@ -54,11 +54,15 @@ def _lock(batch_id: int) -> Batch:
 # --- stop ------------------------------------------------------------------------------------------
 
 
-def _begin_terminating(batch: Batch, reason: str) -> None:
-    """Nothing of the locked `batch` will start any more; it is judged when what still runs has ended."""
+def _begin_terminating(batch: Batch, reason: str, *, stopped: bool) -> None:
+    """Nothing of the locked `batch` will start any more; it is judged when what still runs has ended.
+
+    `stopped`: a person or the overlap policy asked for it, so that the end is no failure.
+    """
+    batch.stopped = stopped
     batch.state = BatchState.TERMINATING
     batch.reason = reason
-    batch.save(update_fields=["state", "reason"])
+    batch.save(update_fields=["state", "reason", "stopped"])
 
 
 def _stopped(by: journal.By, reason: str) -> str:
@@ -81,7 +85,7 @@ def stop_batch(batch_id: int, *, by: journal.By, reason: str) -> Batch:
             % {"id": batch.pk, "state": batch.get_state_display()}
         )
     text = _stopped(by, reason)
-    _begin_terminating(batch, text)
+    _begin_terminating(batch, text, stopped=True)
     journal.record("stopped", batch, by, reason=reason)
     of_batch = Instance.objects.filter(batch_id=batch.pk)
     # Two statements, each with a fresh look: an instance that starts during the first is seen by the second.
@@ -131,7 +135,7 @@ def stop_instance(instance_id: int, *, by: journal.By, reason: str) -> Instance:
     others = of_batch.filter(state__in=[InstanceState.WAITING, InstanceState.RUNNING]).exists()
     if not others and batch.can_stop:
         # Whatever is left of the batch is being stopped: that is what terminating means.
-        _begin_terminating(batch, text)
+        _begin_terminating(batch, text, stopped=True)
         journal.record("stopped", batch, by, reason=reason)
     _count(batch, {"terminated": never}, by)
     instance.batch = batch
@@ -180,6 +184,7 @@ def rerun_instance(
     if batch.is_finished:
         # Whatever it was held for, this rerun was asked for now.
         batch.state, batch.ended_at, batch.reason, batch.held = BatchState.RUNNING, None, "", False
+        batch.stopped = False
     instance.run_after = None if batch.held else now
     instance.prefers_node_until = None if prefer_node_for is None else now + timedelta(seconds=prefer_node_for)
     instance.save()
@@ -242,6 +247,7 @@ def mark(batch_id: int, state: BatchState, *, by: journal.By, reason: str) -> Ba
             _("Batch %(id)s has state %(state)s already.")
             % {"id": batch.pk, "state": batch.get_state_display()}
         )
+    batch.stopped = False
     batch.reason = said(reasons.MARKED, state=state.value, who=journal.actor(by).name, why=reason)
     return _decide(batch, state, action="marked", by=by, reason=reason, details={})
 
@@ -263,7 +269,7 @@ def _decide(
     batch: Batch, state: BatchState, *, action: str, by: journal.By, reason: str, details: dict[str, Any]
 ) -> Batch:
     before, batch.state = batch.state, state
-    batch.save(update_fields=["state", "success_ratio", "reason"])
+    batch.save(update_fields=["state", "success_ratio", "reason", "stopped"])
     moved = {"state_before": before, "state_after": state.value}
     journal.record(action, batch, by, reason=reason, details=moved | details)
     if before != state:
@@ -281,7 +287,7 @@ def give_up_waiting(node: Node, batch_id: int, *, reason: str) -> Batch | None:
     waiting = Instance.objects.only_for(node).filter(batch=batch, ended_at__isnull=True)
     count = waiting.update(state=InstanceState.TERMINATED, ended_at=clock.now(), reason=reason)
     if batch.can_stop and batch.ended_count + count == batch.total:
-        _begin_terminating(batch, reason)
+        _begin_terminating(batch, reason, stopped=False)
     _count(batch, {"terminated": count}, journal.ENGINE)
     return batch if count and batch.is_finished else None
 

@@ -21,12 +21,12 @@ from scheduling import charts
 from scheduling.models.tasks import Trigger
 from scheduling.permissions import User, places_of
 from scheduling.queries import BatchRanges
-from scheduling.states import BATCH, BatchState
+from scheduling.states import BATCH, BatchState, ListedState
 from scheduling.views.links import records_of
 
 HOUR = timedelta(hours=1)
 HOURS = 24
-# The states of the timeline from the bottom upward; what has not ended, or was not taken, is the third.
+# The states of the timeline from the bottom upward; what has not ended, was stopped or was not taken is third.
 OTHER = "waiting"
 LAYERS = (BatchState.SUCCESS.value, BatchState.FAILED.value, OTHER)
 
@@ -66,7 +66,7 @@ def _timeline(user: User, now: datetime) -> dict[str, Any]:
     # By elapsed time, so that a day on which the clocks change has its 24 hours too.
     last = now - timedelta(minutes=local.minute, seconds=local.second, microseconds=local.microsecond)
     first = last - (HOURS - 1) * HOUR
-    everything = BatchRanges(places_of(user), triggers=Trigger.values, states=BatchState.values)
+    everything = BatchRanges(places_of(user), triggers=Trigger.values, states=ListedState.values)
     counted = everything.count_by_slot(first, HOUR, HOURS)
     counts: list[dict[str, int]] = [dict.fromkeys(LAYERS, 0) for _hour in range(HOURS)]
     begun: list[Counter[str]] = [Counter() for _hour in range(HOURS)]

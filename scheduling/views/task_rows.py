@@ -15,7 +15,7 @@ from scheduling import charts, words
 from scheduling.models import Batch, Task
 from scheduling.permissions import EDIT_TASK, RUN, Rights, User
 from scheduling.queries import newest_runs
-from scheduling.states import BATCH, BatchState
+from scheduling.states import BATCH, ListedState
 from scheduling.templatetags.tailrace import address, duration, label
 from scheduling.templatetags.words import seconds, whole_percent
 from scheduling.views.rows import digest_of
@@ -57,7 +57,7 @@ class ShownRun(charts.Run):
 
     def get_state_display(self) -> str:
         """The state in words."""
-        return label(BatchState, self.state)
+        return label(ListedState, self.state)
 
     @property
     def title(self) -> str:
@@ -78,11 +78,12 @@ def runs_of(tasks: Sequence[Task], *, size: int) -> dict[int, list[ShownRun]]:
     }
 
 
+_ENDED = BATCH.final | {ListedState.STOPPED.value}
+
+
 def _shown(run: dict[str, Any]) -> ShownRun:
     # An instance that is rerun brings its batch back to running; what it took so far is no duration.
-    return ShownRun(
-        run["pk"], run["state"], run["took"] if run["state"] in BATCH.final else None, run["created"]
-    )
+    return ShownRun(run["pk"], run["state"], run["took"] if run["state"] in _ENDED else None, run["created"])
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from typing import Any
 
 from django.db import connection
 
+from scheduling.models import Batch
 from workflows.models import Backfill, Cycle, CycleDependency, CycleInstance, NodeRun, Workflow
 from workflows.models import WorkflowEdge as Edge
 from workflows.models import WorkflowNode as Node
@@ -41,6 +42,7 @@ class Picture:
         self.upstreams: dict[int, list[int]] = defaultdict(list)
         for cycle, upstream in CycleDependency.objects.values_list("cycle", "upstream"):
             self.upstreams[cycle].append(upstream)
+        self.stopped = set(Batch.objects.filter(stopped=True).values_list("pk", flat=True))
         self.backfills = list(Backfill.objects.values())
         self.nodes = {each.pk: each for each in Node.objects.all()}
         self.edges: dict[int, list[Edge]] = defaultdict(list)
@@ -95,7 +97,11 @@ class Picture:
 
         if not any(bad(node, run) for node, run in runs.items()):
             return "success"
-        return "terminated" if instance["stopping"] == "stop" else "failed"
+        ended_badly = [run for run in runs.values() if run["state"] in BAD - {"cancelled"}]
+        only_stopped = ended_badly and all(
+            run["state"] == "terminated" and run["batch_id"] in self.stopped for run in ended_badly
+        )
+        return "terminated" if instance["stopping"] == "stop" or only_stopped else "failed"
 
     def may_be_ready(self, instance: dict[str, Any]) -> bool:
         """Whether nothing but that somebody looks keeps a waiting instance from being ready."""

@@ -24,11 +24,18 @@ def test_stop_batch_takes_only_what_is_unfinished_and_was_not_stopped(in_every_s
 
     if state == "waiting":
         assert stop().state == "failed"
-        assert changed(before, batch) == {"state", "ended_at", "reason", "terminated"}
+        assert changed(before, batch) == {
+            "state",
+            "listed_state",
+            "ended_at",
+            "reason",
+            "terminated",
+            "stopped",
+        }
         assert set(batch.instances.values_list("state", flat=True)) == {"terminated"}
     elif state == "running":
         assert stop().state == "terminating"
-        assert changed(before, batch) == {"state", "reason"}
+        assert changed(before, batch) == {"state", "listed_state", "reason", "stopped"}
         assert set(batch.instances.values_list("state", flat=True)) == {"terminating"}
     else:
         refused_without_a_trace(batch, stop, "only an unfinished batch that was not stopped yet can be stopped")
@@ -50,9 +57,9 @@ def test_only_what_ended_by_its_instances_is_judged_anew(in_every_state: InEvery
         return
     expected = "failed" if state == "failed" and ratio == 100 else "success"
     assert judge().state == expected
-    assert changed(before, batch) == {"reason"} | ({"state"} if expected != state else set()) | (
-        {"success_ratio"} if ratio != 100 else set()
-    )
+    assert changed(before, batch) == {"reason"} | (
+        {"state", "listed_state"} if expected != state else set()
+    ) | ({"success_ratio"} if ratio != 100 else set())
     assert row(batch)["reason"] == f"Judged anew by ann, needing {ratio} %: late data"
     assert JournalEntry.objects.get(action="judged").details == {
         "state_before": state,
@@ -78,7 +85,7 @@ def test_only_what_ended_otherwise_is_marked(in_every_state: InEveryState, state
         refused_without_a_trace(batch, mark, says)
         return
     assert mark().state == wanted
-    assert changed(before, batch) == {"state", "reason"}
+    assert changed(before, batch) == {"state", "listed_state", "reason"}
     assert row(batch)["reason"] == f"Marked as {wanted.value} by ann: seen by eye"
     entry = JournalEntry.objects.get(action="marked")
     assert (entry.reason, entry.details) == (

@@ -8,6 +8,7 @@ import pytest
 import time_machine
 from django.utils import timezone
 
+from scheduling import services as batch_services
 from scheduling.models import Batch, Deadline, JournalEntry, Notification
 from scheduling.notifications.deadlines import pass_due
 from tests import factories as make
@@ -323,6 +324,35 @@ def test_a_failed_cycle_is_told_of_once_and_a_test_is_not() -> None:
     text = Notification.objects.get().text
     assert "data date 2026-11-20, ended: failed" in text
     assert text.splitlines()[-1] == "Node a did not succeed: exit code 3"
+
+
+@at_noon
+@pytest.mark.parametrize(
+    ("other", "state", "event"), [("success", "terminated", "stopped"), ("failed", "failed", "failure")]
+)
+def test_a_cycle_whose_nodes_were_stopped_was_stopped_and_failed_only_when_another_node_did(
+    other: str, state: str, event: str
+) -> None:
+    rules = [{"channel": "ops", "on": ["failure", "stopped"]}]
+    make.workflow("flights", group=make.group(team=make.team("air")), nodes="a, b", notify=rules, **DAILY)
+    clock.make_due(NOON + timedelta(days=1))
+    online = CycleInstance.objects.get(run_type="online")
+    batch = online.node_runs.get(node__key="a").batch
+    [running] = make.start_batch(batch)
+    batch_services.stop(batch, by="ann", reason="wrong file")
+    make.end(running, "terminated")
+    ended = make.end_node(online, "b", other)
+    assert ended.state == state
+    assert [event for event, _subject in told()] == [event]
+
+
+@at_noon
+def test_a_stopped_cycle_is_an_event_that_rules_for_failures_do_not_name() -> None:
+    make.workflow("flights", notify=RULES, **DAILY)
+    clock.make_due(NOON + timedelta(days=1))
+    services.stop(CycleInstance.objects.get(run_type="online"), by="ann", reason="wrong file")
+    assert CycleInstance.objects.get().state == "terminated"
+    assert told() == []
 
 
 @at_noon

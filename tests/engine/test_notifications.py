@@ -28,6 +28,7 @@ from tests.processes import eventually
 pytestmark = pytest.mark.django_db(transaction=True)
 
 OPS = {"channel": "ops", "on": ["failure"]}
+ALL = {"channel": "ops", "on": ["success", "failure", "stopped"]}
 
 
 @pytest.fixture
@@ -131,10 +132,53 @@ def test_each_end_of_a_batch_is_told_once_and_a_repeat_is_not() -> None:
 
 
 def test_a_stopped_batch_of_a_workflow_is_told_of_by_the_rules_of_its_own_task_only() -> None:
-    services.stop(make.batch(told(trigger="workflow"), kind="workflow"), by="tests", reason="wrong day")
+    services.stop(make.batch(told(ALL, trigger="workflow"), kind="workflow"), by="tests", reason="wrong day")
     services.stop(make.batch(make.task(trigger="workflow"), kind="workflow"), by="tests", reason="wrong day")
-    assert posted() == [("failure", "ops")]
+    assert posted() == [("stopped", "ops")]
     assert "Stopped by tests: wrong day" in Notification.objects.get().text
+
+
+def test_a_stopped_batch_is_its_own_event_and_off_by_default() -> None:
+    for rule, events in ((OPS, []), (ALL, ["stopped"])):
+        Notification.objects.all().delete()
+        batch = make.batch(told(rule))
+        make.start_batch(batch)
+        services.stop(batch, by="ann", reason="wrong input")
+        make.end(batch.instances.get(), "terminated")
+        assert [event for event, _channel in posted()] == events
+    mail = Notification.objects.get()
+    assert mail.subject.endswith("was stopped")
+    assert "Stopped by ann: wrong input" in mail.text
+
+
+def test_a_stopped_batch_that_reached_its_ratio_succeeded() -> None:
+    batch = make.batch(told(ALL, shards=["a", "b"], success_ratio=50))
+    first, second = make.start_batch(batch)
+    make.end(first, "success")
+    services.stop(batch, by="ann")
+    make.end(second, "terminated")
+    assert posted() == [("success", "ops")]
+
+
+def test_a_batch_that_another_replaced_was_stopped_and_did_not_fail() -> None:
+    task = told(ALL, overlap="replace")
+    old = services.trigger(task, by="ann")
+    make.start_batch(old)
+    services.trigger(task, by="ann")
+    make.end(old.instances.get(), "terminated")
+    assert posted() == [("stopped", "ops")]
+    assert Batch.objects.failures_by_task(timezone.now() - timedelta(hours=1)).count() == 0
+
+
+def test_the_stop_of_an_only_instance_is_a_stop_and_its_rerun_may_fail() -> None:
+    batch = make.batch(told(ALL))
+    [only] = make.start_batch(batch)
+    services.stop_instance(only, by="ann")
+    make.end(only, "terminated")
+    assert posted() == [("stopped", "ops")]
+    services.rerun_instance(only, by="ann")
+    make.end_batch(Batch.objects.get(pk=batch.pk), "failed")
+    assert posted() == [("stopped", "ops"), ("failure", "ops")]
 
 
 def test_an_event_that_is_undone_posts_nothing() -> None:

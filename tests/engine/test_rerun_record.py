@@ -76,6 +76,17 @@ def test_each_run_of_an_instance_that_failed_is_told_of_once(noon: Any) -> None:
     assert [key for key, _event in told()][2:] == [f"rerun:{rerun.pk}:instance_failed:{world.at('b').pk}:ops"]
 
 
+def test_a_stopped_instance_is_an_event_of_its_own(noon: Any) -> None:
+    world = World("a > b", noon)
+    rules = [{"channel": "ops", "on": ["instance_failed"]}, {"channel": "desk", "on": ["instance_stopped"]}]
+    rerun = world.rerun("a", "b", notify=rules)
+    workflow_services.stop(world.at("a"), by="ann", reason="enough")
+    settle()
+    key = f"rerun:{rerun.pk}:instance_stopped:{world.at('a').pk}:desk"
+    assert told() == [(key, "instance_stopped")]
+    assert Notification.objects.get().subject.endswith("was stopped: a 2026-11-20 13:00")
+
+
 def test_nothing_is_told_unless_it_is_asked_for(noon: Any) -> None:
     world = World("a > b", noon)
     world.rerun("a", "b")

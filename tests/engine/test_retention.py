@@ -143,7 +143,9 @@ def test_no_step_looks_at_what_stays() -> None:
     """A step reads old batches by an index with the age in its condition, whichever index the planner takes."""
     task = make.task()
     template = ended(task, days=1)
-    fields = [f.attname for f in Batch._meta.concrete_fields if f.name not in {"id", "created_at"}]
+    fields = [
+        f.attname for f in Batch._meta.concrete_fields if not f.generated and f.name not in {"id", "created_at"}
+    ]
     columns = ", ".join(f'"{name}"' for name in fields)
     with connection.cursor() as cursor:
         cursor.execute(

@@ -34,7 +34,10 @@ AT_THE_WORKFLOW = [
     ("timeout: 0s", "timeout: “0s” is too short; the least is 1s."),
     ("misfire: run", "misfire: “run” is not one of skip, run_once, run_all."),
     ("notify: ops", "notify: It is not a list; write - {channel: ops, on: [failure]}."),
-    ("notify: [{channel: ops, on: [ended]}]", "notify[0].on: “ended” is not one of success, failure, late."),
+    (
+        "notify: [{channel: ops, on: [ended]}]",
+        "notify[0].on: “ended” is not one of success, failure, stopped, late.",
+    ),
     ("retention: 30", "retention: 30 is not whole days; write e.g. 30d."),
     ("depends_on: weather", "depends_on: It is not a list, e.g. [{workflow: weather_hourly, cycles: same}]."),
     ("depends_on: [weather]", "depends_on[0]: “weather” is not a map such as {workflow: weather_hourly"),

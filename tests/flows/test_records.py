@@ -51,7 +51,13 @@ def many_failed(task: Any, count: int) -> list[Batch]:
 
 def _copy(row: Any) -> Any:
     fields = row._meta.concrete_fields
-    return type(row)(**{each.attname: getattr(row, each.attname) for each in fields if not each.primary_key})
+    return type(row)(
+        **{
+            each.attname: getattr(row, each.attname)
+            for each in fields
+            if not (each.primary_key or each.generated)
+        }
+    )
 
 
 def test_yesterdays_failures_of_one_group_are_found_and_rerun(page: Page, etl: DeploymentGroup) -> None:

@@ -11,7 +11,7 @@ from scheduling.filters import records
 from scheduling.models import Batch, Task
 from tests import factories as make
 from tests.web.conftest import Desk
-from tests.web.pages import actions_of, element, marks, state_of, text_of
+from tests.web.pages import actions_of, element, marks, state_of, text_of, words_of
 
 
 def test_batches_are_listed_newest_first_with_their_state_and_counters(desk: Desk, operator: Client) -> None:
@@ -112,6 +112,16 @@ def test_a_word_that_is_in_too_many_names_is_refused(desk: Desk, operator: Clien
     assert page.status_code == 422
     assert "More than 2 names contain xtrac. Write more of the name." in text_of(page)
     assert operator.get("/batches/?task=orders").status_code == 200
+
+
+def test_stopped_batches_are_listed_apart_from_failed_ones_and_say_why(desk: Desk, operator: Client) -> None:
+    failed = make.end_batch(make.batch(desk.task), "failed")
+    stopped = make.batch(desk.task)
+    services.stop(stopped, by="mei", reason="wrong day")
+    assert marks(operator.get("/batches/?state=failed"), "batch") == [failed.pk]
+    page = operator.get("/batches/?state=terminated")
+    assert marks(page, "batch") == [stopped.pk]
+    assert "Failed (stopped) Stopped by mei: wrong day" in words_of(page, f"batch-{stopped.pk}")
 
 
 def test_batches_are_filtered_by_state_trigger_and_group(desk: Desk, operator: Client) -> None:

@@ -156,14 +156,16 @@ def test_every_mistake_in_a_rule_is_named_with_its_line() -> None:
         applied(FILE.replace("- late\n", "- lat\n").replace("ops", "Ops Team"))
     said = [str(each) for each in refused.value.mistakes]
     assert said[0].startswith("x.yaml:12: tasks[0].notify[0].channel: “Ops Team” is no name of a channel")
-    assert "x.yaml:13: tasks[0].notify[0].on: “lat” is not one of success, failure, late." in said[1]
+    assert "x.yaml:13: tasks[0].notify[0].on: “lat” is not one of success, failure, stopped, late." in said[1]
 
 
 def test_the_form_of_a_task_takes_rules_and_names_mistakes(desk: Desk) -> None:
     developer = desk.sign_in("developer")
     address = f"/admin/scheduling/task/{desk.task.pk}/change/"
     form = fields_of(developer.get(address)) | {"notify": "- {channel: ops, on: [failed]}"}
-    assert "[0].on: “failed” is not one of success, failure, late." in text_of(developer.post(address, form))
+    assert "[0].on: “failed” is not one of success, failure, stopped, late." in text_of(
+        developer.post(address, form)
+    )
     confirm = developer.post(address, form | {"notify": "- {channel: ops, on: failure}"})
     assert list(changes_of(confirm)) == ["notify"]
     developer.post(address, sent(confirm) | {"reason": "on call", "_confirmed": "1"})

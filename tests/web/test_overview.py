@@ -7,6 +7,7 @@ from django.db import connection
 from django.test import Client
 from django.utils import timezone
 
+from scheduling import services
 from scheduling.engine.lead import LEAD_KEY
 from scheduling.models import Batch, Node, SchedulerProcess, Task
 from scheduling.states import NodeState
@@ -100,6 +101,19 @@ def test_a_batch_with_a_reason_of_its_own_says_that(desk: Desk, operator: Client
 def test_what_failed_before_the_last_day_is_not_shown(desk: Desk, operator: Client) -> None:
     age(failed(desk), timedelta(hours=25))
     assert "Nothing failed." in words_of(operator.get("/"), "failures")
+
+
+def test_a_stopped_batch_and_a_replaced_one_are_no_failures(desk: Desk, operator: Client) -> None:
+    services.stop(make.batch(desk.task), by="mei", reason="wrong day")
+    replacing = make.task("replacing", group=desk.group, overlap="replace")
+    make.batch(replacing)
+    make.batch(replacing)
+    assert set(Batch.objects.values_list("state", "stopped")) == {("failed", True), ("waiting", False)}
+    assert "replacing" not in words_of(operator.get("/"), "failures")
+    assert "extract" not in words_of(operator.get("/"), "failures")
+    timeline = element(asked_for(operator, "/", "timeline"), "timeline")
+    [good, bad, other] = re.findall(r'class="num"[^>]*>(\d+)<.*?>(\d+)<.*?>(\d+)<', timeline)[0]
+    assert (good, bad, other) == ("0", "0", "3")
 
 
 def test_what_runs_is_shown_with_its_counters_and_what_waits_is_counted(desk: Desk, operator: Client) -> None:

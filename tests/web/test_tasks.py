@@ -117,6 +117,16 @@ def test_the_page_of_a_task_shows_its_content_as_export_writes_it(desk: Desk, op
     assert "name: extract\ngroup: etl\nkind: shell\ncommand: &#x27;true&#x27;\nmode: sharded\n" in page
 
 
+def test_a_stopped_run_counts_neither_as_a_success_nor_as_a_failure(desk: Desk, operator: Client) -> None:
+    make.end_batch(make.batch(desk.task))
+    services.stop(make.batch(desk.task), by="mei", reason="wrong day")
+    page = operator.get(f"/tasks/{desk.task.pk}/")
+    assert "100 % of the last 2 runs" in words_of(page, f"task-{desk.task.pk}")
+    assert 'data-state="failed"' not in element(page, f"task-{desk.task.pk}")
+    assert marks(operator.get("/tasks/?last=failed"), "task") == []
+    assert marks(operator.get("/tasks/?last=terminated"), "task") == [desk.task.pk]
+
+
 def test_the_page_of_a_task_shows_how_its_runs_went(desk: Desk, operator: Client) -> None:
     good, bad, going = (make.batch(desk.task) for _ in range(3))
     make.end_batch(good)

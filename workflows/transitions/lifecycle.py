@@ -166,7 +166,7 @@ def finish_if_ended(instance: CycleInstance) -> None:
     failures = list(graph.failures({str(node): Ended(state, result) for node, state, result in runs}))
     if not failures:
         state = CycleState.SUCCESS
-    elif instance.stopping == Stopping.STOP:
+    elif instance.stopping == Stopping.STOP or instance.node_runs.only_stopped():
         state = CycleState.TERMINATED
     else:
         state = CycleState.FAILED
