@@ -283,3 +283,12 @@ def test_the_journal_tells_of_the_batch_and_of_its_instances(desk: Desk, operato
     journal = element(operator.get(f"/batches/{batch.pk}/"), "journal")
     assert journal.index("wrong shard") < journal.index("Batch begun")
     assert "somebody else" not in journal
+
+
+def test_a_batch_without_instances_names_its_own_cause(desk: Desk, operator: Client) -> None:
+    passed_over = make.passed_over_batch(desk.task)
+    page = text_of(operator.get(f"/batches/{passed_over.pk}/"))
+    assert "its workflow did not take this branch" in page
+    assert "Bring one online" not in page
+    empty = make.batch(make.task(group=make.group("dark", team=desk.team), mode="broadcast"))
+    assert "Bring one online, then rerun the batch." in text_of(operator.get(f"/batches/{empty.pk}/"))
