@@ -278,10 +278,13 @@ SELECT workflow.id, (
 
 _TYPICAL_NODES = f"""
 SELECT workflow.id, node.key,
-    percentile_disc(0.5) WITHIN GROUP (ORDER BY extract(epoch FROM run.ended_at - run.started_at)::float8)
+    percentile_disc(0.5) WITHIN GROUP (
+        ORDER BY extract(epoch FROM run.ended_at - coalesce(batch.started_at, run.started_at))::float8
+    )
 FROM unnest(%(workflows)s::bigint[]) AS workflow (id) CROSS JOIN LATERAL ({_NEWEST}) newest
 JOIN workflows_noderun run ON run.instance_id = newest.id
 JOIN workflows_workflownode node ON node.id = run.node_id
+LEFT JOIN scheduling_batch batch ON batch.id = run.batch_id
 WHERE run.state = 'success' AND NOT run.carried AND run.started_at IS NOT NULL
 GROUP BY workflow.id, node.key
 """
@@ -295,7 +298,7 @@ def typical_seconds(workflows: Collection[int]) -> dict[int, float]:
 
 
 def typical_node_seconds(workflows: Collection[int]) -> dict[int, dict[str, float]]:
-    """The same of each node, by workflow and key."""
+    """The same of each node, by workflow and key, without its wait in the queue."""
     found: dict[int, dict[str, float]] = {workflow: {} for workflow in workflows}
     with connection.cursor() as cursor:
         cursor.execute(_TYPICAL_NODES, {"workflows": list(workflows)})

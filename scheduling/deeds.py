@@ -10,6 +10,7 @@ from django.utils.dateparse import parse_datetime
 from django.utils.translation import gettext_lazy as _
 from django.utils.translation import pgettext_lazy
 
+from scheduling import parameters
 from scheduling.models.tasks import Misfire, Trigger
 from scheduling.models.teams import Granted, Role
 from scheduling.states import BatchState
@@ -175,4 +176,4 @@ def value_of_detail(key: str, value: Any) -> Any:
         return choices(value).label
     if isinstance(value, bool):
         return _("yes") if value else _("no")
-    return value
+    return parameters.written(value) if isinstance(value, dict | list) else value

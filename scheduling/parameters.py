@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import datetime as dt
 import difflib
+import json
 import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -233,6 +234,21 @@ def _rendered(value: Any, days: int, seconds: int, form: str | None, *, where: s
     if isinstance(value, dt.date):
         return value.isoformat()
     return str(value)
+
+
+def written(value: Any) -> str:
+    """`value` as a page shows it: JSON, and a text as it is unless that could be read as another value."""
+    if isinstance(value, str) and value == value.strip() and not _reads_as_json(value):
+        return value
+    return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def _reads_as_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return not text
+    return True
 
 
 _DURATION = re.compile(r"(?:(\d+)w)?(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?")

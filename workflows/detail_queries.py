@@ -228,8 +228,10 @@ def unconfirmed(instance: CycleInstance) -> list[NodeRun]:
 # --- how long things usually take --------------------------------------------------------------------
 
 _TYPICAL = """
-SELECT node.key, percentile_disc(0.5) WITHIN GROUP (ORDER BY run.ended_at - run.started_at)
+SELECT node.key,
+  percentile_disc(0.5) WITHIN GROUP (ORDER BY run.ended_at - coalesce(batch.started_at, run.started_at))
 FROM workflows_noderun run JOIN workflows_workflownode node ON node.id = run.node_id
+LEFT JOIN scheduling_batch batch ON batch.id = run.batch_id
 WHERE run.instance_id = ANY(%(instances)s) AND node.key = ANY(%(keys)s)
   AND run.state = 'success' AND NOT run.carried AND run.started_at IS NOT NULL
 GROUP BY node.key
@@ -237,7 +239,10 @@ GROUP BY node.key
 
 
 def typical(workflow_id: int, keys: Iterable[str]) -> dict[str, timedelta]:
-    """How long the nodes `keys` of a workflow usually take: the median of their last successes, where any."""
+    """How long the nodes `keys` of a workflow usually run: the median of their last successes, where any.
+
+    The wait in the queue is no part of it.
+    """
     wanted = sorted(set(keys))
     if not wanted:
         return {}

@@ -424,12 +424,14 @@ def _of_edge(
         words["roots"] = _nodes(instance, running_above)
     elif source.state != NodeRunState.RUNNING:
         text = _("Blocked by %(node)s, which has not started.")
+    elif source.ran_at is None:
+        text = _("Blocked by %(node)s, queued since %(when)s.")
     elif usually is not None:
         text = _("Blocked by %(node)s, running since %(when)s (usually for %(usually)s).")
         words["usually"] = duration(usually)
     else:
         text = _("Blocked by %(node)s, running since %(when)s.")
-    words["when"] = when(source.started_at)
+    words["when"] = when(source.ran_at or source.started_at)
     return _cause("node", text, state=source.state, said=(edge.source,), **words)
 
 

@@ -54,9 +54,11 @@ def of_condition(condition: str, expected: Any) -> str:
         case Condition.SUCCESS:
             return ""
         case Condition.RESULT if isinstance(expected, dict):
-            return ", ".join(f"{name} = {json.dumps(value)}" for name, value in expected.items())
+            return ", ".join(
+                f"{name} = {json.dumps(value, ensure_ascii=False)}" for name, value in expected.items()
+            )
         case Condition.RESULT:
-            return f"= {json.dumps(expected)}"
+            return f"= {json.dumps(expected, ensure_ascii=False)}"
         case _:
             return str(Condition(condition).label)
 

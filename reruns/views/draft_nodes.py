@@ -64,7 +64,7 @@ def rows_of(
     runs: dict[str, Any] = {
         run["node__key"]: run
         for run in instance.node_runs.values(
-            "node__key", "started_at", "ended_at", "batch__succeeded", "batch__total"
+            "node__key", "started_at", "ended_at", "batch__started_at", "batch__succeeded", "batch__total"
         )
     }
     tasks = {
@@ -83,7 +83,7 @@ def rows_of(
                 task_id=task.pk,
                 team=task.team.name,
                 state=each.state,
-                started_at=run.get("started_at"),
+                started_at=run.get("batch__started_at") or run.get("started_at"),
                 ended_at=run.get("ended_at"),
                 succeeded=run.get("batch__succeeded") or 0,
                 total=run.get("batch__total") or 0,

@@ -188,7 +188,7 @@ def _run_job(
     except JobFailed as failure:
         return Ending(
             Outcome.FAILED,
-            result=failure.result,
+            result=_redacted(failure.result, sink),
             exit_code=_exit_code(failure.exit_code),
             error=sink.redacted(failure.message),
         )
@@ -200,7 +200,20 @@ def _run_job(
     if claim.timeout and time.monotonic() - began > claim.timeout + 1:
         # It swallowed the alarm and went on.
         return Ending(Outcome.TIMED_OUT, error=said(reasons.TIMED_OUT_LATE, seconds=claim.timeout))
-    return Ending(Outcome.SUCCESS, result=result)
+    return Ending(Outcome.SUCCESS, result=_redacted(result, sink))
+
+
+def _redacted(result: Any, sink: logs.LogSink) -> Any:
+    """`result` with every text in it as the log would show it."""
+    match result:
+        case str():
+            return sink.redacted(result)
+        case dict():
+            return {sink.redacted(str(name)): _redacted(value, sink) for name, value in result.items()}
+        case list() | tuple():
+            return [_redacted(value, sink) for value in result]
+        case _:
+            return result
 
 
 @contextmanager

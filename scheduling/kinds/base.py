@@ -22,6 +22,9 @@ from scheduling.reasons import said
 RESULT_BYTES = 64 * 1024
 """The most that a job's result may take as JSON."""
 
+MASK = "***"
+"""How a secret is shown, in logs too."""
+
 SECRET_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
@@ -59,6 +62,17 @@ class Kind:
         everything that the job started must have ended before the exception leaves.
         """
         raise NotImplementedError
+
+    def rendered(
+        self, spec: Mapping[str, Any], parameters: Mapping[str, Any], builtins: Mapping[str, Any]
+    ) -> str:
+        """The command, script or request of a run as text, every secret as `***`; "" when it says no more than
+        the spec.
+
+        `parameters` are expanded. It has no secrets and no connection: pages call it in the web process. Raises
+        ValueError or JobFailed when the run could not be filled in either.
+        """
+        return ""
 
 
 class SpecReader:

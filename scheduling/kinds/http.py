@@ -20,7 +20,7 @@ from django.utils.translation import gettext as _
 
 from scheduling import parameters, reasons
 from scheduling.jobs import JobContext, JobFailed, JobStopped
-from scheduling.kinds.base import Kind, SpecReader, secret
+from scheduling.kinds.base import MASK, Kind, SpecReader, secret
 from scheduling.reasons import said
 
 LOGGED_BYTES = 64 * 1024
@@ -81,6 +81,16 @@ class HttpKind(Kind):
             raise JobFailed(said(reasons.WRONG_STATUS, status=status, expected=wanted), result=result)
         return result
 
+    def rendered(
+        self, spec: Mapping[str, Any], parameters: Mapping[str, Any], builtins: Mapping[str, Any]
+    ) -> str:
+        """See `Kind.rendered`: the request line, the headers and the body."""
+        method, url, headers, body = _filled(spec, {**parameters, **builtins}, lambda _name, _quoted: MASK)
+        lines = [f"{method} {url}", *(f"{name}: {value}" for name, value in headers.items())]
+        if body is not None:
+            lines += ["", body if isinstance(body, str) else json.dumps(body, ensure_ascii=False, indent=2)]
+        return "\n".join(lines)
+
 
 async def _until_stopped[T](work: Coroutine[Any, Any, T], context: JobContext) -> T:
     """The outcome of `work`; cancels it and raises JobStopped when a stop is asked first."""
@@ -133,18 +143,36 @@ def _close(loop: asyncio.AbstractEventLoop) -> None:
     loop.close()
 
 
+type _Quote = Callable[[str], str]
+
+
 def _request(spec: Mapping[str, Any], context: JobContext) -> httpx.Request:
     """The request with everything filled in; raises ParameterError, InvalidURL or JobFailed."""
-    values = {**context.parameters, **context.builtins}
 
-    def filled(text: str, where: str, quoted: Callable[[str], str] = str) -> str:
+    def revealed(name: str, quoted: _Quote) -> str:
+        value = secret(name, context)
+        context.log.redact(quoted(value), json.dumps(value)[1:-1])
+        return quoted(value)
+
+    method, url, headers, body = _filled(spec, {**context.parameters, **context.builtins}, revealed)
+    content = {} if body is None else {"content": body} if isinstance(body, str) else {"json": body}
+    return httpx.Request(method, url, headers=headers, **content)
+
+
+def _filled(
+    spec: Mapping[str, Any], values: Mapping[str, Any], revealed: Callable[[str, _Quote], str]
+) -> tuple[str, str, dict[str, str], Any]:
+    """Method, URL, headers and body with `values` and the secrets that `revealed` gives.
+
+    Raises ParameterError, ValueError, and whatever `revealed` raises.
+    """
+
+    def filled(text: str, where: str, quoted: _Quote = str) -> str:
         # Secrets last and piece by piece: what is in one is never an expression itself.
         pieces = _SECRET.split(text)
         for index, piece in enumerate(pieces):
             if index % 2:
-                value = secret(piece, context)
-                context.log.redact(quoted(value), json.dumps(value)[1:-1])
-                pieces[index] = quoted(value)
+                pieces[index] = revealed(piece, quoted)
             else:
                 pieces[index] = parameters.expand_text(piece, values, where=where, quote=quoted)
         return "".join(pieces)
@@ -163,8 +191,7 @@ def _request(spec: Mapping[str, Any], context: JobContext) -> httpx.Request:
             raise ValueError(f"the header {name} would hold a line break or another control character")
     body = filled_in(spec.get("body"))
     url = filled(spec["url"], "url", lambda text: quote(text, safe=""))
-    content = {} if body is None else {"content": body} if isinstance(body, str) else {"json": body}
-    return httpx.Request(spec.get("method", "GET"), url, headers=headers, **content)
+    return spec.get("method", "GET"), url, headers, body
 
 
 def _templates_of(value: Any) -> Iterable[str]:

@@ -21,6 +21,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -28,7 +29,7 @@ from django.utils.translation import gettext as _
 
 from scheduling import reasons
 from scheduling.jobs import JobContext, JobFailed
-from scheduling.kinds.base import SECRET_NAME, Kind, SpecReader, secret
+from scheduling.kinds.base import MASK, SECRET_NAME, Kind, SpecReader, secret
 from scheduling.kinds.process import describe_status, exit_code, run_command
 from scheduling.reasons import said
 
@@ -69,6 +70,35 @@ class ShellKind(Kind):
         if status:
             raise JobFailed(describe_status(status), exit_code=exit_code(status))
 
+    def rendered(
+        self, spec: Mapping[str, Any], parameters: Mapping[str, Any], builtins: Mapping[str, Any]
+    ) -> str:
+        """See `Kind.rendered`: the variables of this run, then the command."""
+        given = given_environment(parameters, builtins) | spec.get("env", {})
+        lines = [
+            f"{name}={shlex.quote(value)}"
+            for name, value in given.items()
+            if name not in spec.get("secrets", ())
+        ]
+        lines += [f"{name}={MASK}" for name in spec.get("secrets", ())]
+        command = spec["command"]
+        return "\n".join([*lines, "", command if isinstance(command, str) else shlex.join(command)])
+
+
+def given_environment(parameters: Mapping[str, Any], builtins: Mapping[str, Any]) -> dict[str, str]:
+    """The variables that hold the parameters, the times and the shard of a run.
+
+    Raises JobFailed for a parameter that no environment can hold.
+    """
+    return {
+        **{f"PARAM_{name.upper()}": _as_text(name, value) for name, value in parameters.items()},
+        "CYCLE_TIME": builtins["cycle_time"].isoformat(),
+        "DATA_DATE": builtins["data_date"].isoformat(),
+        "SHARD_INDEX": str(builtins["shard_index"]),
+        "SHARD_COUNT": str(builtins["shard_count"]),
+        "SHARD_PARAM": builtins["shard_param"],
+    }
+
 
 def job_environment(context: JobContext) -> dict[str, str]:
     """The environment of a command: a little of the node's, the execution's figures and its parameters.
@@ -79,12 +109,7 @@ def job_environment(context: JobContext) -> dict[str, str]:
     return {
         "PATH": _DEFAULT_PATH,
         **{name: os.environ[name] for name in allowed if name in os.environ},
-        **{f"PARAM_{name.upper()}": _as_text(name, value) for name, value in context.parameters.items()},
-        "CYCLE_TIME": context.cycle_time.isoformat(),
-        "DATA_DATE": context.data_date.isoformat(),
-        "SHARD_INDEX": str(context.shard_index),
-        "SHARD_COUNT": str(context.shard_count),
-        "SHARD_PARAM": context.shard_parameter,
+        **given_environment(context.parameters, context.builtins),
         "TAILRACE_BATCH_ID": str(context.batch_id),
         "TAILRACE_INSTANCE_ID": str(context.instance_id),
         "TAILRACE_EXECUTION_ID": str(context.execution_id),

@@ -24,6 +24,7 @@ from django.utils.translation import gettext as _
 from psycopg import pq
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from psycopg.generators import fetch
+from psycopg.sql import Literal
 from psycopg.types.json import Jsonb
 
 from scheduling import reasons
@@ -71,11 +72,20 @@ class SqlKind(Kind):
         url = os.environ[_variable(name)]
         context.log.redact(url, *_passwords(url))
         statements = split(spec["sql"])
-        values = _values(statements, context)
+        values = _values(statements, context.parameters, context.builtins)
         with _connected(name, url, context) as connection, _cancelled_on_stop(connection, context):
             return _Script(connection, statements, values, context).run(
                 autocommit=spec.get("autocommit", False)
             )
+
+    def rendered(
+        self, spec: Mapping[str, Any], parameters: Mapping[str, Any], builtins: Mapping[str, Any]
+    ) -> str:
+        """See `Kind.rendered`: the statements as the server gets them."""
+        statements = split(spec["sql"])
+        values = _values(statements, parameters, builtins)
+        literals = {name: Literal(value).as_string(None) for name, value in values.items()}
+        return ";\n".join(statement.query.strip() % literals for statement in statements)
 
 
 class _Script:
@@ -265,9 +275,11 @@ def _cancel_and_wait(connection: psycopg.Connection[Any], context: JobContext) -
             )
 
 
-def _values(statements: Sequence[Statement], context: JobContext) -> dict[str, Any]:
+def _values(
+    statements: Sequence[Statement], parameters: Mapping[str, Any], builtins: Mapping[str, Any]
+) -> dict[str, Any]:
     """The value of every parameter that the script names; raises JobFailed for one that does not exist."""
-    known = {**context.parameters, **context.builtins}
+    known = {**parameters, **builtins}
     for statement in statements:
         for name in sorted(statement.names - set(known)):
             raise JobFailed(

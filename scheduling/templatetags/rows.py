@@ -42,6 +42,7 @@ class Words:
     def __init__(self) -> None:
         self.due, self.started, self.took = escape(_("due")), escape(_("started")), escape(_("took"))
         self.shard = escape(_("shard"))
+        self.execution = escape(_("ID of the newest execution"))
         self.tick = _("Tick batch %d")
         self.choose = _("Choose instance %(id)s")
         self.copy = _("Copy the ID %d")
@@ -157,11 +158,16 @@ def instance_row(row: InstanceRow, *, oob: bool = False) -> SafeString:
   <td class="at-state">{state(it)}</td>
   <td class="minor">{when(it.started_at)}</td>
   <td class="num minor">{took(it.started_at, it.ended_at)}</td>
-  <td class="num minor">{it.executions_count}{again}</td>
+  <td class="num minor">{it.executions_count}{again}{_execution(row, said)}</td>
   <td class="why muted">{escape(in_words(it.reason))}</td>
   <td class="act">{actions(row)}</td>
 </tr>"""
     )
+
+
+def _execution(row: InstanceRow, said: Words) -> str:
+    """The id of the newest execution, by which the filter finds it."""
+    return f'<small class="id" title="{said.execution}">{row.execution}</small>' if row.execution else ""
 
 
 def _choose(row: InstanceRow, said: Words) -> str:

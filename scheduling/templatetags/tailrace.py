@@ -23,6 +23,8 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language
 from django.utils.translation import gettext as _
 
+from scheduling import parameters
+
 register = template.Library()
 
 NOTHING = "–"
@@ -233,6 +235,12 @@ def boxes(field: BoundField) -> SafeString:
 
 
 # --- times -----------------------------------------------------------------------------------------
+
+
+@register.filter
+def written(value: Any) -> str:
+    """A parameter or a result: JSON, or a plain text as it is."""
+    return parameters.written(value)
 
 
 @register.filter

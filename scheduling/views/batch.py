@@ -15,11 +15,11 @@ from django.views.decorators.http import require_safe
 from config.http import HtmxRequest
 from scheduling.definitions import revisions
 from scheduling.filters import InstanceFilter
-from scheduling.models import Batch, JournalEntry
+from scheduling.models import Batch, Execution, JournalEntry
 from scheduling.permissions import RERUN, STOP, User, visible
 from scheduling.queries import chain_of
 from scheduling.states import InstanceState
-from scheduling.views import timeline, why
+from scheduling.views import effective, timeline, why
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.log import whole_number
 from scheduling.views.rows import BatchRow, Head, InstanceRow, difference, shown_by
@@ -220,4 +220,12 @@ def _content_context(batch: Batch) -> dict[str, Any]:
     if today is not None and today != as_ran:
         today.task = batch.task
         changed = revisions.compare(as_ran, today)
-    return {"content": revisions.content_text(as_ran), "today": today, "difference": changed}
+    given = effective.of_batch(batch)
+    newest = Execution.objects.filter(instance__batch=batch).order_by("-number").first() if given else None
+    return {
+        "content": revisions.content_text(as_ran),
+        "today": today,
+        "difference": changed,
+        "effective": given,
+        "execution": newest,
+    }

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_safe
 from config.http import HtmxRequest
 from scheduling.models import Execution, Instance, JournalEntry
 from scheduling.permissions import visible
-from scheduling.views import log, timeline, why
+from scheduling.views import effective, log, timeline, why
 from scheduling.views.live import NOTHING_NEW, STOP_POLLING
 from scheduling.views.rows import ExecutionRow, Head, InstanceRow, difference, shown_by
 
@@ -22,8 +22,10 @@ ENTRIES_SHOWN = 100
 
 def instances() -> Any:
     """Instances with what the page of one shows."""
-    related = ("batch__task__revision", "batch__group", "node")
-    return Instance.objects.select_related(*related).defer("batch__task__revision__shards")
+    related = ("batch__task__revision", "batch__revision", "batch__group", "node")
+    return Instance.objects.select_related(*related).defer(
+        "batch__task__revision__shards", "batch__revision__shards"
+    )
 
 
 @require_safe
@@ -36,7 +38,7 @@ def instance_detail(request: HtmxRequest, pk: int) -> HttpResponse:
     instance = visible(instances(), request.user, pk=pk)
     executions = executions_of(instance)
     context = _context(request, instance, executions) | log.whole(request, instance, executions)
-    context |= _events_context(instance, executions)
+    context |= _events_context(instance, executions) | {"effective": effective.of_instance(instance)}
     return render(request, "scheduling/instance_detail.html", context)
 
 

@@ -107,16 +107,20 @@ class InstanceRow:
     instance: Instance
     may_stop: bool
     may_rerun: bool
+    execution: int | None = None
+    """The id of its newest execution."""
 
     @classmethod
     def of(cls, instances: Iterable[Instance], user: User) -> list[InstanceRow]:
         """One row an instance; each needs its `batch` loaded."""
-        rights = Rights(user)
+        rights, instances = Rights(user), list(instances)
+        executions = Execution.objects.newest_of(instances)
         return [
             cls(
                 instance=instance,
                 may_stop=instance.can_stop and rights.has(STOP, instance),
                 may_rerun=_can_rerun(instance) and rights.has(RERUN, instance),
+                execution=executions.get(instance.pk),
             )
             for instance in instances
         ]

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 
-from scheduling import kinds
+from scheduling import kinds, parameters
+from scheduling.engine import execution, logs
 from scheduling.kinds import Kind, SpecErrors, UnknownKind, kind
 from tests.unit.support import JOBS
 
@@ -140,3 +142,62 @@ def test_a_cleaned_spec_has_one_way_to_write_each_thing_and_stays_as_it_is(
     assert kind(name).clean(spec) == cleaned
     assert kind(name).clean(cleaned) == cleaned
     json.dumps(cleaned)
+
+
+# --- what a run was given ----------------------------------------------------------------------------
+
+BUILTINS = parameters.builtins(
+    cycle_time=datetime(2026, 3, 2, 1, tzinfo=UTC), data_date=date(2026, 3, 1), batch_id=815, shard_param="a'b"
+)
+
+
+@pytest.mark.parametrize(
+    ("kind", "spec", "expected"),
+    [
+        (
+            "shell",
+            {"command": "load $PARAM_TABLE", "env": {"MODE": "fast now"}, "secrets": ["TOKEN"]},
+            [
+                "PARAM_TABLE='it'\"'\"'s 100%'",
+                "DATA_DATE=2026-03-01",
+                "MODE='fast now'",
+                "TOKEN=***",
+                "load $PARAM_TABLE",
+            ],
+        ),
+        ("shell", {"command": ["echo", "a b"]}, ["echo 'a b'"]),
+        (
+            "sql",
+            {"connection": "w", "sql": "SELECT %(table)s, 5 % 2; DELETE FROM t WHERE d = %(data_date)s"},
+            ["SELECT 'it''s 100%', 5 % 2;", "DELETE FROM t WHERE d = '2026-03-01'::date"],
+        ),
+        (
+            "http",
+            {
+                "url": "http://x/${table}?key=${secret:KEY}",
+                "method": "POST",
+                "headers": {"Authorization": "Bearer ${secret:KEY}"},
+                "body": {"day": "${data_date}"},
+            },
+            ["POST http://x/it%27s%20100%25?key=***", "Authorization: Bearer ***", '  "day": "2026-03-01"'],
+        ),
+    ],
+)
+def test_a_run_is_shown_with_its_parameters_and_without_its_secrets(
+    kind: str, spec: dict[str, Any], expected: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TAILRACE_SECRET_TOKEN", "hunter2")
+    monkeypatch.setenv("TAILRACE_SECRET_KEY", "hunter2")
+    lines = kinds.kind(kind).rendered(spec, {"table": "it's 100%"}, BUILTINS).splitlines()
+    assert [line for line in expected if line not in lines] == []
+    assert "hunter2" not in "\n".join(lines)
+
+
+def test_a_result_is_kept_with_its_secrets_masked() -> None:
+    sink = logs.LogSink(lambda *_chunk: None, head_bytes=100, tail_bytes=100, redact=["hunter2"])
+    result = {"url": "http://x/?key=hunter2", "hunter2": [1, None, "hunter2"], "n": 2.5}
+    assert execution._redacted(result, sink) == {
+        "url": "http://x/?key=***",
+        "***": [1, None, "***"],
+        "n": 2.5,
+    }

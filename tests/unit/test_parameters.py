@@ -1,4 +1,5 @@
 import datetime as dt
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -13,6 +14,7 @@ from scheduling.parameters import (
     expand_text,
     format_duration,
     parse_duration,
+    written,
 )
 
 KNOWN = builtins(
@@ -195,3 +197,24 @@ def test_the_text_of_a_duration_is_the_shortest() -> None:
         "1d",
         "1d1h1m1s",
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("plain text", "plain text"),
+        ("", '""'),
+        (" padded", '" padded"'),
+        ("true", '"true"'),
+        ("2026", '"2026"'),
+        (True, "true"),
+        (None, "null"),
+        (3, "3"),
+        (["AA", "é"], '["AA", "é"]'),
+        ({"full": False, "day": None}, '{"full": false, "day": null}'),
+    ],
+)
+def test_a_value_is_written_as_json_and_a_text_as_it_is_unless_it_would_read_as_another(
+    value: Any, expected: str
+) -> None:
+    assert written(value) == expected

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import html
 import re
 from datetime import timedelta
 from typing import Any
@@ -8,12 +9,13 @@ import pytest
 from django.test import Client
 from django.utils import timezone
 
-from scheduling.models import LogChunk
+from reruns import affected
+from scheduling.models import Batch, Execution, LogChunk
 from tests import factories as make
 from tests.web.conftest import Desk
-from tests.web.pages import HTMX, element, live_address, shown, state_of, text_of
-from workflows import services
-from workflows.models import CycleInstance, Workflow
+from tests.web.pages import HTMX, element, live_address, shown, state_of, text_of, words_of
+from workflows import detail_queries, services
+from workflows.models import CycleInstance, NodeRun, Workflow
 from workflows.services import generation
 
 TWO_DAYS_AGO = timezone.now() - timedelta(days=2)
@@ -219,3 +221,40 @@ def test_what_the_page_asks_does_not_grow_with_nodes(
             assert operator.get(live_address(page), headers=shown(page)).status_code == 204
         with django_assert_max_num_queries(20):
             operator.get(f"{address}?view=related")
+
+
+def test_the_panel_shows_the_execution_its_result_and_what_the_node_was_given(
+    desk: Desk, operator: Client
+) -> None:
+    make.task("a", group=desk.group, parameters={"days": [1, None], "day": "${data_date}"})
+    instance = make.cycle(make.workflow(group=desk.group))
+    make.end_node(instance, "a", result={"rows": 3})
+    run = instance.node_runs.select_related("batch").get()
+    execution = Execution.objects.get(instance__batch=run.batch)
+    page = html.unescape(text_of(operator.get(f"/cycles/{instance.pk}/?node=a")))
+    assert f'execution <span class="id">{execution.pk}</span>' in page
+    for text in ("[1, null]", f"PARAM_DAY={instance.data_date}", '{"rows": 3}'):
+        assert text in page
+
+
+def test_a_nodes_wait_in_the_queue_is_shown_apart_from_its_run(desk: Desk, operator: Client) -> None:
+    workflow = make.workflow(group=desk.group)
+    source = make.end_node(make.cycle(workflow), "a")
+    run = source.node_runs.select_related("batch").get()
+    queued = timezone.now() - timedelta(minutes=5)
+    NodeRun.objects.filter(pk=run.pk).update(started_at=queued, ended_at=queued + timedelta(seconds=30))
+    Batch.objects.filter(pk=run.batch.pk).update(
+        started_at=queued + timedelta(seconds=20), ended_at=queued + timedelta(seconds=30)
+    )
+    assert detail_queries.typical(workflow.pk, ["a"]) == {"a": timedelta(seconds=10)}
+    assert affected.typical_node_seconds([workflow.pk]) == {workflow.pk: {"a": 10.0}}
+    page = text_of(operator.get(f"/cycles/{source.pk}/?node=a"))
+    assert "10 s · queued 20 s" in page
+    panel = words_of(page, "panel")
+    assert "for 20 s Started" in panel
+    assert "Took 10 s usually 10 s" in panel
+
+    waiting = make.cycle(workflow)
+    page = operator.get(f"/cycles/{waiting.pk}/?node=a")
+    assert "queued" in words_of(page, "flow")
+    assert "Started – Took –" in words_of(page, "panel")

@@ -250,3 +250,31 @@ def test_a_part_that_is_opened_as_a_page_leads_to_the_page(desk: Desk, operator:
     instance, _ = running(desk)
     answer = operator.get(f"/instances/{instance.pk}/log/?execution=1&before=7")
     assert answer["Location"] == f"/instances/{instance.pk}/?execution=1&line=7"
+
+
+def test_an_instance_shows_execution_ids_results_and_what_it_was_given(desk: Desk, operator: Client) -> None:
+    task = make.task(
+        group=desk.group,
+        parameters={"table": "flights_${data_date:%Y%m}", "columns": ["a", None], "full": True},
+        spec={"command": "load $PARAM_TABLE", "secrets": ["TOKEN"]},
+        timezone="UTC",
+    )
+    batch = make.batch(task, parameters={"full": False})
+    [instance] = make.start_batch(batch)
+    make.end(instance, result={"rows": 3, "ok": True})
+    [execution] = instance.executions.all()
+
+    page = html.unescape(text_of(operator.get(f"/instances/{instance.pk}/")))
+    assert f'<span class="id">{execution.pk}</span>' in page
+    for text in ('["a", null]', "<code>false</code>", "TOKEN=***", "load $PARAM_TABLE"):
+        assert text in page
+    assert re.search(r"PARAM_TABLE=flights_\d{6}\n", page)
+    assert '{"rows": 3, "ok": true}' in page
+
+    page = html.unescape(text_of(operator.get(f"/batches/{batch.pk}/")))
+    assert f'title="ID of the newest execution">{execution.pk}<' in page
+    for text in ('["a", null]', "TOKEN=***", '{"rows": 3, "ok": true}'):
+        assert text in page
+    assert f'id="instance-{instance.pk}"' in text_of(
+        operator.get(f"/batches/{batch.pk}/?instance={execution.pk}")
+    )

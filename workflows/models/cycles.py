@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
 from django.conf import settings
 from django.db import models
 from django.utils.translation import gettext_lazy as _
@@ -341,3 +343,18 @@ class NodeRun(models.Model):
     @property
     def is_finished(self) -> bool:
         return self.state in NODE_RUN.final
+
+    @property
+    def ran_at(self) -> datetime | None:
+        """When its job began, after `started_at`, when its batch was queued; of a removed batch the latter."""
+        return self.started_at if self.batch is None else self.batch.started_at
+
+    @property
+    def waited(self) -> timedelta | None:
+        """How long its batch was in the queue before it ran; None while it is there."""
+        return self.ran_at - self.started_at if self.ran_at and self.started_at else None
+
+    @property
+    def took(self) -> timedelta | None:
+        """How long it ran, without the wait in the queue; None until it ends, and of one that never ran."""
+        return self.ended_at - self.ran_at if self.ended_at and self.ran_at else None

@@ -150,13 +150,24 @@ def _sub(run: NodeRun, waits: Sequence[str], typical: Mapping[str, timedelta]) -
         case NodeRunState.RUNNING:
             shards = _("%(done)d of %(total)d") % _counts(run) if batch and batch.total > 1 else ""
             often = _("usually %s") % duration(usually) if usually is not None else ""
+            if run.ran_at is None:
+                return _("queued")
             return " · ".join(filter(None, [shards, often]))
         case NodeRunState.CANCELLED | NodeRunState.CONDITION_NOT_MET:
             return ""
         case _:
             shards = _("%(done)d of %(total)d") % _counts(run) if batch and batch.total > 1 else ""
-            took = run.ended_at - run.started_at if run.ended_at and run.started_at else None
-            return " · ".join(filter(None, [shards, duration(took) if took is not None else ""]))
+            return " · ".join(filter(None, [shards, *_times(run)]))
+
+
+_SHOWN_WAIT = timedelta(seconds=1)
+
+
+def _times(run: NodeRun) -> list[str]:
+    """How long a node ran, and how long it was queued before, if that is worth a word."""
+    took = [] if run.took is None else [duration(run.took)]
+    queued = run.waited is not None and run.waited >= _SHOWN_WAIT
+    return [*took, *([_("queued %s") % duration(run.waited)] if queued and run.waited is not None else [])]
 
 
 def _counts(run: NodeRun) -> dict[str, int]:

@@ -12,6 +12,7 @@ from django.urls import reverse
 from scheduling import logs
 from scheduling.models import Execution
 from scheduling.permissions import STOP, User
+from scheduling.views import effective
 from scheduling.views.sections import Section
 from workflows import detail_queries as ask
 from workflows import why
@@ -48,6 +49,7 @@ def panel_sections(
         "node_causes": causes,
         "usually": typical.get(key),
         "node_parameters": _parameters(instance, run),
+        "effective": effective.of_batch(batch) if batch is not None else None,
         "node_runs": earlier,
         "may_stop_batch": batch is not None and batch.can_stop and user.has_perm(STOP, batch),
         "may_rerun_node": instance.can_rerun and user.has_perm(RERUN, instance),
