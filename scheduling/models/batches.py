@@ -13,6 +13,7 @@ from scheduling.models.checks import (
     one_of,
     only_allowed_moves,
 )
+from scheduling.models.fields import StoredField
 from scheduling.models.tasks import SCHEDULED, Trigger
 from scheduling.queries import MACHINES, BatchQuerySet, ExecutionQuerySet, InstanceQuerySet, LogQuerySet
 from scheduling.states import BATCH, INSTANCE, BatchState, InstanceState, ListedState, Outcome
@@ -47,7 +48,7 @@ class Batch(models.Model):
     stopped = models.BooleanField(
         _("stopped"), default=False, db_default=False, help_text=_("By a person or the overlap policy")
     )
-    listed_state = models.GeneratedField(
+    listed_state = StoredField(
         verbose_name=_("state in lists"),
         help_text=_("As the state, but a stopped batch is told from a failed one"),
         expression=models.Case(
@@ -55,7 +56,6 @@ class Batch(models.Model):
             default=models.F("state"),
         ),
         output_field=models.CharField(max_length=20, choices=ListedState),
-        db_persist=True,
     )
     rerun_of = models.ForeignKey("self", models.SET_NULL, null=True, related_name="reruns", db_index=False)
     requested_by = models.ForeignKey(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 from django.contrib.auth import get_user_model
 from django.contrib.postgres.expressions import ArraySubquery
 from django.db import models
-from django.db.models import Count, F, Func, Max, OuterRef, Q, Subquery
+from django.db.models import Count, Exists, F, Func, Max, OuterRef, Q, Subquery
 from django.db.models.functions import Extract, JSONObject, Now
 
 from scheduling.queries.reach import within_reach
@@ -167,6 +167,18 @@ class BatchQuerySet(models.QuerySet[Any]):
     def failed_at(self, moments: Iterable[datetime]) -> Self:
         """What failed at exactly these moments."""
         return self.filter(state=BatchState.FAILED, stopped=False, ended_at__in=list(moments)).order_by("pk")
+
+    def with_recovered(self) -> Self:
+        """With `recovered`: whether a batch of the same task that was begun later has succeeded."""
+        # Of every trigger, so that the index of a task's states answers it without a look at other batches.
+        triggers = [trigger for trigger, _word in self.model._meta.get_field("trigger").choices]
+        later = self.model._default_manager.filter(
+            task=OuterRef("task"),
+            trigger__in=triggers,
+            listed_state=BatchState.SUCCESS,
+            created_at__gt=OuterRef("created_at"),
+        )
+        return self.annotate(recovered=Exists(later))
 
     def with_failure(self, instances: models.QuerySet[Any]) -> Self:
         """With `failure`: why the first of the `instances` of each batch that did not succeed failed."""

@@ -49,6 +49,8 @@ class Words:
         self.rerun = escape(_("rerun"))
         self.held = escape(_("held"))
         self.why_held = escape(_("Waits for an earlier batch of its task"))
+        self.recovered = escape(_("recovered"))
+        self.why_recovered = escape(_("A later batch of its task succeeded"))
         self.late = _("%s late")
 
 
@@ -75,7 +77,7 @@ def batch_row(row: BatchRow, *, oob: bool = False) -> SafeString:
   <td class="at-id">{_id(batch.pk, said)}</td>
   <th scope="row" class="name">{_task(batch)}</th>
   <td class="at-trigger">{_begun_by(batch, said)}</td>
-  <td class="at-state">{state(batch)}{_held(said) if batch.held else ""}{_stopped(batch)}</td>
+  <td class="at-state">{state(batch)}{_marks(row, said)}{_stopped(batch)}</td>
   <td class="at-counters">{counters(row)}</td>
   <td class="at-due" data-label="{said.due}">{when(batch.scheduled_for)}</td>
   <td class="at-started" data-label="{said.started}">{when(batch.started_at)}{_late(row, said)}</td>
@@ -123,6 +125,15 @@ def _begun_by(batch: Batch, said: Words) -> str:
 
 def _held(said: Words) -> str:
     return f' <span class="tag" title="{said.why_held}">{said.held}</span>'
+
+
+def _marks(row: BatchRow, said: Words) -> str:
+    """The marks beside the state: that it is held; that its task succeeded after it failed."""
+    held = _held(said) if row.batch.held else ""
+    recovered = (
+        f' <span class="tag" title="{said.why_recovered}">{said.recovered}</span>' if row.recovered else ""
+    )
+    return held + recovered
 
 
 def _stopped(batch: Batch) -> str:

@@ -135,35 +135,42 @@ class FailedTask:
     count: int
     why: str
     address: str
+    recovered: bool
+    """A later batch of the task succeeded."""
 
 
 def _failures(batches: Any, now: datetime) -> Section:
     tasks = list(batches.failures_by_task(now - DAY)[: MOST_TASKS + 1])
-    newest = batches.failed_at(each["at"] for each in tasks[:SHOWN]).for_rows()
+    counted = tasks[:MOST_TASKS]
+    last_of = batches.failed_at(each["at"] for each in counted).with_recovered()
+    recovered = set(last_of.filter(recovered=True).values_list("task", "ended_at"))
+    # What failed last and has not succeeded since stands first.
+    counted.sort(key=lambda each: (each["task"], each["at"]) in recovered)
+    newest = batches.failed_at(each["at"] for each in counted[:SHOWN]).for_rows()
     last = {(batch.task_id, batch.ended_at): batch for batch in newest.with_failure(Instance.objects.all())}
     # A batch may be rerun, and so failed no more, between the two queries.
     rows = [
-        _failed_task(last[each["task"], each["at"]], each["count"])
-        for each in tasks[:SHOWN]
-        if (each["task"], each["at"]) in last
+        _failed_task(last[key], each["count"], recovered=key in recovered)
+        for each in counted[:SHOWN]
+        if (key := (each["task"], each["at"])) in last
     ]
-    counted = tasks[:MOST_TASKS]
     figures = {
         "failed": sum(each["count"] for each in counted),
         "failed_tasks": len(counted),
+        "unrecovered": sum((each["task"], each["at"]) not in recovered for each in counted),
         "failed_capped": len(tasks) > MOST_TASKS,
         "failed_address": records_of((row.batch.trigger for row in rows), window="1d", state="failed"),
     }
     return Section(
         "failures",
-        [(row.batch.pk, row.count, row.why) for row in rows] + [len(tasks)],
+        [(row.batch.pk, row.count, row.why, row.recovered) for row in rows] + [len(tasks)],
         {"failures": rows, "more_failures": max(0, len(counted) - len(rows)), "figures": figures},
     )
 
 
-def _failed_task(batch: Any, count: int) -> FailedTask:
+def _failed_task(batch: Any, count: int, *, recovered: bool) -> FailedTask:
     address = records(tab=tab_of(batch.trigger), window="1d", state="failed", task=batch.task_id)
-    return FailedTask(batch=batch, count=count, why=_why_failed(batch), address=address)
+    return FailedTask(batch=batch, count=count, why=_why_failed(batch), address=address, recovered=recovered)
 
 
 def _why_failed(batch: Any) -> str:

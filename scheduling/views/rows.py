@@ -51,11 +51,15 @@ class BatchRow:
     may_rerun: bool
     # Whatever its state: it may be one of many that something is done to.
     may_act: bool
+    recovered: bool = False
+    """It failed, and a later batch of its task succeeded."""
 
     @classmethod
     def of(cls, batches: Sequence[Batch], user: User) -> list[BatchRow]:
-        """One row a batch, in two queries however many there are (one of them for the user's roles)."""
+        """One row a batch, in three queries however many there are (one of them for the user's roles)."""
         executing = Instance.objects.executing_by_batch(batches)
+        failed = Batch.objects.filter(pk__in=[batch.pk for batch in batches if batch.is_failure])
+        recovered = set(failed.with_recovered().filter(recovered=True).values_list("pk", flat=True))
         rights = Rights(user)
         rows = []
         for batch in batches:
@@ -67,6 +71,7 @@ class BatchRow:
                     may_stop=stop and batch.can_stop,
                     may_rerun=rerun and batch.can_rerun,
                     may_act=stop or rerun,
+                    recovered=batch.pk in recovered,
                 )
             )
         return rows
@@ -80,7 +85,8 @@ class BatchRow:
         batch = self.batch
         counters = (batch.succeeded, batch.failed, batch.timed_out, batch.terminated, self.running)
         times = (batch.started_at, batch.ended_at)
-        return digest_of(batch.state, counters, times, batch.reason, batch.held, self.may_stop, self.may_rerun)
+        stands = (batch.listed_state, batch.held, self.recovered)
+        return digest_of(stands, counters, times, batch.reason, self.may_stop, self.may_rerun)
 
     @property
     def late_by(self) -> timedelta | None:

@@ -105,7 +105,8 @@ def duplicate(table: str, pk: int, **changes: Any) -> None:
     """Insert a copy of a row with a new id and `changes`."""
     with connection.cursor() as cursor:
         cursor.execute(
-            "SELECT column_name FROM information_schema.columns WHERE table_name = %s AND column_name <> 'id'",
+            "SELECT column_name FROM information_schema.columns WHERE table_name = %s"
+            " AND column_name <> 'id' AND is_generated = 'NEVER'",
             [table],
         )
         columns = [name for (name,) in cursor.fetchall()]

@@ -84,7 +84,7 @@ def test_a_stopped_instance_is_an_event_of_its_own(noon: Any) -> None:
     settle()
     key = f"rerun:{rerun.pk}:instance_stopped:{world.at('a').pk}:desk"
     assert told() == [(key, "instance_stopped")]
-    assert Notification.objects.get().subject.endswith("was stopped: a 2026-11-20 13:00")
+    assert Notification.objects.get().subject.endswith("was stopped: a 2026-11-20 13:00 UTC")
 
 
 def test_nothing_is_told_unless_it_is_asked_for(noon: Any) -> None:

@@ -308,6 +308,9 @@ def test_a_waiting_node_names_what_it_waits_for_and_how_long_that_usually_takes(
     instance = make.cycle(make.workflow(nodes="a > c, b > c, c > d"))
     make.end_node(instance, "a")
 
+    assert causes_of(instance, "c")[0].startswith("Blocked by b, queued since ")
+
+    make.start_batch(instance.node_runs.get(node__key="b").batch)
     [said] = causes_of(instance, "c", b=timedelta(seconds=50))
 
     assert said.startswith("Blocked by b, running since ")

@@ -18,8 +18,8 @@ def marks(response: Any, kind: str) -> list[int]:
 
 
 def element(response: Any, mark: str) -> str:
-    """The row or section with the id `mark`, as it stands in the page."""
-    found = re.search(rf'<(tr|section) id="{mark}".*?</\1>', text_of(response), re.DOTALL)
+    """The row, section, aside or list with the id `mark`, as it stands in the page."""
+    found = re.search(rf'<(tr|section|aside|dl)\b[^>]*? id="{mark}".*?</\1>', text_of(response), re.DOTALL)
     assert found, f"no {mark} on the page"
     return found.group()
 

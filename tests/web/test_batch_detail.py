@@ -89,7 +89,7 @@ def test_it_takes_the_same_number_of_queries_however_many_instances_it_has(
     make.start_batch(batch)
     # Session, user, the batch, what executes, the user's roles, why it waits; the group's nodes, the
     # instances; the chain of reruns; the ends of the instances' ids and the journal.
-    with django_assert_num_queries(12):
+    with django_assert_num_queries(13):
         operator.get(f"/batches/{batch.pk}/")
 
 

@@ -11,7 +11,7 @@ from scheduling.filters import records
 from scheduling.models import Batch, Task
 from tests import factories as make
 from tests.web.conftest import Desk
-from tests.web.pages import actions_of, element, marks, state_of, text_of, words_of
+from tests.web.pages import actions_of, element, live_address, marks, shown, state_of, text_of, words_of
 
 
 def test_batches_are_listed_newest_first_with_their_state_and_counters(desk: Desk, operator: Client) -> None:
@@ -122,6 +122,23 @@ def test_stopped_batches_are_listed_apart_from_failed_ones_and_say_why(desk: Des
     page = operator.get("/batches/?state=terminated")
     assert marks(page, "batch") == [stopped.pk]
     assert "Failed (stopped) Stopped by mei: wrong day" in words_of(page, f"batch-{stopped.pk}")
+
+
+def test_a_failed_batch_says_that_a_later_one_succeeded(desk: Desk, operator: Client) -> None:
+    earlier = make.end_batch(make.batch(desk.task))
+    bad = make.end_batch(make.batch(desk.task), "failed")
+    other = make.end_batch(make.batch(make.task(group=desk.group)), "failed")
+    running = make.batch(desk.task)
+    make.start_batch(running)
+    page = operator.get("/batches/")
+    assert "recovered" not in text_of(page)
+    make.end_batch(running)
+    changes = text_of(operator.get(live_address(page), headers=shown(page)))
+    assert f'id="batch-{bad.pk}"' in changes
+    page = operator.get("/batches/")
+    assert "Failed recovered" in words_of(page, f"batch-{bad.pk}")
+    for batch in (earlier, other, running):
+        assert "recovered" not in words_of(page, f"batch-{batch.pk}")
 
 
 def test_batches_are_filtered_by_state_trigger_and_group(desk: Desk, operator: Client) -> None:

@@ -175,7 +175,7 @@ def test_a_log_as_large_as_is_kept_is_opened_at_its_end_quickly_and_read_backwar
     operator.get(f"/instances/{instance.pk}/")
     began = time.process_time()
     # Session, user, the instance, its executions, the user's roles, the log's index and chunks, the journal.
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         page = operator.get(f"/instances/{instance.pk}/")
     # Of the processor: the clock also counts whatever else the machine does.
     assert time.process_time() - began < 0.2
@@ -269,11 +269,11 @@ def test_an_instance_shows_execution_ids_results_and_what_it_was_given(desk: Des
     for text in ('["a", null]', "<code>false</code>", "TOKEN=***", "load $PARAM_TABLE"):
         assert text in page
     assert re.search(r"PARAM_TABLE=flights_\d{6}\n", page)
-    assert '{"rows": 3, "ok": true}' in page
+    assert '{"ok": true, "rows": 3}' in page
 
     page = html.unescape(text_of(operator.get(f"/batches/{batch.pk}/")))
     assert f'title="ID of the newest execution">{execution.pk}<' in page
-    for text in ('["a", null]', "TOKEN=***", '{"rows": 3, "ok": true}'):
+    for text in ('["a", null]', "TOKEN=***", '{"ok": true, "rows": 3}'):
         assert text in page
     assert f'id="instance-{instance.pk}"' in text_of(
         operator.get(f"/batches/{batch.pk}/?instance={execution.pk}")

@@ -103,6 +103,24 @@ def test_what_failed_before_the_last_day_is_not_shown(desk: Desk, operator: Clie
     assert "Nothing failed." in words_of(operator.get("/"), "failures")
 
 
+def test_recovered_tasks_stand_last_and_are_red_only_while_another_is_not(desk: Desk, operator: Client) -> None:
+    flaky, broken = make.task("flaky", group=desk.group), make.task("broken", group=desk.group)
+    failed(desk, "no such table", broken)
+    failed(desk, "the feed is empty", flaky)
+    make.end_batch(make.batch(flaky))
+    page = operator.get("/")
+    said = words_of(page, "failures")
+    assert said.index("broken") < said.index("flaky") < said.index(" recovered ")
+    assert 'data-tone="failed"><dt>Failed' in element(page, "figures")
+    make.end_batch(make.batch(broken))
+    page = operator.get("/")
+    assert words_of(page, "failures").count(" recovered ") == 2
+    assert 'data-tone="failed"><dt>Failed' not in element(page, "figures")
+    assert "of 2 tasks, all recovered" in words_of(page, "figures")
+    failed(desk, "no such table", broken)
+    assert 'data-tone="failed"><dt>Failed' in element(operator.get("/"), "figures")
+
+
 def test_a_stopped_batch_and_a_replaced_one_are_no_failures(desk: Desk, operator: Client) -> None:
     services.stop(make.batch(desk.task), by="mei", reason="wrong day")
     replacing = make.task("replacing", group=desk.group, overlap="replace")
@@ -277,10 +295,10 @@ def test_the_overview_takes_the_same_number_of_queries_however_much_happens(
 
     more()
     headers = shown(operator.get("/"))
-    # Session, user; failures 2; late 5 (tasks, batches, the leader, nodes and their load); running 3;
+    # Session, user; failures 3; late 5 (tasks, batches, the leader, nodes and their load); running 3;
     # nodes 3 and the roles of the user; steps 1; cycles 3.
     for _ in range(2):
-        with django_assert_num_queries(21):
+        with django_assert_num_queries(22):
             operator.get(address, headers=headers)
         for _ in range(2):
             more()

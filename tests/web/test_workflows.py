@@ -15,7 +15,7 @@ from django.utils import timezone
 from scheduling.models import Batch, JournalEntry
 from tests import factories as make
 from tests.web.conftest import Desk
-from tests.web.pages import HTMX, asked_for, element, live_address, marks, shown, text_of
+from tests.web.pages import HTMX, asked_for, element, live_address, marks, shown, text_of, words_of
 from tests.web.test_cycle_list import DAILY, come, daily
 from workflows import services
 from workflows.models import CycleInstance, Workflow
@@ -300,6 +300,18 @@ def test_the_overview_counts_as_late_what_its_lists_do_and_leads_to_them(desk: D
     assert figure() == both
     CycleInstance.objects.filter(workflow__in=waiting).delete()
     assert figure() == [("late", "1")]
+
+
+def test_a_failed_run_says_that_a_later_run_of_its_cycle_succeeded(desk: Desk, operator: Client) -> None:
+    workflow = daily(desk)
+    clock.make_due()
+    bad = make.end_node(come(workflow)[0], "a", "failed")
+    again = services.rerun(bad, by="mei")
+    assert "replaced" in words_of(operator.get("/cycles/"), f"cycle-{bad.pk}")
+    make.end_node(make.end_node(again, "a"), "b")
+    page = operator.get("/cycles/")
+    assert "Failed recovered" in words_of(page, f"cycle-{bad.pk}")
+    assert "recovered" not in words_of(page, f"cycle-{again.pk}")
 
 
 def failed_of(workflow: Workflow, error: str) -> CycleInstance:

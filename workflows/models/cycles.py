@@ -270,6 +270,12 @@ class CycleInstance(models.Model):
         return self.run_type != RunType.TEST and effective is not None and effective != self.pk
 
     @property
+    def is_recovered(self) -> bool:
+        """Whether it did not succeed, and a later run of its cycle did."""
+        unsuccessful = self.state in {CycleState.FAILED, CycleState.TERMINATED}
+        return unsuccessful and self.is_replaced and self.cycle.succeeded
+
+    @property
     def can_stop(self) -> bool:
         return not self.is_finished and not self.stopping
 

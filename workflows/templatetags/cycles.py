@@ -59,6 +59,8 @@ class Words:
         self.to_rerun = _("waiting to rerun")
         self.kept_by = _("Kept frozen by rerun R-%d")
         self.stopping = _("stopping")
+        self.recovered = _("recovered")
+        self.why_recovered = _("A later run of its cycle succeeded")
         self.data_of = escape(_("data of"))
         self.started, self.took = escape(_("started")), escape(_("took"))
         self.run = _("run %d")
@@ -146,7 +148,9 @@ def cycle_marks(instance: Any) -> SafeString | str:
 
 
 def _replaced(instance: Any, said: Words) -> str:
-    """The mark of a run after which its cycle was run again."""
+    """The mark of a run after which its cycle was run again, and whether that succeeded."""
+    if instance.is_recovered:
+        return f' <span class="tag" title="{escape(said.why_recovered)}">{escape(said.recovered)}</span>'
     return f"<small>{escape(said.replaced)}</small>" if instance.is_replaced else ""
 
 

@@ -90,7 +90,7 @@ class CycleRow:
         held = (it.frozen_at, it.holder, it.is_held)
         # A set tells its members in another order in every process that answers.
         may = sorted(self.may)
-        stands = (it.state, it.stopping, it.is_replaced)
+        stands = (it.state, it.stopping, it.is_replaced, it.is_recovered)
         return digest_of(stands, counters, times, held, it.reason, may, self.entries)
 
 
