@@ -320,7 +320,7 @@ def test_a_failed_cycle_is_told_of_once_and_a_test_is_not() -> None:
     failed = make.end_node(online, "a", "failed", error="exit code 3")
     services.mark_success(failed, by="ann")
 
-    assert told() == [("failure", "[air] flights 2026-11-21 01:00 failed")]
+    assert told() == [("failure", "[air] flights 2026-11-21 01:00 UTC failed")]
     text = Notification.objects.get().text
     assert "data date 2026-11-20, ended: failed" in text
     assert text.splitlines()[-1] == "Node a did not succeed: exit code 3"
@@ -388,7 +388,7 @@ def test_a_cycle_that_has_not_ended_two_hours_after_its_time_is_late() -> None:
     pass_due()
 
     # The database's clock, which decides, is long past that.
-    assert told() == [("late", "[air] flights 2026-11-21 01:00 is late")]
+    assert told() == [("late", "[air] flights 2026-11-21 01:00 UTC is late")]
 
 
 @at_noon

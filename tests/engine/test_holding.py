@@ -189,7 +189,7 @@ def test_two_holders_do_not_hold_one_cycle(pair: Any) -> None:
     up, _down = pair
     held(of(up))
     held(of(up))
-    with pytest.raises(CycleRefused, match=r"The cycle up 2026-11-20 13:00 is held by rerun 12 already"):
+    with pytest.raises(CycleRefused, match=r"The cycle up 2026-11-20 13:00 UTC is held by rerun 12 already"):
         held(of(up), "rerun:13")
     assert Cycle.objects.get(pk=of(up).cycle_id).holder == HOLDER
 
@@ -201,7 +201,7 @@ def test_why_says_which_rerun_it_waits_for(pair: Any, noon: Any) -> None:
     held(of(up))
     user = make.user(team=up.team)
     [cause] = why.of_cycle(ask.instances().get(pk=of(down).pk), user)
-    assert strip_tags(cause.text) == "Blocked by up 2026-11-20 13:00: rerun 12 will rerun this cycle"
+    assert strip_tags(cause.text) == "Blocked by up 2026-11-20 13:00 UTC: rerun 12 will rerun this cycle"
 
 
 # --- frozen, many at once ----------------------------------------------------------------------------

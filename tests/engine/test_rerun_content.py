@@ -64,7 +64,7 @@ def test_a_content_without_a_chosen_node_cannot_be_taken(noon: Any) -> None:
     make.workflow(
         "b", group=world.group, nodes="x > z", depends_on=[{"workflow": "a"}], starts_at=NOON, **HOURLY
     )
-    with pytest.raises(RerunRefused, match="b 2026-11-20 13:00 has no node y in its current content"):
+    with pytest.raises(RerunRefused, match="b 2026-11-20 13:00 UTC has no node y in its current content"):
         services.take_content(rerun, by="ann")
     world.end("a")
     assert world.running() == ["b"]

@@ -90,7 +90,7 @@ def test_an_instance_that_cannot_be_chosen_is_refused_by_name_and_no_draft_is_le
     a, b = chain("a", "b")
     c = cycle(make.workflow("c"), state="not_ready", after=[b])
 
-    with pytest.raises(RerunRefused, match=r"^c 2026-11-19 00:00: It is not ready. Switch on freeze mode"):
+    with pytest.raises(RerunRefused, match=r"^c 2026-11-19 00:00 UTC: It is not ready. Switch on freeze mode"):
         services.plan(a, downstream=[b, c])
     assert not Rerun.objects.exists()
 
@@ -135,7 +135,8 @@ def test_downstream_all_nodes_are_chosen_as_is_shown_before_the_tick() -> None:
 
 
 @pytest.mark.parametrize(
-    ("nodes", "says"), [([], "No node of a 2026-11-19 00:00 is chosen"), (["x", "nix"], "a has no node nix")]
+    ("nodes", "says"),
+    [([], "No node of a 2026-11-19 00:00 UTC is chosen"), (["x", "nix"], "a has no node nix")],
 )
 def test_nodes_that_are_none_are_refused(nodes: list[str], says: str) -> None:
     a = cycle(make.workflow("a", nodes="x > y"))
@@ -200,7 +201,7 @@ def test_what_cannot_be_chosen_is_refused_by_name_or_skipped_if_so_asked() -> No
         services.choose(rerun, wanted)
     lines = str(refused.value).splitlines()
     assert [line.split()[0] for line in lines[:3]] == ["f0", "f1", "f2"]
-    assert lines[3] == "f3 2026-11-19 00:00, f4 2026-11-19 00:00, #987654"
+    assert lines[3] == "f3 2026-11-19 00:00 UTC, f4 2026-11-19 00:00 UTC, #987654"
     assert chosen(rerun) == {"a"}
 
     services.choose(rerun, wanted, skip_refused=True)
@@ -256,7 +257,7 @@ def test_freeze_mode_stays_on_as_long_as_the_source_needs_it() -> None:
     a = cycle(make.workflow("a"), state="running")
     rerun = services.plan(a, freeze_mode=True)
 
-    with pytest.raises(RerunRefused, match=r"^a 2026-11-19 00:00: It has not ended \(Running\)"):
+    with pytest.raises(RerunRefused, match=r"^a 2026-11-19 00:00 UTC: It has not ended \(Running\)"):
         services.set_freeze_mode(rerun, False)
     assert Rerun.objects.get().freeze_mode
 
@@ -307,7 +308,7 @@ def test_chosen_nodes_that_todays_content_does_not_have_are_refused() -> None:
         team=flow.team, name="a", content={"nodes": [{"key": "x", "task": "x", "after": []}]}, by="tests"
     )
 
-    with pytest.raises(RerunRefused, match="a 2026-11-19 00:00 has no node y"):
+    with pytest.raises(RerunRefused, match="a 2026-11-19 00:00 UTC has no node y"):
         services.save_settings(rerun, as_it_ran=False)
     services.choose_nodes(rerun, a.cycle_id, ["x"])
     rerun = services.save_settings(rerun, as_it_ran=False)

@@ -198,8 +198,8 @@ def test_what_a_rerun_that_is_gone_froze_or_held_is_freed_and_reported(
     lines = services.free_stranded()
 
     assert lines == [
-        f"c 2026-11-20 13:00 was frozen by {holder}",
-        f"b 2026-11-20 13:00 was held by {holder}",
+        f"c 2026-11-20 13:00 UTC was frozen by {holder}",
+        f"b 2026-11-20 13:00 UTC was held by {holder}",
     ]
     assert [record.getMessage() for record in caplog.records if record.name == housekeeping.__name__] == [
         f"Freed what nothing held any more: {line}" for line in lines

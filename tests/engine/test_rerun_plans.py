@@ -14,6 +14,7 @@ from reruns import services
 from reruns.errors import Drift, RerunRefused
 from reruns.models import Rerun, RerunItem
 from reruns.plans import plan_of
+from scheduling import clocks
 from tests import factories as make
 from tests.engine.rerun_support import Across, at, chain, cycle, draft, names, of, refused
 from tests.engine.rerun_world import NOON
@@ -139,7 +140,7 @@ def test_the_ready_time_lies_between_yesterday_midnight_in_its_zone_and_now(
     for too_old in (opens - timedelta(microseconds=1), now + timedelta(microseconds=1)):
         kind, said = refused(ready(too_old))
         assert kind == "ready_time"
-        assert f"between yesterday 00:00 ({zone}) and now" in said
+        assert f"since {clocks.titled(opens)} (yesterday 00:00 in {zone})" in said
 
 
 def test_what_was_never_ready_cannot_be_the_source() -> None:
@@ -221,7 +222,9 @@ def test_what_somebody_froze_is_refused_with_who_when_and_why() -> None:
     refusal = of(plan_of(draft(a, freeze_mode=True)), b).refusal
 
     assert (refusal.kind, refusal.rerun) == ("frozen", None)
-    assert str(refusal) == "It was frozen by mei on 2026-11-20 12:00: bad input. It has to be unfrozen first."
+    assert (
+        str(refusal) == "It was frozen by mei on 2026-11-20 12:00 UTC: bad input. It has to be unfrozen first."
+    )
 
 
 def test_another_active_rerun_is_named_with_who_since_when_and_how_far(noon: Any) -> None:
@@ -237,7 +240,7 @@ def test_another_active_rerun_is_named_with_who_since_when_and_how_far(noon: Any
     refusal = of(plan, c).refusal
     assert (refusal.kind, refusal.rerun, refusal.in_short) == ("held", other.pk, f"in rerun R-{other.pk}")
     assert str(refusal) == (
-        f"It is in rerun R-{other.pk}, submitted by lee on 2026-11-20 12:00 and done to 33 %. "
+        f"It is in rerun R-{other.pk}, submitted by lee on 2026-11-20 12:00 UTC and done to 33 %. "
         "Wait for its end, or terminate it."
     )
     [conflict] = plan.conflicts
@@ -390,7 +393,7 @@ def test_far_too_many_dependencies_are_refused_with_what_to_choose(monkeypatch: 
     hub = cycle(make.workflow("hub"), after=sides)
     ends = [cycle(make.workflow(name), after=[hub]) for name in ("x", "y", "z")]
 
-    with pytest.raises(RerunRefused, match=r"such as hub 2026-11-19 00:00"):
+    with pytest.raises(RerunRefused, match=r"such as hub 2026-11-19 00:00 UTC"):
         _ = plan_of(draft(a, downstream=[*sides, *ends])).dependencies
 
 
@@ -448,16 +451,16 @@ def test_the_shell_prints_it_to_be_read() -> None:
     rerun = plan.rerun
 
     assert str(plan).splitlines() == [
-        f"R-{rerun.pk}: rerun downstream of hourly 2026-11-19 00:00 (Draft)",
+        f"R-{rerun.pk}: rerun downstream of hourly 2026-11-19 00:00 UTC (Draft)",
         "reruns 1 (nodes: 1), of these terminates first 0; freezes until it succeeded 0; leaves alone 1",
         "waves: 1; longest path 1 min, all 1 min: would end 2026-11-20 12:01:00",
         "wave  starts     ends       action                  nodes  state       cycle",
-        "   1  0 s        1 min      Rerun                   1/1    Success     hourly 2026-11-19 00:00",
+        "   1  0 s        1 min      Rerun                   1/1    Success     hourly 2026-11-19 00:00 UTC",
         "cannot be chosen:",
-        f"  {across.close.cycle_id:>8}  close 2026-11-19 00:00: {of(plan, across.close).refusal}",
+        f"  {across.close.cycle_id:>8}  close 2026-11-19 00:00 UTC: {of(plan, across.close).refusal}",
         "for what you may not rerun of finance ask wang",
     ]
-    assert repr(rerun) == f"<R-{rerun.pk}: draft, rerun downstream of hourly 2026-11-19 00:00>"
+    assert repr(rerun) == f"<R-{rerun.pk}: draft, rerun downstream of hourly 2026-11-19 00:00 UTC>"
 
 
 def test_refusals_are_said_in_the_language_of_who_reads_them() -> None:

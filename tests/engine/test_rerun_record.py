@@ -39,7 +39,7 @@ def test_a_success_is_told_once_and_nothing_else_is(noon: Any) -> None:
     assert told() == [(f"rerun:{rerun.pk}:success:ops", "success")]
     [notification] = Notification.objects.filter(event="success")
     assert notification.subject == (
-        f"[{world.group.team.name}] Rerun {rerun} downstream of a 2026-11-20 13:00 succeeded"
+        f"[{world.group.team.name}] Rerun {rerun} downstream of a 2026-11-20 13:00 UTC succeeded"
     )
     assert (notification.path, notification.team) == (f"/reruns/{rerun.pk}/", world.group.team)
     assert notification.text == "Success: 2\nIt took 0 s.\nReason for the rerun: bad weather"
@@ -66,8 +66,8 @@ def test_each_run_of_an_instance_that_failed_is_told_of_once(noon: Any) -> None:
     keys = [f"rerun:{rerun.pk}:instance_failed:{pk}:ops" for pk in first]
     assert told() == [(key, "instance_failed") for key in keys]
     [one, _other] = Notification.objects.filter(event="instance_failed").order_by("pk")
-    assert one.subject.endswith(f"An instance of rerun {rerun} failed: b 2026-11-20 13:00")
-    assert one.text.splitlines() == ["Cycle: b 2026-11-20 13:00", "Did not succeed: n"]
+    assert one.subject.endswith(f"An instance of rerun {rerun} failed: b 2026-11-20 13:00 UTC")
+    assert one.text.splitlines() == ["Cycle: b 2026-11-20 13:00 UTC", "Did not succeed: n"]
 
     services.resume(fresh(rerun))
     settle()

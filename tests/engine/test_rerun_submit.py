@@ -85,7 +85,7 @@ def test_what_changed_since_it_was_shown_is_confirmed_exactly(noon: Any) -> None
     world.end("b")
     drifted = refused(draft, "1 chosen instance has changed", PlanDrifted)
     [drift] = drifted.drift
-    assert drift.name == "b 2026-11-20 13:00"
+    assert drift.name == "b 2026-11-20 13:00 UTC"
     refused(draft, "has changed", PlanDrifted, confirmed=[])
     refused(draft, "has changed", PlanDrifted, confirmed=[Drift(drift.name, drift.was, "something else")])
     refused(draft, "has changed", PlanDrifted, confirmed=[drift, Drift("d", "was", "is")])
@@ -120,7 +120,7 @@ def test_a_workflow_that_was_edited_since_is_confirmed(noon: Any) -> None:
     draft = world.draft("a", "b", as_it_ran=False)
     edited(world, "b", "a", "n > m")
     drifted = refused(draft, "1 chosen instance has changed", PlanDrifted)
-    assert drifted.drift == [Drift("b 2026-11-20 13:00", "1 node", "2 nodes")]
+    assert drifted.drift == [Drift("b 2026-11-20 13:00 UTC", "1 node", "2 nodes")]
     services.submit(draft, confirmed=drifted.drift)
     assert world.item(draft, "b").node_total == 2
 
@@ -137,7 +137,7 @@ def test_an_edit_that_keeps_the_nodes_is_confirmed_too(noon: Any, what: str) -> 
         make.task(task.name, group=world.group, spec={"command": "echo corrected"})
     drifted = refused(draft, "has changed|have changed", PlanDrifted)
     drift = drifted.drift[-1]
-    assert (drift.name, drift.was) == ("b 2026-11-20 13:00", "1 node")
+    assert (drift.name, drift.was) == ("b 2026-11-20 13:00 UTC", "1 node")
     assert drift.now == "1 node, the workflow or a task of it edited at 2026-11-20 13:01:00"
     services.submit(draft, confirmed=drifted.drift)
 
@@ -155,7 +155,7 @@ def test_chosen_nodes_that_an_edit_removed_are_refused_by_name_until_others_are_
     draft = world.draft("a", as_it_ran=False)
     services.choose_nodes(draft, world.cycle("b").pk, ["m"])
     edited(world, "b", "a", "n > x")
-    refused(draft, r"b 2026-11-20 13:00: Its workflow was edited and has no node m any more")
+    refused(draft, r"b 2026-11-20 13:00 UTC: Its workflow was edited and has no node m any more")
     services.choose_nodes(draft, world.cycle("b").pk, ["x"])
     services.submit(draft)
     assert world.item(draft, "b").nodes == ["x"]
@@ -165,7 +165,7 @@ def test_what_cannot_be_rerun_any_more_is_refused_by_name_however_it_is_confirme
     world = World("a > b", noon)
     draft = world.draft("a", "b")
     workflow_services.rerun(world.at("b"))
-    refusal = refused(draft, r"b 2026-11-20 13:00: .*freeze mode")
+    refusal = refused(draft, r"b 2026-11-20 13:00 UTC: .*freeze mode")
     assert "Take these out of the plan" in str(refusal)
     refused(draft, "freeze mode", confirmed=services.plan_of(draft).drift)
 
@@ -219,7 +219,7 @@ def test_who_may_not_rerun_a_chosen_task_any_more_is_refused(noon: Any) -> None:
     Membership.objects.create(team=other.team, user=mei, role="operator")
     draft = world.draft("a", "b", by=mei)
     Membership.objects.filter(team=other.team, user=mei).update(role="viewer")
-    refused(draft, rf"(?s)b 2026-11-20 13:00: .*{other.team.name}", by=again(mei))
+    refused(draft, rf"(?s)b 2026-11-20 13:00 UTC: .*{other.team.name}", by=again(mei))
 
 
 def again(user: Any) -> Any:

@@ -166,20 +166,20 @@ CAUSES: dict[Callable[[], CycleInstance], tuple[str, str]] = {
     # What is so → the kind of the cause, and what it says.
     upstream_failed: (
         "upstream",
-        "Blocked by up 2026-11-21 01:00: failed at .*: Node a did not succeed: exit code 3",
+        "Blocked by up 2026-11-21 01:00 UTC: failed at .*: Node a did not succeed: exit code 3",
     ),
-    upstream_runs: ("upstream", "Blocked by up 2026-11-21 01:00: running since"),
-    upstream_is_frozen: ("upstream", "Blocked by up 2026-11-21 01:00: frozen by ann"),
+    upstream_runs: ("upstream", "Blocked by up 2026-11-21 01:00 UTC: running since"),
+    upstream_is_frozen: ("upstream", "Blocked by up 2026-11-21 01:00 UTC: frozen by ann"),
     upstream_is_stopped: ("upstream", ": terminated at .*stopped by ann: wrong file"),
-    upstream_waits: ("upstream", "Blocked by up 2026-11-21 01:00: its time comes at"),
-    upstream_is_switched_off: ("upstream", "Blocked by up 2026-11-21 01:00: its workflow is switched off"),
-    upstream_was_never_generated: ("upstream", "Blocked by up 2026-11-21 01:00: never ran"),
+    upstream_waits: ("upstream", "Blocked by up 2026-11-21 01:00 UTC: its time comes at"),
+    upstream_is_switched_off: ("upstream", "Blocked by up 2026-11-21 01:00 UTC: its workflow is switched off"),
+    upstream_was_never_generated: ("upstream", "Blocked by up 2026-11-21 01:00 UTC: never ran"),
     upstream_is_offline: ("upstream", ": not generated, its workflow is offline"),
     its_time_has_not_come: ("time", "Its time comes at .* in .* by the schedule of"),
     it_is_frozen: ("frozen", "Frozen by ann at .*: wait for the &lt;fix&gt;"),
     a_rerun_froze_it: ("frozen", "for rerun 12, which alone can unfreeze it: rerun of flights"),
     its_workflow_is_switched_off: ("switched_off", "is switched off, since"),
-    another_cycle_takes_the_room: ("room", "runs 1 cycle at once, and 2026-11-21 01:00 takes the room"),
+    another_cycle_takes_the_room: ("room", "runs 1 cycle at once, and 2026-11-21 01:00 UTC takes the room"),
     it_waits_for_its_turn: ("turn", "its turn in backfill .*, which runs 2 cycles at once"),
     its_backfill_is_paused: ("turn", "its turn in backfill .*, which is paused"),
     a_batch_has_not_confirmed_its_stop: ("stopping", "1 batch has not confirmed that yet: a"),
@@ -210,7 +210,7 @@ def test_an_upstream_cycle_of_another_team_is_named_and_not_linked() -> None:
     def text_for(user: Any) -> str:
         return why.of_cycle(instance, user)[0].text
 
-    assert "<b>sky/weather 2026-11-21 01:00</b>" in text_for(make.user(team=instance.team))
+    assert "<b>sky/weather 2026-11-21 01:00 UTC</b>" in text_for(make.user(team=instance.team))
     assert f'<a href="/cycles/{first(there).pk}/">' in text_for(make.user(is_superuser=True))
 
 
@@ -251,11 +251,11 @@ def test_a_chain_of_waiting_cycles_names_its_root_cause_with_a_link() -> None:
     make.end_node(first(workflows[0]), "a", "failed", error="exit code 3")
 
     assert said_of(waiting, "upstream") == [
-        "Blocked by load 2026-11-21 01:00: not ready, blocked by its own upstream"
+        "Blocked by load 2026-11-21 01:00 UTC: not ready, blocked by its own upstream"
     ]
     [root] = said_of(waiting, "root")
     assert re.fullmatch(
-        r"Root cause: raw 2026-11-21 01:00, failed at .*: Node a did not succeed: exit code 3", root
+        r"Root cause: raw 2026-11-21 01:00 UTC, failed at .*: Node a did not succeed: exit code 3", root
     )
     causes = why.of_cycle(ask.instances().get(pk=waiting.pk), make.user(team=waiting.team))
     assert f'href="/cycles/{first(workflows[0]).pk}/"' in causes[-1].text
@@ -265,7 +265,7 @@ def test_the_root_cause_is_where_the_chain_is_frozen_or_not_due() -> None:
     raw, clean, load, report = chain("raw", "clean", "load", "report")
     waiting = due(raw, clean, load, report)
     services.freeze(first(clean), by="ann", reason="hold")
-    assert said_of(waiting, "root") == ["Root cause: clean 2026-11-21 01:00, frozen by ann"]
+    assert said_of(waiting, "root") == ["Root cause: clean 2026-11-21 01:00 UTC, frozen by ann"]
 
     CycleInstance.objects.filter(pk=first(load).pk).update(due=False)
     assert said_of(waiting, "root") == [], "the direct upstream is the root, and named as such"
@@ -283,7 +283,7 @@ def test_a_root_cause_that_the_reader_may_not_see_is_not_named() -> None:
         "The root cause is further upstream, in a workflow that you cannot see."
     ]
     [root] = said_of(waiting, "root", make.user(is_superuser=True))
-    assert root.startswith("Root cause: raw 2026-11-21 01:00, failed at")
+    assert root.startswith("Root cause: raw 2026-11-21 01:00 UTC, failed at")
 
 
 def test_a_long_chain_costs_two_queries(django_assert_num_queries: Any) -> None:
