@@ -453,7 +453,7 @@ def test_the_shell_prints_it_to_be_read() -> None:
     assert str(plan).splitlines() == [
         f"R-{rerun.pk}: rerun downstream of hourly 2026-11-19 00:00 UTC (Draft)",
         "reruns 1 (nodes: 1), of these terminates first 0; freezes until it succeeded 0; leaves alone 1",
-        "waves: 1; longest path 1 min, all 1 min: would end 2026-11-20 12:01:00",
+        "waves: 1; longest path 1 min, all 1 min: would end 2026-11-20 12:01 UTC",
         "wave  starts     ends       action                  nodes  state       cycle",
         "   1  0 s        1 min      Rerun                   1/1    Success     hourly 2026-11-19 00:00 UTC",
         "cannot be chosen:",
