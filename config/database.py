@@ -160,4 +160,5 @@ def available(*, needed: bool = True) -> Iterator[str | None]:
 def for_command(argv: Sequence[str]) -> contextlib.AbstractContextManager[str | None]:
     """The database for one manage.py command; `up` sees to its own, a few commands need none."""
     command = argv[1] if len(argv) > 1 else "help"
-    return available(needed=command not in _NEEDS_NO_DATABASE and "--help" not in argv)
+    needed = command not in _NEEDS_NO_DATABASE or (command == "check" and "--deploy" in argv)
+    return available(needed=needed and "--help" not in argv)

@@ -59,12 +59,9 @@ def limit_thread(settings: dict[str, str]) -> None:
 
 def prepare(session: Any, **settings: str) -> None:
     """Set up a new psycopg connection in autocommit, in one round trip; `settings` are for this one alone."""
-    session.execute(
-        "; ".join(
-            f"SET {name} = '{value}'"
-            for name, value in (_ours | getattr(_of_thread, "settings", {}) | settings).items()
-        )
-    )
+    values = _ours | getattr(_of_thread, "settings", {}) | settings
+    quoted = {name: value.replace("'", "''") for name, value in values.items()}
+    session.execute("; ".join(f"SET {name} = '{value}'" for name, value in quoted.items()))
 
 
 def is_pooled_by_transaction(first: Any, connect: Callable[[], Any]) -> bool:

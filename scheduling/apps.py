@@ -2,6 +2,7 @@ from pathlib import Path
 from typing import Any
 
 from django.apps import AppConfig
+from django.core import checks
 from django.db import connections
 from django.db.backends.signals import connection_created
 from django.db.models.signals import post_migrate
@@ -18,6 +19,9 @@ class SchedulingConfig(AppConfig):
     def ready(self) -> None:
         post_migrate.connect(_set_up, sender=self)
         connection_created.connect(_prepare_session)
+        from scheduling.checks import enough_connections
+
+        checks.register(enough_connections, deploy=True)
 
 
 def _set_up(*, using: str, **_kwargs: Any) -> None:

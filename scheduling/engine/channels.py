@@ -12,6 +12,7 @@ import os
 import pickle
 import select
 import socket
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
@@ -24,6 +25,9 @@ class MessageQueue:
     def __init__(self) -> None:
         self._writer, self._reader = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._put_back: list[Any] = []
+        # Called by `get` once it has waited for `idle_after` seconds.
+        self.on_idle: Callable[[], object] | None = None
+        self.idle_after = 0.0
 
     def put(self, message: Any) -> None:
         """Send `message`; waits while the kernel's buffer is full."""
@@ -33,6 +37,8 @@ class MessageQueue:
         """Wait for a message and take it."""
         if self._put_back:
             return self._put_back.pop()
+        if self.on_idle and not select.select([self._reader], [], [], self.idle_after)[0]:
+            self.on_idle()
         # Both ends are ours and were made by fork: what arrives was pickled by this node.
         return pickle.loads(self._reader.recv(_LARGEST_MESSAGE))  # noqa: S301
 
@@ -66,16 +72,20 @@ class MessageQueue:
         """Nothing to do: `put` has handed the message to the kernel when it returns."""
 
 
-class ResultQueue(MessageQueue):
-    """Where workers put results for django-q2's monitor, which has nothing to do with ours.
+class ResultQueue:
+    """Where django-q2's workers put results for its monitor, which a node does not have.
 
-    A worker records how its execution ended itself, in one transaction with the batch, so only the
-    sentinel's word to stop goes through.
+    A worker records how its execution ended itself, in one transaction with the batch.
     """
 
     def put(self, message: Any) -> None:
-        if isinstance(message, str):
-            super().put(message)
+        """Drop it."""
+
+    def empty(self) -> bool:
+        return True
+
+    def qsize(self) -> int:
+        return 0
 
 
 class Flag:

@@ -19,13 +19,13 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from django.conf import settings
-from django.db import DataError, connection
+from django.db import DataError, connection, connections
 from django_q.exceptions import TimeoutException
 
 from scheduling import calendars, kinds, parameters, reasons, transitions
 from scheduling.engine import logs
 from scheduling.engine.broker import as_task
-from scheduling.engine.watcher import Watcher
+from scheduling.engine.watcher import IDLE_AFTER, Watcher
 from scheduling.errors import is_transient
 from scheduling.jobs import JobContext, JobFailed, JobStopped
 from scheduling.kinds.process import no_descendant_left
@@ -98,6 +98,9 @@ def prepare(identity: Identity, tasks: MessageQueue, finished: Counter, stopping
     """
     global _worker  # one per process, and django-q2 hands its function nothing of ours
     _worker = Worker(identity, tasks, finished, stopping)
+    # The watcher closes it.
+    connections["default"].inc_thread_sharing()
+    tasks.on_idle, tasks.idle_after = connections.close_all, IDLE_AFTER
 
 
 def run(claim: Claim) -> None:
@@ -138,6 +141,9 @@ def _execute(
 ) -> tuple[Claim, transitions.Started | None]:
     """Run what was started and report it; return the next claim and its start, if there was one."""
     revision = _revision(started.revision_id)
+    # Of a kind that is not there, the job says so.
+    kind = kinds.kinds().get(revision.kind)
+    unused = None if kind is None or kind.uses_connection else connections["default"]
     sink = logs.LogSink(
         functools.partial(worker.watcher.store, started.execution_id),
         head_bytes=settings.TAILRACE["LOG_HEAD_BYTES"],
@@ -145,7 +151,7 @@ def _execute(
     )
     timed_out: TimeoutException | None = None
     with (
-        worker.watcher.watching(claim, started, sink) as watched,
+        worker.watcher.watching(claim, started, sink, unused) as watched,
         no_descendant_left(settings.TAILRACE["STOP_GRACE"]),
     ):
         try:

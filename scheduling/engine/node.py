@@ -3,8 +3,7 @@
     node (this process: registers, heartbeats, restarts the sentinel)
       └ sentinel (restarts the others, finds lost executions, ends orphans)
           ├ pusher   claims instances and hands them to the workers
-          ├ monitor  idle: workers record their results themselves
-          └ workers  one job each at a time
+          └ workers  one job each at a time; they record their results themselves
 
 Any of them may be killed at any time. Each dies with its parent (the kernel's parent-death signal), and the
 node and the sentinel adopt orphans (subreapers), so that no process of a job outlives its worker.
@@ -20,6 +19,7 @@ import gc
 import logging
 import multiprocessing.connection
 import os
+import select
 import signal
 import socket
 import time
@@ -34,8 +34,6 @@ from django.conf import settings
 from django.db import Error as DatabaseError
 from django.db import connections
 from django_q.cluster import Cluster, Sentinel, get_mp_context
-from django_q.conf import Conf
-from django_q.monitor import monitor
 from django_q.pusher import pusher
 from django_q.signals import post_spawn
 from django_q.worker import worker
@@ -85,8 +83,22 @@ def _leave_stopping_to_the_node() -> None:
     """Ignore the signals that stop a node, for as long as it lives."""
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
+    # The deaths of a worker's children are nobody's news but its own.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     # A handler, because a program started by a job would inherit SIG_IGN and could not be ended by SIGTERM.
     signal.signal(signal.SIGTERM, _ignored)
+
+
+def _deaths() -> Counter:
+    """Counts the deaths of this process's children from now on: something to wait on instead of polling."""
+    deaths = Counter()
+    signal.signal(signal.SIGCHLD, lambda *_: deaths.add())
+    return deaths
+
+
+def _wait(*events: Flag | Counter, seconds: float) -> None:
+    """Return when something can be read from one of `events`, or after `seconds`."""
+    select.select(events, [], [], max(0.0, seconds))
 
 
 def _ignored(_number: int, _frame: FrameType | None) -> None:
@@ -110,7 +122,7 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         self.identity = cluster.identity
         self.grace = cluster.grace
         self.finished = Counter()
-        self._looked_at = 0.0
+        self._look_at = 0.0
         # Since when an execution is being stopped, or is past its deadline, as far as this process could see.
         self._stop_seen: dict[int, float] = {}
         self._late_seen: dict[int, float] = {}
@@ -125,6 +137,7 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         self.event_out = stopping
         post_spawn.connect(self._worker_born, weak=False)
         _leave_stopping_to_the_node()
+        self._deaths = _deaths()
         signal.signal(_ORPHANED, self._orphaned)
         become_child(cluster.pid, "sentinel", told=_ORPHANED)
         self.start()
@@ -152,19 +165,20 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
             _child, self.pid, "pusher", pusher, self.task_queue, self.event_out, self.broker
         )
 
-    def spawn_monitor(self) -> Any:
-        return self.spawn_process(_child, self.pid, "monitor", monitor, self.result_queue, self.broker)
+    def spawn_monitor(self) -> None:
+        """Start none: workers record their results themselves."""
 
     @property
     def _own(self) -> set[int]:
-        return {process.pid for process in (*self.pool, self.monitor, self.pusher) if process is not None}
+        return {process.pid for process in (*self.pool, self.pusher) if process is not None}
 
     def guard(self) -> None:
         """Replace what died and compare the records with what lives, until the node stops."""
         self.start_event.set()
         try:
-            while not self.stop_event.wait(Conf.GUARD_CYCLE):
+            while not self.stop_event.is_set():
                 self._check()
+                _wait(self.stop_event, self._deaths, seconds=self._look_at - time.monotonic())
             self.stop()
         except Exception:
             # The node starts another sentinel. Leaving by an exception would wait for the workers for ever.
@@ -172,20 +186,25 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
             os._exit(1)
 
     def _check(self) -> None:
-        dead = [process for process in self.pool if not process.is_alive()]
-        for process in dead:
+        # Before the look: one that dies during it is counted for the next.
+        died = self._deaths.take() > 0
+        for process in [process for process in self.pool if not process.is_alive()]:
             self.reincarnate(process)
-        for process in (self.monitor, self.pusher):
-            if not process.is_alive():
-                self.reincarnate(process)
-        if dead or time.monotonic() - self._looked_at > _RECONCILE:
-            self._looked_at = time.monotonic()
+        if not self.pusher.is_alive():
+            self.reincarnate(self.pusher)
+        if died:
+            # A worker's orphans came to us with its death, and never without one.
             end_descendants(_ORPHAN_GRACE, spare=self._own)
+        if died or time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _RECONCILE
             self._compare_records()
 
     def _compare_records(self) -> None:
         try:
-            self._reconcile()
+            if recovery.holds_anything(self.identity.node_id):
+                self._reconcile()
+            else:
+                self._stop_seen, self._late_seen = {}, {}
         except DatabaseError as error:
             logger.warning("node %s cannot compare its records: %s", self.identity.name, error)
             # A worker cannot report either: each has the whole time again once the database takes it.
@@ -228,8 +247,7 @@ class NodeSentinel(Sentinel):  # type: ignore[misc]  # django-q2 ships no types
         self._let_jobs_end()
         for process in self.pool:
             process.kill()
-        self.result_queue.put("STOP")
-        _join([*self.pool, self.monitor], 2)
+        _join(self.pool, 2)
         end_descendants(_ORPHAN_GRACE, spare=())
 
     def _let_jobs_end(self) -> None:
@@ -300,9 +318,12 @@ class NodeCluster(Cluster):  # type: ignore[misc]  # django-q2 ships no types
     def run(self) -> None:
         """Live until SIGTERM, SIGINT, or until another process takes the node's name."""
         become_subreaper()
+        deaths = _deaths()
         self.start()
         logger.info("node %s is online with %d workers", self.node.name, self.node.slots)
-        while not self.stopping.wait(0.2):
+        while not self.stopping.is_set():
+            _wait(self.stopping, deaths, seconds=self._beat_at + _HEARTBEAT - time.monotonic())
+            deaths.take()
             if not self.sentinel.is_alive():
                 self._sentinel_died()
             self._beat()
@@ -436,7 +457,7 @@ def main(*, name: str, group: DeploymentGroup, workers: int, grace: float) -> No
     with journal.acting_via(Via.ENGINE):
         node = register(name=name, group=group, workers=workers)
         os.environ[_MARK] = _mark(name)
-        sessions.limit(sessions.ENGINE)
+        sessions.limit(sessions.ENGINE | {"application_name": f"tailrace node {name}"})
         # Imported once: workers, also those that replace others, are forks and begin with them.
         kinds.kinds()
         # It stays: the collectors of the forks need not walk over it, and do not make it their own by that.

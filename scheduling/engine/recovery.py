@@ -32,6 +32,18 @@ def live_executions(node_id: int) -> QuerySet[Execution]:
     return found.annotate(now=Now()).order_by("id")
 
 
+_HOLDS = """
+SELECT EXISTS (
+    SELECT FROM scheduling_instance WHERE node_id = %(node)s AND claimed AND ended_at IS NULL
+) AS anything
+"""
+
+
+def holds_anything(node_id: int) -> bool:
+    """Whether a node holds an instance: claimed, running or terminating. One look into an index."""
+    return bool(transitions.execute(_HOLDS, {"node": node_id}).anything)
+
+
 def lose(
     executions: Iterable[Execution], *, reason: str, node_gone: bool = False, confirmed: bool = True
 ) -> int:

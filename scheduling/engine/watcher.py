@@ -1,7 +1,8 @@
 """The thread of a worker that stores the running job's log and hears of stops.
 
-It has a connection of its own. Short jobs never meet it: it looks every 0.2 s whether something has been
-running for a while, so it costs an instance nothing.
+It has a connection of its own while a job runs for long. Short jobs never meet it: it looks every 0.2 s whether
+something has been running for a while, so it costs an instance nothing. After some seconds without a job it
+closes its connection and sleeps until the next job begins.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from scheduling.jobs import JobStopped
 from scheduling.states import InstanceState
 
 if TYPE_CHECKING:
+    from django.db.backends.base.base import BaseDatabaseWrapper
+
     from scheduling.engine.logs import LogSink
     from scheduling.transitions import Claim, Started
 
@@ -33,6 +36,11 @@ logger = logging.getLogger(__name__)
 
 _LOOK = 0.2
 _FLUSH = 0.5
+# A job that takes longer than this needs one connection instead of two; opening the other again takes some
+# milliseconds.
+_LONG = 1.0
+# After so many seconds without work a worker closes its connections.
+IDLE_AFTER = 5.0
 _INTERRUPT = signal.SIGUSR1
 
 _STORE = """
@@ -46,7 +54,11 @@ ON CONFLICT DO NOTHING
 class Watched:
     """One running execution, as the watcher sees it."""
 
-    def __init__(self, claim: Claim, started: Started, sink: LogSink) -> None:
+    def __init__(
+        self, claim: Claim, started: Started, sink: LogSink, unused: BaseDatabaseWrapper | None = None
+    ) -> None:
+        """`unused` is the main thread's connection when the job does not use it."""
+        self.unused = unused
         self.claim = claim
         self.started = started
         self.sink = sink
@@ -64,13 +76,22 @@ class Watcher(threading.Thread):
         super().__init__(name="watcher", daemon=True)
         self._current: Watched | None = None
         self._busy = threading.Lock()
+        self._awake = threading.Event()
+        self._idle_since = time.monotonic()
         self._connection: psycopg.Connection[Any] | None = None
         signal.signal(_INTERRUPT, self._interrupt)
 
     @contextmanager
-    def watching(self, claim: Claim, started: Started, sink: LogSink) -> Iterator[Watched]:
-        """Watch an execution during the block; after it the watcher touches it no more."""
-        watched = self._current = Watched(claim, started, sink)
+    def watching(
+        self, claim: Claim, started: Started, sink: LogSink, unused: BaseDatabaseWrapper | None = None
+    ) -> Iterator[Watched]:
+        """Watch an execution during the block; after it the watcher touches it no more.
+
+        `unused`, a connection that allows another thread to close it, is closed when the job takes long.
+        """
+        watched = self._current = Watched(claim, started, sink, unused)
+        if not self._awake.is_set():
+            self._awake.set()
         try:
             yield watched
         finally:
@@ -83,7 +104,7 @@ class Watcher(threading.Thread):
         while True:
             watched = self._current
             if watched is None or time.monotonic() - watched.began < _LOOK:
-                time.sleep(_LOOK)
+                self._rest(watched)
                 continue
             try:
                 self._wait(watched)
@@ -96,6 +117,20 @@ class Watcher(threading.Thread):
                 time.sleep(_FLUSH)
             if self._current is watched:
                 self._insist(watched)
+
+    def _rest(self, watched: Watched | None) -> None:
+        """Sleep for a look, or, when the worker has been idle for some seconds, until its next job."""
+        now = time.monotonic()
+        if watched is not None:
+            self._idle_since = now
+        elif now - self._idle_since > IDLE_AFTER:
+            self._awake.clear()
+            # One that began before the line above may have seen it still set.
+            if self._current is None:
+                self._disconnect()
+                self._awake.wait()
+                self._idle_since = time.monotonic()
+        time.sleep(_LOOK)
 
     def _wait(self, watched: Watched) -> None:
         """Until there is news of a stop, much to store, or it is time to look."""
@@ -113,6 +148,9 @@ class Watcher(threading.Thread):
     def _look(self, watched: Watched) -> None:
         """Store what was printed, and read what the record says of this execution."""
         watched.sink.flush()
+        if watched.unused is not None and time.monotonic() - watched.began > _LONG:
+            watched.unused.close()
+            watched.unused = None
         row = (
             self._connected()
             .execute(

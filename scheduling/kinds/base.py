@@ -42,10 +42,12 @@ class Kind:
     """One kind of job. Instances are shared by threads and keep no state of a run.
 
     `name` is what a task says in `kind`. `fields` are the names a spec may hold: True for the required ones.
+    `uses_connection`: a job may use Django's connection of its worker, so that stays open while the job runs.
     """
 
     name: ClassVar[str]
     fields: ClassVar[Mapping[str, bool]]
+    uses_connection: ClassVar[bool] = True
 
     def clean(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """The spec as it is stored: checked, and with one way to write each thing.

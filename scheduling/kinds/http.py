@@ -45,6 +45,7 @@ class HttpKind(Kind):
         "expect": False,
         "connect_timeout": False,
     }
+    uses_connection: ClassVar[bool] = False
 
     def clean(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """See `Kind.clean`. `expect` is a status or a list of them, `connect_timeout` seconds (10)."""

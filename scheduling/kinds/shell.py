@@ -43,6 +43,7 @@ class ShellKind(Kind):
 
     name: ClassVar[str] = "shell"
     fields: ClassVar[Mapping[str, bool]] = {"command": True, "workdir": False, "env": False, "secrets": False}
+    uses_connection: ClassVar[bool] = False
 
     def clean(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """See `Kind.clean`. `command` is a text or a list of texts."""

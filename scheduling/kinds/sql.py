@@ -51,6 +51,7 @@ class SqlKind(Kind):
 
     name: ClassVar[str] = "sql"
     fields: ClassVar[Mapping[str, bool]] = {"connection": True, "sql": True, "autocommit": False}
+    uses_connection: ClassVar[bool] = False
 
     def clean(self, spec: Mapping[str, Any]) -> dict[str, Any]:
         """See `Kind.clean`. The connection must be known where the task is saved, too."""

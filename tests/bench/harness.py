@@ -13,11 +13,13 @@ import sys
 import sysconfig
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
+_INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -78,6 +80,27 @@ def own_server(*, kept: bool = False) -> Iterator[str]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def defaults_in_database() -> None:
+    """Give columns the plain defaults of the models: the INSERTs here name only the columns they set."""
+    from django.apps import apps
+    from django.db import connection
+    from psycopg import sql
+
+    fields = (
+        (model._meta.db_table, each.column, each.default)
+        for app in ("scheduling", "workflows", "reruns")
+        for model in apps.get_app_config(app).get_models()
+        for each in model._meta.local_concrete_fields
+        if isinstance(each.default, bool | int | str)
+    )
+    with connection.cursor() as cursor:
+        for table, column, value in fields:
+            names = sql.Identifier(table), sql.Identifier(column)
+            cursor.execute(
+                sql.SQL("ALTER TABLE {} ALTER {} SET DEFAULT {}").format(*names, sql.Literal(str(value)))
+            )
+
+
 @contextlib.contextmanager
 def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[bytes]]:
     """`manage.py ARGUMENTS`, ended with the block; what it says goes to the bench's log."""
@@ -94,13 +117,48 @@ def process(*arguments: str, **environment: str) -> Iterator[subprocess.Popen[by
         )
         try:
             yield started
+        except KeyboardInterrupt:
+            # Nobody reads its figures any more: it has the time to end its own processes, not its work.
+            _end(started, within=5)
+            raise
         finally:
-            started.send_signal(signal.SIGTERM)
-            try:
-                started.wait(15)
-            except subprocess.TimeoutExpired:
-                os.killpg(started.pid, signal.SIGKILL)
-                started.wait()
+            _end(started, within=15)
+
+
+def _end(started: subprocess.Popen[bytes], *, within: float) -> None:
+    """Ask a process to end, and kill after `within` seconds what is left of it and its process group.
+
+    A cluster of the peer may wait for work that nobody does any more, and its parts outlive it.
+    """
+    started.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        started.wait(within)
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+
+
+def interrupt_once() -> None:
+    """Let the first SIGINT, SIGTERM or SIGHUP interrupt the run; ignore more, so that it can tidy up."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in _INTERRUPTS:
+            signal.signal(number, lambda *_: None)
+        raise KeyboardInterrupt
+
+    for number in _INTERRUPTS:
+        signal.signal(number, interrupt)
+
+
+def run_apart(arguments: Sequence[str]) -> int:
+    """Run `python -m tests.bench ARGUMENTS`; return its exit code. An interrupt waits for its end."""
+    apart = subprocess.Popen([sys.executable, "-m", "tests.bench", *arguments])
+    try:
+        return apart.wait()
+    except KeyboardInterrupt:
+        apart.send_signal(signal.SIGINT)
+        apart.wait()
+        raise
 
 
 def until(condition: Callable[[], object], *, within: float = 120, every: float = 0.005) -> float:

@@ -63,7 +63,7 @@ def nothing_lost_or_doubled_in(running: Cluster, *batches: object) -> None:
     assert len(running.effects()) == sum(batch.total for batch in batches)  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("role", ["sentinel", "pusher", "monitor"])
+@pytest.mark.parametrize("role", ["sentinel", "pusher"])
 def test_a_killed_part_of_a_node_is_replaced_and_nothing_is_lost(running: Cluster, role: str) -> None:
     running.start_node("n1")
     batch = running.trigger(200, seconds=0.1)
