@@ -212,3 +212,61 @@ def test_due_times_that_pass_meanwhile_obey_the_misfire_policy(
     world.look()
     world.until(NOON + 245 * MINUTE)
     assert world.fired() == EXPECTED[takes, how_long][policy].split()
+
+
+# --- which cycles are dropped, and why ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("way", "policy", "why"),
+    [
+        (_workflow, "skip", "Missed while the workflow was switched off; its misfire policy is to skip"),
+        (
+            _workflow,
+            "run_once",
+            "Missed while the workflow was switched off; its misfire policy is to run once",
+        ),
+        (_scheduler, "skip", "No scheduler made it due within 60 s of its time; the misfire policy is to skip"),
+        (
+            _scheduler,
+            "run_once",
+            "No scheduler made it due within 60 s of its time; the misfire policy is to run once",
+        ),
+    ],
+)
+def test_a_dropped_cycle_says_why_it_was_missed(
+    noon: Any, settings: Any, way: Callable[[World, bool], None], policy: str, why: str
+) -> None:
+    settings.TAILRACE = settings.TAILRACE | {"MISFIRE_GRACE": 60}
+    world = World("workflow", policy, noon)
+    off, on = SWITCHES["over an hour"]
+    world.until(off)
+    way(world, False)
+    world.until(on)
+    way(world, True)
+    dropped = CycleInstance.objects.filter(state="cancelled").order_by("cycle_time")
+    assert [f"{each.cycle_time:%H}" for each in dropped] == ["13", "14", "15"][: 3 if policy == "skip" else 2]
+    assert {each.reason for each in dropped} == {why}
+
+
+@pytest.mark.parametrize("policy", ["skip", "run_once"])
+@pytest.mark.parametrize("way", [_workflow, _scheduler])
+def test_a_frozen_cycle_outlives_its_misfire_and_runs_when_unfrozen(
+    noon: Any, way: Callable[[World, bool], None], policy: str
+) -> None:
+    world = World("workflow", policy, noon)
+    world.until(NOON + 30 * MINUTE)
+    way(world, False)
+    held = CycleInstance.objects.get(cycle_time=NOON + 60 * MINUTE)
+    workflow_services.freeze(held, by="ann", reason="bad weather")
+    world.until(NOON + 210 * MINUTE)
+    way(world, True)
+    world.look()
+    latest = ["15"] if policy == "run_once" else []
+    assert world.fired() == latest
+    held.refresh_from_db()
+    assert (held.state, held.frozen_by) == ("not_ready", "ann")
+
+    workflow_services.unfreeze(held, by="ann")
+    world.look()
+    assert world.fired() == ["13", *latest], "14:00 was dropped, the frozen cycle was kept"

@@ -170,24 +170,25 @@ def set_enabled(workflow: Workflow, enabled: bool, *, by: journal.By = None, rea
 
 
 def _catch_up(workflow: Workflow, since: datetime, now: datetime, by: journal.By) -> None:
-    """Drop what was missed between the two times as the misfire policy says, and let the rest become ready."""
+    """Drop what was missed between the two times as the misfire policy says, and let the rest become ready.
+
+    Frozen ones are kept for their holder.
+    """
     missed = CycleInstance.objects.filter(
         workflow=workflow,
         run_type=RunType.ONLINE,
         state=CycleState.NOT_READY,
+        frozen_at__isnull=True,
         cycle_time__gt=since,
         cycle_time__lte=now,
     ).order_by("cycle_time")
     policy = workflow.revision.misfire if workflow.revision else Misfire.RUN_ALL
     if policy != Misfire.RUN_ALL:
-        dropped = list(missed.values_list("pk", flat=True))
-        if policy == Misfire.RUN_ONCE:
-            # The newest may not have been generated yet; then `generate` makes it, and all of these are passed.
-            newest = periods.latest_slot(workflow.current, now) if workflow.current.cron else None
-            generated = newest is None or (workflow.generated_until or now) >= newest
-            dropped = dropped[:-1] if generated else dropped
+        if policy == Misfire.RUN_ONCE and workflow.current.cron:
+            # Not generated yet, it is made by `generate`.
+            missed = missed.exclude(cycle_time=periods.latest_slot(workflow.current, now))
         template = reasons.MISSED if policy == Misfire.SKIP else reasons.MISSED_BUT_LATEST
-        for each in dropped:
+        for each in list(missed.values_list("pk", flat=True)):
             transitions.cancel(each, by=by, reason=said(template))
     waiting = CycleInstance.objects.filter(workflow=workflow, state=CycleState.NOT_READY)
     transitions.make_ready(waiting)
