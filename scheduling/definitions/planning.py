@@ -76,6 +76,18 @@ class Plan:
     def changes_nothing(self) -> bool:
         return all(step.action == "unchanged" for step in self.steps)
 
+    def differing(self, shown: Plan) -> list[Step]:
+        """The steps that would do something else than in the plan that was `shown`.
+
+        A thing that became as the files want it meanwhile needs no step, and differs from nothing.
+        """
+        agreed = {(step.thing, step.team, step.name): step for step in shown.steps}
+        return [
+            step
+            for step in self.steps
+            if step.action != "unchanged" and step != agreed.get((step.thing, step.team, step.name))
+        ]
+
 
 def plan(definitions: Definitions) -> Plan:
     """What applying `definitions` to the database as it is now would change."""
@@ -164,8 +176,8 @@ def _leaves(form: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def apply(definitions: Definitions, expected: Plan | None = None, *, by: journal.By = None) -> Plan:
     """Apply all of `definitions` or nothing, and return what was done.
 
-    With `expected`, the plan that a person agreed to, raises DefinitionsMoved when the database has changed
-    so that something else would happen.
+    With `expected`, the plan that a person agreed to, raises DefinitionsMoved when something else would happen
+    to what the files define. Changes to other things of the same teams are no conflict.
     """
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_APPLY_LOCK])
@@ -173,9 +185,10 @@ def apply(definitions: Definitions, expected: Plan | None = None, *, by: journal
     # Nobody edits what is about to change between looking and writing.
     if _lock(current):
         current = plan(definitions)
-    if expected is not None and current != expected:
+    if expected is not None and (differing := current.differing(expected)):
+        names = ", ".join(f"{step.thing} {step.name}" for step in differing)
         raise DefinitionsMoved(
-            "somebody changed what these files define after the changes were shown; nothing was applied. "
+            f"changed by somebody else after the changes were shown: {names}; nothing was applied. "
             "Run apply again."
         )
     _carry_out(definitions, current, by)

@@ -170,10 +170,41 @@ def test_what_somebody_changed_since_it_was_shown_is_not_overwritten(write: Any)
         name="extract",
         content=extract.revision.content | {"priority": 3},
     )
-    with pytest.raises(DefinitionsMoved, match="nothing was applied"):
+    with pytest.raises(DefinitionsMoved, match=r"shown: task extract; nothing was applied\. Run apply again"):
         definitions.apply(wanted, shown)
     extract.refresh_from_db()
     assert extract.revision.priority == 3  # type: ignore[union-attr]
+
+
+OF_ONE_TEAM = """
+team: analytics
+groups: [{name: shared}]
+tasks: [{name: %(task)s, group: shared, kind: shell, command: 'true', priority: %(priority)d}]
+workflows: [{name: %(task)s_daily, schedule: {cron: 0 1 * * *}, nodes: [{key: a, task: %(task)s}]}]
+"""
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["new", "changed"])
+def test_only_what_the_files_define_can_conflict(write: Any, before: bool) -> None:
+    if before:
+        apply(write(OF_ONE_TEAM % {"task": "ours", "priority": 1}))
+    wanted = definitions.read_files([write(OF_ONE_TEAM % {"task": "ours", "priority": 2})])
+    shown = definitions.plan(wanted)
+    # The team and the group are defined by both files, and wanted alike.
+    apply(write(OF_ONE_TEAM % {"task": "theirs", "priority": 3}, "theirs.yaml"))
+
+    definitions.apply(wanted, shown)
+
+    found = Task.objects.order_by("name").values_list("name", "revision__priority")
+    assert list(found) == [("ours", 2), ("theirs", 3)]
+
+
+def test_a_thing_that_somebody_made_as_the_files_want_it_is_no_conflict(write: Any) -> None:
+    wanted = definitions.read_files([write(GOOD)])
+    shown = definitions.plan(wanted)
+    apply("flights.yaml")
+
+    assert definitions.apply(wanted, shown).changes_nothing
 
 
 @pytest.mark.django_db(transaction=True)
