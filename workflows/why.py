@@ -65,7 +65,8 @@ def of_cycle(instance: CycleInstance, user: User) -> list[Cause]:
     frozen = [_frozen(instance)] if instance.is_frozen else []
     match instance.state:
         case CycleState.NOT_READY:
-            return frozen + _switched_off(instance) + _not_due(instance) + _upstream(instance, user)
+            # While its workflow is disabled, its time decides nothing.
+            return frozen + (_switched_off(instance) or _not_due(instance)) + _upstream(instance, user)
         case CycleState.READY:
             return frozen + _switched_off(instance) + ([] if frozen else _no_room(instance))
         case CycleState.RUNNING if instance.stopping:

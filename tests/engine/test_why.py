@@ -202,6 +202,15 @@ def test_a_cycle_instance_says_why(so: Callable[[], CycleInstance]) -> None:
     assert "<a href" in causes[0].text
 
 
+def test_a_disabled_workflow_is_the_cause_and_not_the_time_of_its_cycle() -> None:
+    instance = its_time_has_not_come()
+    services.set_enabled(instance.workflow, False, by="ann")
+
+    assert said_of(instance, "time") == []
+    [said] = said_of(instance, "switched_off")
+    assert said.startswith(f"Workflow {instance.workflow.name} is switched off, since ")
+
+
 def test_an_upstream_cycle_of_another_team_is_named_and_not_linked() -> None:
     there = make.workflow("weather", group=make.group(team=make.team("sky")), **DAILY)
     here = make.workflow("flights", group=make.group(), depends_on=[{"workflow": "sky/weather"}], **DAILY)
