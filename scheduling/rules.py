@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+import re
 import zoneinfo
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
@@ -19,11 +20,22 @@ from django.utils import timezone
 from django.utils.translation import gettext as _
 
 from scheduling import parameters as job_parameters
+from scheduling import quartz
 
 MOST_SHARDS = 10_000
 # Deeper JSON is a mistake, or an attack on whoever walks it.
 _DEEPEST = 50
 _LONGEST_TEXT = 1_000_000
+# Names of cron(8) for expressions; its @reboot has no time.
+NAMED_CRONS = {
+    "@hourly": "0 * * * *",
+    "@daily": "0 0 * * *",
+    "@midnight": "0 0 * * *",
+    "@weekly": "0 0 * * 0",
+    "@monthly": "0 0 1 * *",
+    "@yearly": "0 0 1 1 *",
+    "@annually": "0 0 1 1 *",
+}
 
 
 class Mistake(ValueError):
@@ -133,7 +145,10 @@ def _zones() -> frozenset[str]:
 
 
 def cron(value: Any, zone: str) -> str:
-    """A cron expression that comes due some day, with single spaces; empty for none."""
+    """A cron expression that comes due some day, with single spaces; empty for none.
+
+    A name such as `@daily` is stored as the expression that it stands for.
+    """
     if value is None or value == "":
         return ""
     if not isinstance(value, str) or len(value) > 120:
@@ -141,9 +156,13 @@ def cron(value: Any, zone: str) -> str:
             _("%(value)s is not a cron expression (text of at most 120 letters).") % {"value": shown(value)}
         )
     expression = " ".join(value.split())
+    if expression.startswith("@"):
+        expression = _named_cron(expression)
+    if quartz.is_quartz(expression):
+        raise Mistake(_of_quartz(expression))
     try:
-        coming = CronSim(expression, timezone.now().astimezone(ZoneInfo(zone)))
-    except (CronSimError, ValueError, AssertionError) as error:
+        coming = _coming(expression, zone)
+    except ValueError as error:
         raise Mistake(
             _(
                 "%(value)s is not a cron expression: %(error)s. "
@@ -158,11 +177,50 @@ def cron(value: Any, zone: str) -> str:
     return expression
 
 
+def _coming(expression: str, zone: str) -> CronSim:
+    """Raises ValueError when the expression cannot be read."""
+    try:
+        return CronSim(expression, timezone.now().astimezone(ZoneInfo(zone)))
+    except (CronSimError, AssertionError) as error:
+        raise ValueError(str(error)) from None
+
+
+def _named_cron(name: str) -> str:
+    if found := NAMED_CRONS.get(name.lower()):
+        return found
+    raise Mistake(not_among(name, NAMED_CRONS))
+
+
+def _of_quartz(expression: str) -> str:
+    """What to say of an expression of Quartz: how it is written here, or why it cannot be."""
+    named = {"value": shown(expression)}
+    try:
+        here = quartz.translated(expression)
+        _coming(here, "UTC")
+    except quartz.Untranslatable as wrong:
+        return _(
+            "%(value)s is Quartz syntax, and %(part)s has no equivalent here. "
+            "Write minute, hour, day, month and weekday (0 = Sunday), e.g. 5 0 * * *."
+        ) % {**named, "part": shown(wrong.part)}
+    except ValueError:
+        return (
+            _(
+                "%(value)s is Quartz syntax. "
+                "Write minute, hour, day, month and weekday (0 = Sunday), e.g. 5 0 * * *."
+            )
+            % named
+        )
+    return _("%(value)s is Quartz syntax; write %(here)s.") % {**named, "here": here}
+
+
 def shards(value: Any) -> list[str]:
-    """The parameters of shards by index: a list, a map, or `0=a,1=b`."""
+    """The parameters of shards by index: a list, a map, `0=a,1=b`, or a number of shards without parameters."""
     if value is None:
         return []
-    if isinstance(value, str):
+    if (number := _number_of_shards(value)) is not None:
+        # Not built before its size is known to be allowed.
+        found: list[Any] = [""] * whole(1, MOST_SHARDS)(number)
+    elif isinstance(value, str):
         pairs = [_pair(piece) for piece in value.split(",")] if value.strip() else []
         found = _by_index(pairs)
     elif isinstance(value, Mapping):
@@ -170,13 +228,23 @@ def shards(value: Any) -> list[str]:
     elif isinstance(value, list | tuple):
         found = list(value)
     else:
-        raise Mistake(_("%(value)s is not a list of shards; write {0: a, 1: b}.") % {"value": shown(value)})
+        raise Mistake(
+            _("%(value)s is not a list of shards; write {0: a, 1: b}, or their number.")
+            % {"value": shown(value)}
+        )
     if len(found) > MOST_SHARDS:
         raise Mistake(
             _("It has %(count)d shards, and a task has at most %(most)d.")
             % {"count": len(found), "most": MOST_SHARDS}
         )
     return [_shard(parameter, index) for index, parameter in enumerate(found)]
+
+
+def _number_of_shards(value: Any) -> int | None:
+    """The number that `value` is, also as text; None when it is something else."""
+    if isinstance(value, str) and re.fullmatch(r"\s*-?[0-9]{1,9}\s*", value, re.ASCII):
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _pair(piece: str) -> tuple[int, str]:

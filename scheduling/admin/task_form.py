@@ -90,7 +90,9 @@ class TaskForm(forms.ModelForm):  # type: ignore[type-arg]
     spec = _yaml("spec", 8, "")
     parameters = _yaml("parameters", 4, gettext_lazy("YAML, e.g. day: ${data_date}"))
     mode = _choice("mode", Mode.choices)
-    shards = _yaml("shards", 3, gettext_lazy("YAML, e.g. {0: AA, 1: UA}, or 0=AA,1=UA; for the mode “sharded”"))
+    shards = _yaml(
+        "shards", 3, gettext_lazy("YAML, e.g. {0: AA, 1: UA}, 0=AA,1=UA, or a number; for the mode “sharded”")
+    )
     shard_concurrency = _whole("shard_concurrency")
     trigger = _choice("trigger", Trigger.choices)
     cron = _text("cron", placeholder="5 0 * * *")
@@ -248,9 +250,10 @@ def _written(revision: TaskRevision) -> dict[str, Any]:
     shown: dict[str, Any] = dict(revision.content)
     for name in DURATIONS:
         shown[name] = format_duration(shown[name]) if shown[name] is not None else ""
-    shards: Any = dict(enumerate(shown["shards"]))
-    for name, value in (("spec", shown["spec"]), ("parameters", shown["parameters"]), ("shards", shards)):
-        shown[name] = definitions.dump(_ordered(value, revision.kind)) if value else ""
+    for name in ("spec", "parameters"):
+        shown[name] = definitions.dump(_ordered(shown[name], revision.kind)) if shown[name] else ""
+    shards = definitions.shards_form(shown["shards"])
+    shown["shards"] = definitions.dump(shards) if isinstance(shards, dict) else str(shards or "")
     return shown
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from scheduling.definitions.checking import Definitions, InvalidDefinitions, TaskDefinition, as_written, check
 from scheduling.definitions.planning import Change, DefinitionsMoved, Plan, Step, apply, plan, task_step
 from scheduling.definitions.reading import Document, Mistake, read
-from scheduling.definitions.writing import dump, export, task_form, written
+from scheduling.definitions.writing import dump, export, shards_form, task_form, written
 
 __all__ = [
     "Change",
@@ -35,6 +35,7 @@ __all__ = [
     "plan",
     "read",
     "read_files",
+    "shards_form",
     "task_form",
     "task_step",
     "written",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -88,7 +88,7 @@ def task_form(
     if values.get("trigger") in {Trigger.CRON, Trigger.FIXED_RATE}:
         del values["trigger"]
     if "shards" in values:
-        values["shards"] = dict(enumerate(values["shards"]))
+        values["shards"] = shards_form(values["shards"])
     if "parameters" in values:
         values["parameters"] = sorted_keys(values["parameters"])
     form: dict[str, Any] = {"name": name, "group": group, "kind": values.pop("kind")}
@@ -190,3 +190,8 @@ def dump(data: Any) -> str:
     return yaml.dump(
         data, Dumper=_Dumper, default_flow_style=False, sort_keys=False, allow_unicode=True, width=2**30
     )
+
+
+def shards_form(shards: Sequence[str]) -> int | dict[int, str]:
+    """Shards as a file says them: their number, or their parameters by index when any has one."""
+    return dict(enumerate(shards)) if any(shards) else len(shards)

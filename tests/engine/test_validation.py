@@ -12,6 +12,7 @@ from scheduling import services
 from scheduling.errors import InvalidDefinition
 from scheduling.models import TaskRevision
 from scheduling.validation import clean_content, clean_parameters
+from workflows.validation import clean_content as clean_workflow
 
 SHELL: dict[str, Any] = {"kind": "shell", "spec": {"command": "true"}}
 
@@ -85,10 +86,93 @@ def test_a_bad_value_is_refused_with_what_was_given_and_what_is_allowed(
 
 
 @pytest.mark.parametrize(
-    "cron", ["* * * *", "61 * * * *", "x", "0 0 31 2 *", "@daily", "0 0 * * 3#6", "1 2 3 4 5 6 7", "* " * 100]
+    "cron", ["* * * *", "61 * * * *", "x", "0 0 31 2 *", "0 0 * * 3#6", "1 2 3 4 5 6 7 8", "* " * 100]
 )
 def test_what_is_no_cron_expression_is_refused(cron: str) -> None:
     assert "is not a cron expression" in errors_of(cron=cron)["cron"]
+
+
+@pytest.mark.parametrize(
+    ("name", "expression"),
+    [
+        ("@hourly", "0 * * * *"),
+        ("@daily", "0 0 * * *"),
+        ("@Midnight", "0 0 * * *"),
+        (" @weekly ", "0 0 * * 0"),
+        ("@monthly", "0 0 1 * *"),
+        ("@yearly", "0 0 1 1 *"),
+        ("@annually", "0 0 1 1 *"),
+    ],
+)
+def test_a_named_cron_is_stored_as_its_expression(name: str, expression: str) -> None:
+    assert clean_content(SHELL | {"cron": name})["cron"] == expression
+
+
+def test_an_unknown_name_of_a_cron_is_refused_with_the_known_ones() -> None:
+    assert errors_of(cron="@dayly")["cron"].startswith("“@dayly” is not one of @hourly, @daily")
+    assert errors_of(cron="@dayly")["cron"].endswith("Did you mean “@daily”?")
+    assert "“@reboot” is not one of" in errors_of(cron="@reboot")["cron"]
+
+
+@pytest.mark.parametrize(
+    ("expression", "here"),
+    [
+        ("0 0 12 ? * *", "0 12 * * *"),
+        ("0 0/15 * * * ?", "*/15 * * * *"),
+        ("30 5/10 8-18 * * ?", "30 5/10 8-18 * * *"),
+        ("0 0 12 ? * 1", "0 12 * * 0"),
+        ("0 0 12 ? * 7", "0 12 * * 6"),
+        ("0 0 12 ? * 2-6", "0 12 * * 1-5"),
+        ("0 0 12 ? * 6-2", "0 12 * * 5,6,0,1"),
+        ("0 0 12 ? * MON-FRI", "0 12 * * MON-FRI"),
+        ("0 0 12 ? * FRI-MON", "0 12 * * 5,6,0,1"),
+        ("0 0 12 ? * 2/2", "0 12 * * 1,3,5"),
+        ("0 0 12 ? * 2,4", "0 12 * * 1,3"),
+        ("0 0 12 ? * 6L", "0 12 * * 5L"),
+        ("0 0 12 ? * 6#3", "0 12 * * 5#3"),
+        ("0 0 12 ? * L", "0 12 * * 6"),
+        ("0 0 12 L * ?", "0 12 L * *"),
+        ("0 0 12 LW * ?", "0 12 LW * *"),
+        ("0 0 12 1 * ? *", "0 12 1 * *"),
+        ("0 12 ? * 2", "0 12 * * 1"),
+    ],
+)
+def test_a_quartz_expression_is_refused_with_what_it_is_here(expression: str, here: str) -> None:
+    said = errors_of(cron=expression)["cron"]
+    assert said == f"“{expression}” is Quartz syntax; write {here}."
+    assert clean_content(SHELL | {"cron": here})["cron"] == here
+
+
+@pytest.mark.parametrize(
+    ("expression", "part"),
+    [
+        ("0 0 12 15W * ?", "15W"),
+        ("0 0 12 L-3 * ?", "L-3"),
+        ("0 0 12 L-3W * ?", "L-3W"),
+        ("0 12 15W * *", "15W"),
+        ("0 0 12 1 1 ? 2027", "2027"),
+        ("0 0 12 ? * 8", "8"),
+    ],
+)
+def test_quartz_without_an_equivalent_says_which_part(expression: str, part: str) -> None:
+    said = errors_of(cron=expression)["cron"]
+    assert said.startswith(
+        f"“{expression}” is Quartz syntax, and “{part}” has no equivalent here. Write minute,"
+    )
+
+
+def test_a_quartz_expression_that_cannot_be_read_is_named_as_such() -> None:
+    assert errors_of(cron="0 61 12 ? * *")["cron"].startswith("“0 61 12 ? * *” is Quartz syntax. Write minute,")
+
+
+@pytest.mark.django_db
+@pytest.mark.parametrize("workflow_cron", ["@daily", "0 0 12 ? * 2"])
+def test_a_workflow_reads_the_same_crons(workflow_cron: str) -> None:
+    content = {"cron": workflow_cron, "nodes": [{"key": "a", "task": "a"}]}
+    with pytest.raises(InvalidDefinition) as refusal:
+        clean_workflow("a", "w", content)
+    said = refusal.value.errors.get("cron", "")
+    assert said == ("" if workflow_cron == "@daily" else "“0 0 12 ? * 2” is Quartz syntax; write 0 12 * * 1.")
 
 
 def test_a_cron_expression_that_never_comes_due_is_refused() -> None:
@@ -128,6 +212,11 @@ def test_shards_may_be_written_as_a_map_a_list_or_pairs(given_shards: object) ->
     assert clean_content(SHELL | {"mode": "sharded", "shards": given_shards})["shards"] == ["AA", "UA"]
 
 
+@pytest.mark.parametrize("number", [3, "3", " 3 "])
+def test_a_number_makes_that_many_shards_without_parameters(number: object) -> None:
+    assert clean_content(SHELL | {"mode": "sharded", "shards": number})["shards"] == ["", "", ""]
+
+
 @pytest.mark.parametrize(
     ("shards", "said"),
     [
@@ -148,7 +237,11 @@ def test_shards_may_be_written_as_a_map_a_list_or_pairs(given_shards: object) ->
         (["\ud800"], "Shard 0: It holds half of a surrogate pair"),
         (["x" * 1001], "more than 1000 letters"),
         (["x"] * 10_001, "It has 10001 shards"),
-        (5, "5 is not a list of shards"),
+        (1.5, "1.5 is not a list of shards; write {0: a, 1: b}, or their number."),
+        (True, "True is not a list of shards"),
+        (0, "0 is not a whole number from 1 to 10000."),
+        ("-1", "-1 is not a whole number from 1 to 10000."),
+        (10**12, "1000000000000 is not a whole number from 1 to 10000."),
         ([], "It is missing"),
     ],
 )
