@@ -145,17 +145,29 @@ def data_date(calendar: Calendar, cycle_time: datetime) -> date:
 
 
 def slots_of_data(
-    calendar: Calendar, first: date, last: date, until: datetime
+    calendar: Calendar,
+    first: date,
+    last: date,
+    until: datetime,
+    *,
+    first_time: time | None = None,
+    last_time: time | None = None,
 ) -> tuple[datetime, datetime] | None:
-    """The first and the last cycle time up to `until` whose data dates lie from `first` to `last`."""
+    """The first and the last cycle time up to `until` whose data dates lie from `first` to `last`.
+
+    With `first_time`, data begins at that time of the first date or later; with `last_time`, before that time
+    of the last. Both are on the clocks of the calendar's zone.
+    """
     zone = ZoneInfo(calendar.timezone)
+    since = datetime.combine(first, first_time, zone) if first_time else None
+    before = datetime.combine(last, last_time, zone) if last_time is not None else None
     found: tuple[datetime, datetime] | None = None
     # Data is dated by its beginning, so that no cycle comes before the day of its data does.
     for slot in slots(calendar, _midnight(zone, first) - _MOMENT, until):
-        day = data_date(calendar, slot)
-        if day > last:
+        begin, day = data_period(calendar, slot).start, data_date(calendar, slot)
+        if day > last or (before is not None and begin >= before):
             break
-        if day >= first:
+        if day >= first and (since is None or begin >= since):
             found = (found[0] if found else slot, slot)
     return found
 

@@ -90,6 +90,50 @@ def test_a_dry_run_lists_what_would_run_in_its_order_and_begins_nothing(desk: De
     assert not Backfill.objects.exists()
 
 
+def listed(page: Any) -> list[str]:
+    """The data dates that a dry run lists."""
+    return re.findall(r'<th scope="row">(\d{4}-\d\d-\d\d)</th>', text_of(page))
+
+
+def test_one_hour_of_an_hourly_workflow_is_one_cycle(desk: Desk, operator: Client) -> None:
+    workflow = daily(desk, cron="0 * * * *", timezone="Asia/Shanghai")
+    # Before it was generated, so that no scheduled cycle is unfinished.
+    day = YESTERDAY - timedelta(days=5)
+    times = {"since_time": "13:00", "until_time": "14:00", "reason": "a wrong rate"}
+    address = f"/workflows/{workflow.pk}/backfill/"
+    shown = operator.post(address, form(day, day) | times)
+    assert listed(shown) == [f"{day}"]
+    started = operator.post(address, form(day, day) | times | {"start": "1", "planned": digest(shown)})
+    assert started.status_code == 302, text_of(started)
+    [instance] = CycleInstance.objects.filter(run_type="backfill")
+    # The cycle of 14:00 works on the hour before it; Shanghai is eight hours ahead.
+    assert f"{instance.cycle_time:%Y-%m-%d %H:%M}" == f"{day} 06:00"
+
+
+def test_a_time_at_one_end_leaves_the_other_day_whole(desk: Desk, operator: Client) -> None:
+    workflow = daily(desk, cron="0 * * * *", timezone="UTC")
+    day = YESTERDAY - timedelta(days=2)
+    address, following = f"/workflows/{workflow.pk}/backfill/", day + timedelta(days=1)
+    late = operator.post(address, form(day, following) | {"since_time": "22:00"})
+    assert listed(late) == [f"{day}"] * 2 + [f"{following}"] * 24
+    early = operator.post(address, form(day, following) | {"until_time": "00:00"})
+    assert listed(early) == [f"{day}"] * 24
+
+
+def test_times_that_hold_no_cycle_or_run_backward_are_refused(desk: Desk, operator: Client) -> None:
+    workflow = daily(desk, cron="0 * * * *", timezone="UTC")
+    day = YESTERDAY - timedelta(days=1)
+    address = f"/workflows/{workflow.pk}/backfill/"
+    for times, said in (
+        ({"since_time": "13:00", "until_time": "12:00"}, "The end is before the beginning."),
+        ({"since_time": "13:00", "until_time": "13:00"}, "The end is before the beginning."),
+        ({"since_time": "13:10", "until_time": "13:20"}, "no cycle for data of these dates and times"),
+        ({"since_time": "25:00"}, "Enter a valid time."),
+    ):
+        answer = operator.post(address, form(day, day) | times)
+        assert (answer.status_code, said in text_of(answer)) == (422, True), times
+
+
 def test_exactly_what_was_listed_runs_as_it_was_asked(desk: Desk, operator: Client) -> None:
     workflow = daily(desk)
     found = started(operator, workflow, 14, pause_on_failure="on", name="limit", value="5", **{"as": "json"})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from typing import Any
 
 from django import forms
@@ -39,11 +39,20 @@ def _date_box() -> forms.DateInput:
     return forms.DateInput(attrs={"type": "date"}, format="%Y-%m-%d")
 
 
+def _time_box() -> forms.TimeInput:
+    return forms.TimeInput(attrs={"type": "time"}, format="%H:%M")
+
+
 class BackfillForm(forms.Form):
-    """Which cycles, by the dates of their data, and in what manner they have their turn."""
+    """Which cycles, by the dates and times of their data, and in what manner they have their turn.
+
+    Times are on the clocks of the workflow; without them, whole days are backfilled.
+    """
 
     since = forms.DateField(label=gettext_lazy("Data from"), widget=_date_box())
+    since_time = forms.TimeField(label=gettext_lazy("From time"), widget=_time_box(), required=False)
     until = forms.DateField(label=gettext_lazy("Data until"), widget=_date_box())
+    until_time = forms.TimeField(label=gettext_lazy("Until time"), widget=_time_box(), required=False)
     order = forms.ChoiceField(label=gettext_lazy("Order"), choices=Order.choices, initial=Order.OLDEST_FIRST)
     parallelism = forms.IntegerField(
         label=gettext_lazy("Cycles at once"), min_value=1, max_value=100, initial=1
@@ -87,14 +96,17 @@ class BackfillForm(forms.Form):
         if since is None or until is None:
             return cleaned
         newest = newest_data(self.workflow)
-        if until < since:
+        begin, end = cleaned.get("since_time"), cleaned.get("until_time")
+        if until < since or (until == since and end is not None and end <= (begin or time.min)):
             self.add_error("until", _("The end is before the beginning. Swap them."))
         elif newest is None or until > newest:
             self.add_error("until", self._not_yet(newest))
         else:
-            self.slots = periods.slots_of_data(self.workflow.current, since, until, timezone.now())
+            self.slots = periods.slots_of_data(
+                self.workflow.current, since, until, timezone.now(), first_time=begin, last_time=end
+            )
             if self.slots is None:
-                self.add_error("since", _("The workflow has no cycle for data of these dates."))
+                self.add_error("since", _("The workflow has no cycle for data of these dates and times."))
         return cleaned
 
     def _not_yet(self, newest: date | None) -> ValidationError:
