@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +47,8 @@ class Change:
 class Step:
     """What happens to one thing: `action` is new, changed or unchanged.
 
-    `thing` is team, group, task, or what a section calls its own.
+    `thing` is team, group, task, or what a section calls its own. `warnings` are sentences about what would
+    not work as its author may expect.
     """
 
     action: str
@@ -55,6 +56,8 @@ class Step:
     team: str
     name: str
     changes: tuple[Change, ...] = ()
+    # They name moments that pass while a person reads the plan, and are no change of it.
+    warnings: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ from tests.engine.definitions import WORKFLOWS, apply, export, team_of, waiting_
 from workflows import services as workflow_services
 from workflows.definitions import compare
 from workflows.models import CycleInstance, Workflow, WorkflowRevision
+from workflows.services import clock
 
 pytestmark = [pytest.mark.long, pytest.mark.django_db]
 
@@ -312,3 +313,53 @@ def test_checking_many_workflows_asks_the_database_no_more_than_checking_two(wri
         return len(captured)
 
     assert queries(30) - queries(2) <= 28, "one a workflow: do its tasks exist?"
+
+
+# --- warnings ----------------------------------------------------------------------------------------
+
+CHAIN = """
+team: desk
+groups: [{name: etl}]
+tasks: [{name: a, group: etl, kind: shell, command: 'true'}]
+workflows:
+  - {name: chain, schedule: {cron: 0 1 * * *, timezone: America/New_York}, %(more)s
+     nodes: [{key: a, task: a}], depends_on: [{workflow: chain, cycles: previous}]}
+"""
+NEVER = (
+    "      ! No cycle begins: the first, 2026-11-21 01:00, waits for the previous, 2026-11-20 01:00, which is "
+    "past and not generated. Write starts: 2026-11-21T01:00:00-05:00, or backfill 2026-11-20 01:00 without "
+    "waiting for upstream cycles.\n"
+)
+
+
+def chain(**more: Any) -> str:
+    return CHAIN % {"more": "".join(f"{name}: {value}, " for name, value in more.items())}
+
+
+def test_a_workflow_that_waits_for_a_cycle_of_its_past_is_said_to_never_begin(write: Any, noon: Any) -> None:
+    assert NEVER in apply(write(chain(starts="2026-11-01")))
+
+    noon.shift(timedelta(days=3))
+    clock.generate_due()
+    clock.make_due()
+    assert set(CycleInstance.objects.values_list("state", flat=True)) == {"not_ready"}, "it says what happens"
+
+
+def test_the_start_that_the_warning_names_lets_it_begin(write: Any, noon: Any) -> None:
+    assert "!" not in apply(write(chain(starts="2026-11-21T01:00:00-05:00")))
+
+    noon.shift(timedelta(days=3))
+    clock.generate_due()
+    clock.make_due()
+    assert CycleInstance.objects.filter(state="running").exists()
+
+
+@pytest.mark.parametrize("more", [{}, {"starts": "2026-11-21"}, {"starts": "2026-11-01", "mode": "offline"}])
+def test_what_begins_or_has_no_schedule_is_not_warned_about(write: Any, noon: Any, more: Any) -> None:
+    assert "!" not in apply(write(chain(**more)))
+
+
+def test_a_workflow_that_comes_online_is_warned_about_like_a_new_one(write: Any, noon: Any) -> None:
+    apply(write(chain(starts="2026-11-01", mode="offline")))
+    assert "! No cycle begins: the first, 2026-11-21 01:00," in apply(write(chain(starts="2026-11-01")))
+    assert "!" not in apply(write(chain(starts="2026-11-01", parallelism=3))), "its schedule is there already"

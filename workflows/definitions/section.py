@@ -30,6 +30,7 @@ from workflows.definitions.form import (
     given_content,
     workflow_form,
 )
+from workflows.definitions.warnings import warnings_of
 from workflows.known import End, Known, Stored, reference
 from workflows.models import Mode, Workflow
 from workflows.validation import clean_content
@@ -264,8 +265,10 @@ def workflow_step(wanted: WorkflowDefinition, existing: Workflow | None) -> Step
         retention_days=wanted.retention_days,
         notify=wanted.notify,
     )
+    warnings = warnings_of(wanted, existing)
     if existing is None or existing.revision is None:
-        return Step("new", "workflow", wanted.team, wanted.name, changes({}, by_node(after)))
+        added = changes({}, by_node(after))
+        return Step("new", "workflow", wanted.team, wanted.name, added, warnings)
     content = content_of(existing.revision)
     starts_at = wanted.starts_at or existing.starts_at
     enabled = existing.enabled if wanted.enabled is None else wanted.enabled
@@ -282,7 +285,7 @@ def workflow_step(wanted: WorkflowDefinition, existing: Workflow | None) -> Step
         each.pop("enabled", None)
     if existing.enabled != enabled:
         before["enabled"], after["enabled"] = existing.enabled, enabled
-    return Step("changed", "workflow", wanted.team, wanted.name, _changes(before, after))
+    return Step("changed", "workflow", wanted.team, wanted.name, _changes(before, after), warnings)
 
 
 def _changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Change, ...]:

@@ -79,13 +79,15 @@ def described(plan: Plan, style: Style) -> str:
 
 
 def _step(step: Step, style: Style) -> list[str]:
+    warnings = [style.WARNING(f"      ! {warning}") for warning in step.warnings]
     if step.action == "new":
         head = style.SUCCESS(f"  + {step.thing} {step.name}")
-        return [head, *(style.SUCCESS(line) for change in step.changes for line in _added(change))]
+        added = [style.SUCCESS(line) for change in step.changes for line in _added(change)]
+        return [head, *added, *warnings]
     lines = [style.WARNING(f"  ~ {step.thing} {step.name}")]
     for change in step.changes:
         lines += _changed(change, style)
-    return lines
+    return lines + warnings
 
 
 def _added(change: Change) -> list[str]:
