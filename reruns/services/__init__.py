@@ -10,14 +10,25 @@ usable as they stand from `manage.py shell`:
 
 from reruns.plans import plan_of
 from reruns.services.advancing import advance, advance_due
-from reruns.services.drafts import choose, choose_nodes, discard, plan, save_settings, set_freeze_mode
+from reruns.services.drafts import (
+    Ticks,
+    change,
+    choose,
+    choose_nodes,
+    discard,
+    plan,
+    save_settings,
+    set_freeze_mode,
+)
 from reruns.services.housekeeping import free_stranded
 from reruns.services.running import pause, resume, take_content, take_out, terminate
 from reruns.services.submitting import submit
 
 __all__ = [
+    "Ticks",
     "advance",
     "advance_due",
+    "change",
     "choose",
     "choose_nodes",
     "discard",

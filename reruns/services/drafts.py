@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from django.db import connection, transaction
 from django.utils.translation import gettext as _
@@ -92,7 +92,35 @@ def _source_keys(source: CycleInstance, rerun: Rerun, user: Any) -> list[str]:
 # --- choosing ------------------------------------------------------------------------------------------
 
 
+class Ticks(NamedTuple):
+    """What is chosen in a draft and what is left out: ids of cycles.
+
+    `skip_refused` leaves out of `on` those that cannot be chosen, which else are refused. The source stays in.
+    """
+
+    on: Iterable[int] = ()
+    off: Iterable[int] = ()
+    skip_refused: bool = True
+
+
 @transaction.atomic
+def change(rerun: Rerun, pick: Callable[[Plan], Ticks], *, by: journal.By = None) -> Plan:
+    """Choose and leave out what `pick` names, given the plan of the locked draft; returns the new plan.
+
+    The cycles are read once for both plans. Raises RerunRefused, which names them, when some cannot be chosen.
+    """
+    shown = _edited(rerun, by)
+    ticks = pick(shown)
+    gone = (set(ticks.off) & shown.selection.keys()) - {shown.source.cycle_id}
+    new = {
+        each.cycle_id: _selected(each)
+        for each in _known(shown, ticks.on, skip_refused=ticks.skip_refused)
+        if not each.chosen
+    }
+    kept = {cycle: each for cycle, each in shown.selection.items() if cycle not in gone}
+    return _store(Plan(shown.rerun, shown.situation, kept | new), new=new, gone=gone)
+
+
 def choose(
     rerun: Rerun,
     cycles: Iterable[int],
@@ -100,36 +128,41 @@ def choose(
     *,
     skip_refused: bool = False,
     by: journal.By = None,
-) -> Rerun:
+) -> Plan:
     """Choose cycles (ids) for a draft with all nodes that may be rerun, or with `chosen=False` leave them out.
 
-    Raises RerunRefused, which names them, when some cannot be chosen; `skip_refused` leaves those out instead.
-    The source stays in.
+    Returns the new plan. Raises RerunRefused, which names them, when some cannot be chosen, or the source is
+    left out; `skip_refused` skips those instead.
     """
-    shown = _edited(rerun, by)
-    if chosen:
-        new = {
-            each.cycle_id: _selected(each)
-            for each in _known(shown, cycles, skip_refused=skip_refused)
-            if not each.chosen
-        }
-        return _store(Plan(shown.rerun, shown.situation, {**shown.selection, **new}), new=new)
-    gone = set(cycles) & shown.selection.keys()
-    if shown.source.cycle_id in gone:
-        if not skip_refused:
+    wanted = list(cycles)
+
+    def pick(shown: Plan) -> Ticks:
+        if chosen:
+            return Ticks(on=wanted, skip_refused=skip_refused)
+        if shown.source.cycle_id in wanted and not skip_refused:
             raise RerunRefused(
                 _("The source cannot be left out; discard the draft and begin at another instance.")
             )
-        gone.discard(shown.source.cycle_id)
-    return _store(_without(shown, gone), gone=gone)
+        return Ticks(off=wanted)
+
+    return change(rerun, pick, by=by)
 
 
 @transaction.atomic
-def choose_nodes(rerun: Rerun, cycle_id: int, keys: Iterable[str], *, by: journal.By = None) -> Rerun:
-    """Let a draft rerun these nodes of a cycle, which is chosen by that; its other nodes are carried."""
+def choose_nodes(
+    rerun: Rerun,
+    cycle_id: int,
+    keys: Iterable[str] | Callable[[Candidate], Iterable[str]],
+    *,
+    by: journal.By = None,
+) -> Plan:
+    """Let a draft rerun these nodes of a cycle, which is chosen by that; its other nodes are carried.
+
+    `keys` may be a function of the candidate as it stands under the lock. Returns the new plan.
+    """
     shown = _edited(rerun, by)
     [candidate] = _known(shown, [cycle_id], skip_refused=False)
-    new = {cycle_id: _selected(candidate, list(keys))}
+    new = {cycle_id: _selected(candidate, list(keys(candidate) if callable(keys) else keys))}
     return _store(Plan(shown.rerun, shown.situation, {**shown.selection, **new}), new=new)
 
 
@@ -178,19 +211,15 @@ def _selected(candidate: Candidate, keys: Collection[str] | None = None) -> Sele
     return Selected(nodes, candidate.instance_id, candidate.state, candidate.stored_name, candidate.node_total)
 
 
-def _without(plan: Plan, gone: Collection[int]) -> Plan:
-    kept = {cycle: each for cycle, each in plan.selection.items() if cycle not in gone}
-    return Plan(plan.rerun, plan.situation, kept)
-
-
 # --- settings ------------------------------------------------------------------------------------------
 
 
 @transaction.atomic
-def set_freeze_mode(rerun: Rerun, on: bool, *, by: journal.By = None) -> list[str]:
-    """Switch the freeze mode of a draft on or off; returns the names of what only it admitted, and is dropped.
+def set_freeze_mode(rerun: Rerun, on: bool, *, by: journal.By = None) -> tuple[Plan, list[str]]:
+    """Switch the freeze mode of a draft on or off.
 
-    Raises RerunRefused when the source itself has not ended, so that it needs freeze mode.
+    Returns the new plan, and the names of what only freeze mode admitted, and is dropped. Raises RerunRefused
+    when the source itself has not ended, so that it needs freeze mode.
     """
     shown = _edited(rerun, by, freeze_mode=on)
     dropped = {
@@ -200,9 +229,10 @@ def set_freeze_mode(rerun: Rerun, on: bool, *, by: journal.By = None) -> list[st
     }
     if shown.source.cycle_id in dropped:
         raise RerunRefused(f"{shown.source.name}: {shown.source.refusal}")
-    _store(_without(shown, dropped.keys()), gone=dropped.keys())
+    kept = {cycle: each for cycle, each in shown.selection.items() if cycle not in dropped}
+    plan = _store(Plan(shown.rerun, shown.situation, kept), gone=dropped.keys())
     rerun.freeze_mode = on
-    return list(dropped.values())
+    return plan, list(dropped.values())
 
 
 @transaction.atomic
@@ -221,7 +251,7 @@ def save_settings(rerun: Rerun, *, by: journal.By = None, **settings: Any) -> Re
         unknown = sorted({*selected.nodes} - {*candidate.content.keys}) if candidate else []
         if unknown:
             raise RerunRefused(unknown_nodes(by_clock(selected.name), unknown))
-    return _store(shown)
+    return _store(shown).rerun
 
 
 def _clean(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -286,8 +316,8 @@ def _edited(rerun: Rerun, by: journal.By, **values: Any) -> Plan:
     return plan_of(found, user=asker(by))
 
 
-def _store(plan: Plan, *, new: Mapping[int, Selected] | None = None, gone: Collection[int] = ()) -> Rerun:
-    """Save a draft whose cycles `new` were chosen, or chosen otherwise, and `gone` left out."""
+def _store(plan: Plan, *, new: Mapping[int, Selected] | None = None, gone: Collection[int] = ()) -> Plan:
+    """Save a draft as `plan` has it: the cycles `new` were chosen, or chosen otherwise, and `gone` left out."""
     rerun = plan.rerun
     rerun.changed_at = clock.now()
     rerun.save()
@@ -297,7 +327,7 @@ def _store(plan: Plan, *, new: Mapping[int, Selected] | None = None, gone: Colle
     if new:
         bulk.insert([_item(plan, cycle, selected) for cycle, selected in new.items()])
     _reckon(plan)
-    return rerun
+    return plan
 
 
 def _item(plan: Plan, cycle_id: int, selected: Selected) -> RerunItem:

@@ -6,10 +6,8 @@ done to many at once is done to what matches the filter, as the page shows it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
-from django.db import transaction
 from django.http import HttpResponse, HttpResponseRedirect
 from django.shortcuts import render
 from django.utils import timezone
@@ -18,7 +16,7 @@ from django.utils.translation import ngettext
 from config.http import HtmxRequest, status_of
 from reruns import services
 from reruns.models import Rerun, Step
-from reruns.plans import plan_of
+from reruns.plans import Plan, plan_of
 from reruns.views.draft import for_draft, head, is_stale, stale_words
 from reruns.views.draft_filter import DraftFilter
 from reruns.views.draft_flow import flow_view
@@ -35,26 +33,27 @@ def draft_downstream(request: HtmxRequest, rerun: Rerun) -> HttpResponse:
     """Everything downstream of the source, to be ticked."""
     if request.method != "POST":
         return render(request, TEMPLATE, _context(request, rerun))
-    notice, status = "", 200
+    notice, status, plan = "", 200, None
     try:
         # What is said of many means what the page showed; a single tick means the same whatever else is ticked.
         if is_stale(request, rerun) and not _names_its_cycles(request):
             notice, status = stale_words(), 409
         else:
-            notice = _change(request, rerun)
+            plan, notice = _change(request, rerun)
     except SchedulingError as refusal:
         notice, status = str(refusal), status_of(refusal) or 409
     rerun.refresh_from_db()
     if not request.htmx and not notice:
         return HttpResponseRedirect(request.get_full_path())
-    context = _context(request, rerun) | {"notice": notice, "refused": status >= 400}
+    context = _context(request, rerun, plan) | {"notice": notice, "refused": status >= 400}
     if not request.htmx:
         return render(request, TEMPLATE, context, status=status)
     return render(request, f"{TEMPLATE}#changes", context | _changed(request, context), status=status)
 
 
-def _context(request: HtmxRequest, rerun: Rerun) -> dict[str, Any]:
-    plan = plan_of(rerun, user=request.user)
+def _context(request: HtmxRequest, rerun: Rerun, plan: Plan | None = None) -> dict[str, Any]:
+    """What the page shows; `plan` is the current one where it is known already."""
+    plan = plan or plan_of(rerun, user=request.user)
     filters = DraftFilter(request.GET, plan)
     context = head(request, rerun, Step.DOWNSTREAM) | {
         "plan": plan,
@@ -85,25 +84,43 @@ def _names_its_cycles(request: HtmxRequest) -> bool:
     return bool({"on", "off", "keep", "after", "not_after", "look"} & request.POST.keys())
 
 
-def _change(request: HtmxRequest, rerun: Rerun) -> str:
-    """Do what the form asks; returns what there is to say of it."""
+def _change(request: HtmxRequest, rerun: Rerun) -> tuple[Plan | None, str]:
+    """Do what the form asks; returns the new plan (None: nothing was asked) and what there is to say of it."""
+    who: Any = request.user
+    if "freeze_mode" in request.POST:
+        plan, dropped = services.set_freeze_mode(rerun, request.POST["freeze_mode"] == "on", by=who)
+        return plan, _without_freeze_mode(dropped) if dropped else ""
+    if not {"on", "off", "keep", "tick", "after", "not_after"} & request.POST.keys():
+        return None, ""
+    return services.change(rerun, lambda plan: _ticks(request, plan), by=who), ""
+
+
+def _ticks(request: HtmxRequest, plan: Plan) -> services.Ticks:
+    """What the form ticks and unticks."""
+    on, off = _named(request, plan)
+    # In one order whatever it was picked by, as its names are said in that. What is asked for one by one is
+    # refused in words; of many, what can be is done.
+    wanted = sorted(on)
+    return services.Ticks(wanted, off, skip_refused=len(wanted) > 1)
+
+
+def _named(request: HtmxRequest, plan: Plan) -> tuple[set[int], set[int]]:
     asked = request.POST
-    if "freeze_mode" in asked:
-        return _freeze_mode(request, rerun, asked["freeze_mode"] == "on")
     if "on" in asked or "off" in asked:
-        return _tick(request, rerun, _numbers(asked.get("on", "")), _numbers(asked.get("off", "")))
+        return _numbers(asked.get("on", "")), _numbers(asked.get("off", ""))
     if "keep" in asked:
         listed, ticked = _numbers(asked.get("listed", "")), _numbers(",".join(asked.getlist("cycle")))
-        return _tick(request, rerun, ticked, listed - ticked)
-    plan = plan_of(rerun, user=request.user)
+        return ticked, listed - ticked
+    if asked.get("tick") == "between":
+        return plan.between, set()
     if "tick" in asked:
-        return _tick(request, rerun, *_of_many(asked["tick"], DraftFilter(request.GET, plan)))
+        return _of_many(asked["tick"], DraftFilter(request.GET, plan))
     for name in ("after", "not_after"):
         for cycle in _numbers(asked.get(name, "")):
             if plan.candidate(cycle) is not None:
                 below = {each.cycle_id for each in plan.subtree(cycle)}
-                return _tick(request, rerun, *((below, set()) if name == "after" else (set(), below)))
-    return ""
+                return (below, set()) if name == "after" else (set(), below)
+    return set(), set()
 
 
 def _of_many(asked: str, filters: DraftFilter) -> tuple[set[int], set[int]]:
@@ -125,25 +142,7 @@ def _numbers(text: str) -> set[int]:
     return {int(word) for word in words if word.isascii() and word.isdigit() and len(word) < 19}
 
 
-@transaction.atomic
-def _tick(request: HtmxRequest, rerun: Rerun, on: Iterable[int], off: Iterable[int]) -> str:
-    who: Any = request.user
-    # In one order whatever it was picked by, as its names are said in that.
-    wanted = sorted(set(on))
-    # What is asked for one by one is refused in words; of many, what can be is done.
-    several = len(wanted) > 1
-    if off:
-        services.choose(rerun, off, False, skip_refused=True, by=who)
-    if wanted:
-        services.choose(rerun, wanted, True, skip_refused=several, by=who)
-    return ""
-
-
-def _freeze_mode(request: HtmxRequest, rerun: Rerun, on: bool) -> str:
-    who: Any = request.user
-    dropped = services.set_freeze_mode(rerun, on, by=who)
-    if not dropped:
-        return ""
+def _without_freeze_mode(dropped: list[str]) -> str:
     named = ", ".join(dropped[:NAMED]) + ("…" if len(dropped) > NAMED else "")
     return ngettext(
         "Without freeze mode %(count)d instance is not ticked any more: %(names)s",

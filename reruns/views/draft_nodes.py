@@ -118,18 +118,24 @@ def asks_anew(request: HtmxRequest) -> bool:
 @for_draft
 def draft_nodes(request: HtmxRequest, rerun: Rerun, cycle: int) -> HttpResponse:
     """Choose the nodes of one instance downstream, which is chosen by that."""
+    back = reverse("draft-downstream", args=[rerun.pk])
+    refusal, status = "", 200
+    if request.method == "POST" and not asks_anew(request):
+        try:
+            if not is_stale(request, rerun):
+                return _chosen(request, rerun, cycle, back)
+            refusal, status = stale_words(), 409
+        except SchedulingError as error:
+            refusal, status = str(error), status_of(error) or 409
     plan = plan_of(rerun, user=request.user)
     candidate = plan.candidate(cycle)
     if candidate is None:
         raise Http404(NotFoundMessage(_("That cycle is not downstream of the source of this draft.")))
-    choices = nodes_of(candidate)
-    instance = CycleInstance.objects.select_related("workflow", "team").get(pk=candidate.instance_id)
-    revision = content_of(instance, rerun)
-    shown = request.method != "POST" or asks_anew(request)
+    choices, revision = nodes_of(candidate), _revision_of(candidate, rerun)
     chosen = {each.key for each in choices if each.chosen}
     if request.method == "POST":
         chosen = ticked_by(request, choices, revision)
-    back = reverse("draft-downstream", args=[rerun.pk])
+    instance = CycleInstance.objects.select_related("workflow", "team").get(pk=candidate.instance_id)
     context: dict[str, Any] = {
         "rerun": rerun,
         "candidate": candidate,
@@ -141,22 +147,23 @@ def draft_nodes(request: HtmxRequest, rerun: Rerun, cycle: int) -> HttpResponse:
         "stamp": stamp_of(rerun),
         "back": back,
     }
-    if shown:
-        return confirm(request, TEMPLATE, context, status=200)
-    if is_stale(request, rerun):
-        return confirm(request, TEMPLATE, context | {"refusal": stale_words()}, status=409)
-    return _choose(request, rerun, candidate, chosen, context)
+    return confirm(request, TEMPLATE, context | ({"refusal": refusal} if refusal else {}), status=status)
 
 
-def _choose(
-    request: HtmxRequest, rerun: Rerun, candidate: Candidate, chosen: set[str], context: dict[str, Any]
-) -> HttpResponse:
+def _revision_of(candidate: Candidate, rerun: Rerun) -> int:
+    instance = CycleInstance.objects.select_related("workflow").get(pk=candidate.instance_id)
+    return content_of(instance, rerun)
+
+
+def _chosen(request: HtmxRequest, rerun: Rerun, cycle: int, back: str) -> HttpResponse:
+    """Choose the ticked nodes. Raises RerunRefused when that cannot be."""
     who: Any = request.user
-    try:
-        services.choose_nodes(rerun, candidate.cycle_id, chosen, by=who)
-    except SchedulingError as refusal:
-        context["refusal"] = str(refusal)
-        return confirm(request, TEMPLATE, context, status=status_of(refusal) or 409)
+    services.choose_nodes(
+        rerun,
+        cycle,
+        lambda candidate: ticked_by(request, nodes_of(candidate), _revision_of(candidate, rerun)),
+        by=who,
+    )
     if not request.htmx:
-        return HttpResponseRedirect(context["back"])
+        return HttpResponseRedirect(back)
     return trigger_client_event(render(request, f"{TEMPLATE}#done"), PICKED, after="settle")

@@ -12,7 +12,7 @@ from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
-from reruns import services
+from reruns import services, situation
 from reruns.models import Rerun
 from scheduling.models import Membership
 from tests import factories as make
@@ -435,3 +435,34 @@ def test_a_right_that_was_taken_away_is_seen_at_once(world: Downstream, draft: R
     Membership.objects.filter(user=operator.user).update(role="viewer")  # type: ignore[attr-defined]
     page = operator.get(address(draft, "downstream"))
     assert "2 instances that are ticked cannot be done any more" in text_without_marks(page)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        lambda world: {"on": world.daily.cycle_id},
+        lambda world: {"off": world.daily.cycle_id},
+        lambda world: {"after": world.daily.cycle_id},
+        lambda _world: {"tick": "all"},
+        lambda _world: {"tick": "invert"},
+        lambda _world: {"freeze_mode": "on"},
+        lambda _world: {"look": "1"},
+    ],
+    ids=["on", "off", "after", "all", "invert", "freeze mode", "look"],
+)
+def test_a_tick_computes_the_plan_once(
+    world: Downstream, operator: Client, monkeypatch: pytest.MonkeyPatch, asked: Any
+) -> None:
+    draft = world.draft(operator, world.report)
+    page = operator.get(address(draft, "downstream"))
+    computed = []
+
+    def counted(*given: Any, **named: Any) -> Any:
+        computed.append(given)
+        return situation.situation_of(*given, **named)
+
+    monkeypatch.setattr("reruns.plans.situation_of", counted)
+    monkeypatch.setattr("reruns.services.drafts.situation_of", counted)
+    answer = operator.post(address(draft, "downstream"), seen(page) | asked(world), headers=HTMX)
+    assert answer.status_code == 200
+    assert len(computed) == 1
