@@ -26,6 +26,7 @@ def register() -> None:
             "frozen": _("Frozen"),
             "confirmed_drift": _("Changed since the plan was shown"),
             "cycles": _("Cycles"),
+            "not_rerun_upstream": _("Upstream results not rerun"),
             "edited": _("Edited"),
             "earlier_results": _("Earlier results"),
         },

@@ -182,7 +182,8 @@ class RerunItem(models.Model):
     the others are carried; empty means all of them. `seen_state` is the state of `original` as the plan showed
     it: what differs at submit has drifted. `shown_state` is written when the rerun ends, and is what its record
     shows from then on; `kept` then says that an earlier success of the cycle counts, as the rerun made none.
-    `holes` names the cycles that it reads and that depend on what is rerun, but are not rerun.
+    `holes` are the cycles ({"cycle": id, "name": name}) that it reads directly, that are downstream of the
+    source and have run, and that are not rerun.
     `owned` is set from submit until the rerun ends or the item is taken out: a cycle has
     one owner. `wave`, `starts_at` and `ends_at` are the plan's (starts and ends in seconds from the submit).
     """

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
@@ -24,7 +24,7 @@ from reruns import planning
 from reruns.affected import very_many
 from reruns.candidates import Candidate, Candidates
 from reruns.eligibility import NOT_DOWNSTREAM, Holder, Refusal, in_part, nodes_gone_refusal
-from reruns.errors import Drift, RerunRefused
+from reruns.errors import Drift, Hole, RerunRefused
 from reruns.estimates import seconds_of
 from reruns.models import Action, Rerun
 from reruns.planning import MOST_DEPENDENCIES
@@ -36,6 +36,10 @@ from workflows.states import CycleState
 # An enum's member is looked up by way of its class: too slow for each of very many.
 FREEZE = Action.FREEZE.value
 NOT_READY = CycleState.NOT_READY.value
+# The states of cycles with a result that others may have read, or soon read.
+HAS_RUN = frozenset(
+    state.value for state in (CycleState.SUCCESS, CycleState.FAILED, CycleState.TERMINATED, CycleState.RUNNING)
+)
 
 
 class Selected(NamedTuple):
@@ -265,6 +269,38 @@ class Plan:
             elif not self.situation.as_it_ran and content.edited_at and content.edited_at > planned_at:
                 found.append(Drift(selected.name, _counted(nodes), _edited(nodes, content.edited_at)))
         return found
+
+    @cached_property
+    def holes(self) -> list[Hole]:
+        """What chosen cycles read directly that is downstream of the source too, has run, and is not chosen."""
+        affected, found = self.situation.affected, []
+        for at in affected.graph.order:
+            if self._is_in(at):
+                for up in self._unrepaired(at):
+                    ids = affected.cycle_id[at], affected.cycle_id[up]
+                    found.append(Hole(ids[0], affected.stored_name(at), ids[1], affected.stored_name(up)))
+        return found
+
+    @cached_property
+    def between(self) -> set[int]:
+        """The cycles (ids) that close all `holes` when they are chosen too, as far as they can be chosen."""
+        affected, verdicts = self.situation.affected, self.situation.verdicts
+        found: set[int] = set()
+        # Upstream cycles come first in the order, so this looks at each after all that read it.
+        for at in reversed(affected.graph.order):
+            if self._is_in(at) or at in found:
+                found.update(up for up in self._unrepaired(at) if verdicts[up].refusal is None)
+        return {affected.cycle_id[at] for at in found}
+
+    def _is_in(self, at: int) -> bool:
+        return at in self.rerun_at or at in self.frozen
+
+    def _unrepaired(self, at: int) -> Iterator[int]:
+        """The direct upstream cycles of what is at `at` that have run and are not chosen."""
+        affected = self.situation.affected
+        for up in affected.graph.upstreams[at]:
+            if not self._is_in(up) and affected.state[up] in HAS_RUN:
+                yield up
 
     @cached_property
     def missing(self) -> list[Missing]:

@@ -25,6 +25,12 @@ def _lines(plan: Plan) -> Iterator[str]:
     yield f"{plan.rerun}: rerun downstream of {plan.rerun.title} ({plan.rerun.get_state_display()})"
     yield from _sums(plan)
     yield from _table(sorted(plan.chosen, key=lambda each: each.wave))
+    if holes := plan.holes:
+        yield "read but not rerun, so that old results are used (choose these too, or submit with accepted=…):"
+        yield from (
+            f"  {each.upstream_id:>8}  {each.upstream_title}, read by {each.title}" for each in holes[:SHOWN]
+        )
+        yield from _more(len(holes))
     if drift := plan.drift:
         yield "changed since they were chosen:"
         yield from (f"  {each.title}: was {each.was}, now {each.now}" for each in drift[:SHOWN])

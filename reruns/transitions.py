@@ -166,17 +166,19 @@ class Taken(NamedTuple):
     starts_at: float | None
     ends_at: float | None
     node_total: int
+    holes: str
+    """As JSON; see `RerunItem.holes`."""
 
 
 _TAKE_ON = """
     UPDATE reruns_rerunitem item
     SET state = taken.state, owned = true, action = taken.action, original_id = taken.original_id,
         seen_state = taken.seen_state, wave = taken.wave, starts_at = taken.starts_at, ends_at = taken.ends_at,
-        node_total = taken.node_total
+        node_total = taken.node_total, holes = taken.holes
     FROM unnest(%(cycle_id)s::bigint[], %(state)s::text[], %(action)s::text[], %(original_id)s::bigint[],
         %(seen_state)s::text[], %(wave)s::int[], %(starts_at)s::float8[], %(ends_at)s::float8[],
-        %(node_total)s::int[]) AS taken (cycle_id, state, action, original_id, seen_state, wave, starts_at,
-        ends_at, node_total)
+        %(node_total)s::int[], %(holes)s::jsonb[]) AS taken (cycle_id, state, action, original_id, seen_state,
+        wave, starts_at, ends_at, node_total, holes)
     WHERE item.rerun_id = %(rerun)s AND item.cycle_id = taken.cycle_id AND item.state = 'planned'
 """
 
@@ -237,6 +239,11 @@ def cancel(items: Any, reason: str) -> int:
 def unfreeze(items: Any, reason: str = "") -> int:
     """What was frozen is not any more."""
     return _many(items, ItemState.UNFROZEN, owned=False, reason=reason)
+
+
+def leave_holes(items: Iterable[RerunItem]) -> None:
+    """Write down the `holes` of items that have not ended."""
+    RerunItem.objects.bulk_update(list(items), ["holes"])
 
 
 def bridge(rerun: Rerun, out: set[int]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -70,6 +70,15 @@ def successes_until(numbers: Mapping[int, int]) -> dict[int, int]:
         else:
             found.pop(cycle, None)
     return found
+
+
+def readers_of(cycles: Collection[int]) -> tuple[list[str], list[str]]:
+    """The cycles directly downstream of these (ids) that run now, and those that a rerun holds, by name."""
+    below = CycleInstance.objects.filter(cycle__upstreams__upstream__in=cycles).exclude(cycle__in=cycles)
+    named = below.select_related("workflow", "revision").order_by("cycle_time", "pk").distinct()
+    running = [each.name for each in named.filter(state=CycleState.RUNNING)]
+    held = [each.name for each in named.exclude(cycle__holder="").filter(cycle__effective=F("pk"))]
+    return running, held
 
 
 def other_runs(instance: CycleInstance) -> list[CycleInstance]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.db import transaction
 
 from reruns import content, notifications, reasons, transitions
-from reruns.models import OnFailure, Rerun, RerunItem
+from reruns.eligibility import Content
+from reruns.models import Action, OnFailure, Rerun, RerunItem
 from reruns.situation import contents_for
 from reruns.states import ItemState, RerunState
 from scheduling import journal
@@ -57,10 +60,7 @@ class _Refused(SchedulingError):
 
 
 def _generated(rerun: Rerun, item: RerunItem, workflow: Workflow | None) -> CycleInstance:
-    instances = CycleInstance.objects.select_related("revision", "cycle")
-    # Once more it is a rerun of its last run, unless that one was cancelled.
-    last = instances.filter(pk=item.instance_id or item.original_id).exclude(state=CycleState.CANCELLED)
-    found = last.first() or instances.filter(pk=item.cycle.effective_id).first()
+    found = _source_of(item)
     if found is None or workflow is None:
         raise _Refused(said(reasons.NOT_GENERATED, error="its record was removed"))
     found.workflow = workflow
@@ -85,6 +85,13 @@ def _generated(rerun: Rerun, item: RerunItem, workflow: Workflow | None) -> Cycl
         raise _Refused(said(reasons.NOT_GENERATED, error=error)) from error
 
 
+def _source_of(item: RerunItem) -> CycleInstance | None:
+    """The instance that is rerun: the last run of the item, unless that one was cancelled."""
+    instances = CycleInstance.objects.select_related("revision", "cycle")
+    last = instances.filter(pk=item.instance_id or item.original_id).exclude(state=CycleState.CANCELLED)
+    return last.first() or instances.filter(pk=item.cycle.effective_id).first()
+
+
 def _actor(rerun: Rerun) -> journal.Actor:
     name = rerun.actor if rerun.responsible is None else rerun.responsible.get_username()
     return journal.Actor(name, journal.ENGINE.via, rerun.responsible_id)
@@ -99,6 +106,42 @@ def _keys(item: RerunItem, source: CycleInstance, pinned: Pinned) -> list[str]:
     return [key for key in chosen if key in proposed] or chosen
 
 
+def _lacking(nodes: Content, source: CycleInstance, keys: list[str]) -> list[str]:
+    """The nodes that a rerun of `source` with `keys` runs, and that the user of `nodes` may not rerun."""
+    if nodes.is_whole:
+        return []
+    ran = set(source.node_runs.values_list("node__key", flat=True))
+    # What never ran in the source runs too.
+    wanted = {*keys, *(key for key in nodes.keys if key not in ran)} & set(nodes.keys)
+    return [key for key in nodes.keys if key in wanted - set(nodes.permitted)]
+
+
+def forbidden_to(user: Any, rerun: Rerun) -> list[str]:
+    """What a resumed `rerun` cannot generate for `user`, who may not: instances, each with its nodes."""
+    items = RerunItem.objects.filter(rerun=rerun.pk, state__in=content.UNDONE).exclude(action=Action.FREEZE)
+    undone = list(items.select_related("cycle").order_by("wave", "cycle_time", "pk"))
+    runs = CycleInstance.objects.in_bulk([each.instance_id or each.original_id for each in undone])
+    revision_of = {
+        each.pk: rerun.pinned["workflows"].get(str(each.workflow_id))
+        if not rerun.as_it_ran
+        else run.revision_id
+        for each in undone
+        if (run := runs.get(each.instance_id or each.original_id))
+    }
+    contents = contents_for({each for each in revision_of.values() if each}, user)
+    lacking = {pk for pk, nodes in contents.items() if not nodes.is_whole}
+    found = []
+    for item in (each for each in undone if revision_of.get(each.pk) in lacking):
+        source = _source_of(item)
+        if source is None:
+            continue
+        pinned = content.pinned_for(rerun, source)
+        nodes = contents.get(pinned.revision.pk) or contents_for({pinned.revision.pk}, user)[pinned.revision.pk]
+        if keys := _lacking(nodes, source, _keys(item, source, pinned)):
+            found.append(f"{item.title} ({', '.join(keys)})")
+    return found
+
+
 def _refuse_unpermitted(
     rerun: Rerun, source: CycleInstance, revision: WorkflowRevision, keys: list[str]
 ) -> None:
@@ -108,10 +151,6 @@ def _refuse_unpermitted(
     if rerun.responsible is None:
         raise _Refused(said(reasons.NOBODY_RESPONSIBLE))
     nodes = contents_for({revision.pk}, rerun.responsible)[revision.pk]
-    ran = set(source.node_runs.values_list("node__key", flat=True))
-    # What never ran in the source runs too.
-    wanted = {*keys, *(key for key in nodes.keys if key not in ran)} & set(nodes.keys)
-    lacking = [key for key in nodes.keys if key in wanted - set(nodes.permitted)]
-    if lacking:
+    if lacking := _lacking(nodes, source, keys):
         who = rerun.responsible.get_username()
         raise _Refused(said(reasons.NOT_PERMITTED, who=who, nodes=", ".join(lacking)))

@@ -10,6 +10,7 @@ from django.utils.translation import gettext as _
 
 from reruns import content, permissions, reasons, transitions
 from reruns.errors import RerunRefused
+from reruns.holes import readers_of
 from reruns.models import Rerun, RerunItem
 from reruns.services import advancing, following
 from reruns.situation import asker
@@ -137,6 +138,7 @@ def _taken_out(rerun: Rerun, ids: set[int], by: journal.By, reason: str) -> tupl
     waiting = [item for item in chosen if item.state == ItemState.WAITING]
     frozen = [item for item in chosen if item.state == ItemState.FROZEN]
     transitions.bridge(found, {item.pk for item in waiting})
+    transitions.leave_holes(_reading(found, waiting))
     transitions.cancel(items, why)
     transitions.unfreeze(items, why)
     touched = release_cycles([item.cycle_id for item in waiting], found.holder)
@@ -146,6 +148,15 @@ def _taken_out(rerun: Rerun, ids: set[int], by: journal.By, reason: str) -> tupl
     journal.record("taken_out", found, by, reason=reason, details=named | {"instances": len(chosen)})
     transitions.call(found.pk)
     return found, touched
+
+
+def _reading(rerun: Rerun, out: list[RerunItem]) -> list[RerunItem]:
+    """The items that stay in `rerun` and read what is taken out, with that among their `holes`."""
+    names = {item.cycle_id: item.name for item in out}
+    readers = readers_of(rerun, names)
+    for item, cycles in readers:
+        item.holes = [*item.holes, *({"cycle": cycle, "name": names[cycle]} for cycle in cycles)]
+    return [item for item, _cycles in readers]
 
 
 def _refuse_taking_out(rerun: Rerun, items: list[RerunItem], ids: set[int]) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import json
+from collections.abc import Collection, Iterator, Sequence
+from typing import Any
 
 from django.db import IntegrityError, transaction
 from django.utils.translation import gettext as _
@@ -11,7 +13,7 @@ from django.utils.translation import ngettext
 from config import clock
 from reruns import permissions, transitions
 from reruns.content import pins_of
-from reruns.errors import Drift, PlanDrifted, RerunRefused
+from reruns.errors import Drift, Hole, HolesNotAccepted, PlanDrifted, RerunRefused
 from reruns.models import Action, Rerun, RerunItem
 from reruns.plans import Plan, plan_of
 from reruns.situation import asker
@@ -33,17 +35,23 @@ class _EditedMeanwhile(Exception):
 
 
 def submit(
-    rerun: Rerun, *, confirmed: Collection[Drift] | None = None, by: journal.By = None, reason: str = ""
+    rerun: Rerun,
+    *,
+    confirmed: Collection[Drift] | None = None,
+    accepted: Collection[Hole] | None = None,
+    by: journal.By = None,
+    reason: str = "",
 ) -> Rerun:
     """Run a draft as it was planned: freeze, hold and mark what it says; the scheduler does the rest.
 
-    `confirmed` is what is known to have changed since the plan was shown. Raises PlanDrifted until exactly
-    that is confirmed, and RerunRefused when something cannot be done any more: it is not eligible or permitted
-    by now, or another rerun holds it.
+    `confirmed` is what is known to have changed since the plan was shown (`plan.drift`); PlanDrifted is raised
+    until exactly that is confirmed. `accepted` are chosen instances that are known to read results that are
+    not rerun (`plan.holes`); HolesNotAccepted is raised until exactly these are accepted. Raises RerunRefused
+    when something cannot be done any more: it is not eligible or permitted, or another rerun holds it.
     """
     for _attempt in range(ATTEMPTS):
         try:
-            return _submitted(rerun.pk, confirmed or (), by, reason)
+            return _submitted(rerun.pk, confirmed or (), accepted or (), by, reason)
         except _EditedMeanwhile:
             continue
         except IntegrityError as error:
@@ -56,7 +64,9 @@ def submit(
 
 
 @transaction.atomic
-def _submitted(rerun_id: int, confirmed: Collection[Drift], by: journal.By, reason: str) -> Rerun:
+def _submitted(
+    rerun_id: int, confirmed: Collection[Drift], accepted: Collection[Hole], by: journal.By, reason: str
+) -> Rerun:
     items = RerunItem.objects.filter(rerun=rerun_id)
     workflow_ids = items.order_by().values_list("workflow_id", flat=True).distinct()
     locked = Workflow.objects.locked(workflow_ids)
@@ -68,6 +78,8 @@ def _submitted(rerun_id: int, confirmed: Collection[Drift], by: journal.By, reas
     _refuse_impossible(plan)
     if set(plan.drift) != set(confirmed):
         raise _drifted(plan)
+    if set(plan.holes) != set(accepted):
+        raise _not_accepted(plan.holes)
     taken = list(_taken(plan))
     again = [each.cycle_id for each in taken if each.state == ItemState.WAITING]
     frozen = [each.original_id for each in taken if each.state == ItemState.FROZEN]
@@ -86,6 +98,7 @@ def _submitted(rerun_id: int, confirmed: Collection[Drift], by: journal.By, reas
         "terminated_first": sum(each.action == Action.TERMINATE for each in taken),
         "frozen": len(frozen),
         "confirmed_drift": len(plan.drift),
+        "not_rerun_upstream": len(plan.holes),
     }
     journal.record("submitted", rerun, by, reason=reason, details={k: v for k, v in details.items() if v})
     transitions.call(rerun.pk)
@@ -139,7 +152,25 @@ def _drifted(plan: Plan) -> PlanDrifted:
     return PlanDrifted(text % {"count": count}, plan.drift)
 
 
+def _not_accepted(holes: Sequence[Hole]) -> HolesNotAccepted:
+    if not holes:
+        text = _("The plan changed: all upstream instances are rerun now. Look at the plan and submit again.")
+        return HolesNotAccepted(text, holes)
+    lines = [
+        _("%(name)s reads %(upstream)s, which has run and is not rerun.")
+        % {"name": each.title, "upstream": each.upstream_title}
+        for each in holes[:NAMED]
+    ]
+    if left := len(holes) - len(lines):
+        lines.append(ngettext("and %(count)d more", "and %(count)d more", left) % {"count": left})
+    lines.append(_("Choose these upstream instances as well, or accept exactly these; nothing was submitted."))
+    return HolesNotAccepted("\n".join(lines), holes)
+
+
 def _taken(plan: Plan) -> Iterator[Taken]:
+    holes: dict[int, list[dict[str, Any]]] = {}
+    for hole in plan.holes:
+        holes.setdefault(hole.cycle_id, []).append({"cycle": hole.upstream_id, "name": hole.upstream})
     for each in plan.chosen:
         yield Taken(
             cycle_id=each.cycle_id,
@@ -151,4 +182,5 @@ def _taken(plan: Plan) -> Iterator[Taken]:
             starts_at=None if each.starts is None else float(each.starts),
             ends_at=None if each.ends is None else float(each.ends),
             node_total=each.node_total,
+            holes=json.dumps(holes.get(each.cycle_id, [])),
         )

@@ -13,6 +13,7 @@ from django.utils.safestring import SafeString
 from django.utils.translation import get_language, ngettext, pgettext
 from django.utils.translation import gettext as _
 
+from reruns.eligibility import in_part
 from reruns.record_queries import Counts
 from reruns.states import ItemState, RerunState
 from reruns.views.rows import ItemRow, RerunRow, in_short, state_in_words
@@ -240,8 +241,22 @@ def _why(row: ItemRow) -> str:
         if row.unmet_count > len(row.unmet):
             more = row.unmet_count - len(row.unmet)
             names += " " + escape(ngettext("and %d more", "and %d more", more) % more)
-        return f'<span class="waits-for">{escape(pgettext("items", "for"))} {names}</span>'
-    return escape(in_words(it.reason))
+        waits = f'<span class="waits-for">{escape(pgettext("items", "for"))} {names}</span>'
+        return waits + _holes(row)
+    return escape(in_words(it.reason)) + _holes(row)
+
+
+def _holes(row: ItemRow) -> str:
+    """The results that it reads and that are not rerun."""
+    found = ""
+    if row.item.holes:
+        names = in_part([in_short(hole["name"]) for hole in row.item.holes])
+        found += f'<small data-tone="late">{escape(_("reads %s, not rerun") % names)}</small>'
+    if row.overtaken:
+        names = in_part([in_short(name) for name in row.overtaken])
+        text = _("%s was rerun after this instance began; rerun this one too") % names
+        found += f'<small data-tone="late">{escape(text)}</small>'
+    return found
 
 
 def _repairs(row: ItemRow, said: Words) -> str:

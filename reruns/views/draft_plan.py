@@ -20,7 +20,8 @@ from django.utils.translation import gettext_lazy
 from config.http import HtmxRequest, status_of
 from reruns import services
 from reruns.candidates import Candidate
-from reruns.errors import Drift, PlanDrifted
+from reruns.eligibility import in_part
+from reruns.errors import Drift, Hole, HolesNotAccepted, PlanDrifted
 from reruns.models import Rerun, Step
 from reruns.plans import Plan, plan_of
 from reruns.views.draft import for_draft, head, is_stale, record_of, stale_words
@@ -45,6 +46,10 @@ class SubmitForm(forms.Form):
     )
     confirmed = forms.BooleanField(label=gettext_lazy("I have seen what has changed"), required=False)
     drift = forms.CharField(required=False, widget=forms.HiddenInput)
+    accepted = forms.BooleanField(
+        label=gettext_lazy("I accept that these results are not rerun"), required=False
+    )
+    holes = forms.CharField(required=False, widget=forms.HiddenInput)
 
 
 @dataclass
@@ -75,6 +80,39 @@ def skipped_of(plan: Plan) -> list[Skipped]:
     return sorted(found.values(), key=lambda group: -group.count)
 
 
+@dataclass
+class NotRerun:
+    """An instance that is not rerun, although the source affects it and chosen ones read it: `readers`."""
+
+    candidate: Candidate
+    readers: list[str] = field(default_factory=list)
+
+    @property
+    def read_by(self) -> str:
+        return in_part(self.readers)
+
+    @property
+    def can_tick(self) -> bool:
+        return self.candidate.refusal is None
+
+
+def not_rerun_of(plan: Plan) -> list[NotRerun]:
+    """The holes of a plan by the instance that is not rerun."""
+    found: dict[int, NotRerun] = {}
+    for hole in plan.holes:
+        if hole.upstream_id not in found:
+            candidate = plan.candidate(hole.upstream_id)
+            assert candidate is not None  # noqa: S101 - what has run has an instance
+            found[hole.upstream_id] = NotRerun(candidate)
+        found[hole.upstream_id].readers.append(hole.title)
+    return list(found.values())
+
+
+def digest_of_holes(holes: Sequence[Hole]) -> str:
+    """By what a form says which holes were shown."""
+    return digest_of(sorted((each.cycle_id, each.upstream_id) for each in holes)) if holes else ""
+
+
 def digest_of_drift(drift: Sequence[Drift]) -> str:
     """By what a form says which drift was shown."""
     return digest_of([(each.name, each.was, each.now) for each in drift]) if drift else ""
@@ -87,6 +125,8 @@ def draft_plan(request: HtmxRequest, rerun: Rerun) -> HttpResponse:
     form = SubmitForm(request.POST if request.method == "POST" else None)
     if request.method != "POST":
         return _shown(request, plan, form, plan.drift)
+    if "tick" in request.POST:
+        return _tick(request, plan, request.POST["tick"])
     drift = plan.drift
     if not form.is_valid():
         return _shown(request, plan, form, drift, status=422)
@@ -96,7 +136,28 @@ def draft_plan(request: HtmxRequest, rerun: Rerun) -> HttpResponse:
     seen = form.cleaned_data["drift"] == digest_of_drift(drift)
     if drift and not (seen and form.cleaned_data["confirmed"]):
         return _shown(request, plan, form, drift, refusal=_drifted(), status=409)
+    seen = form.cleaned_data["holes"] == digest_of_holes(plan.holes)
+    if plan.holes and not (seen and form.cleaned_data["accepted"]):
+        return _shown(request, plan, form, drift, refusal=_holes_not_accepted(), status=409)
     return _submit(request, plan, form, drift)
+
+
+def _tick(request: HtmxRequest, plan: Plan, asked: str) -> HttpResponse:
+    """Choose what chosen instances read too: one of it by cycle id, or all of it (`between`)."""
+    who: Any = request.user
+    known = {str(hole.upstream_id): {hole.upstream_id} for hole in plan.holes}
+    try:
+        services.choose(plan.rerun, known.get(asked, plan.between if asked == "between" else ()), by=who)
+    except SchedulingError as refusal:
+        return _again(request, plan.rerun, SubmitForm(), str(refusal), None, status_of(refusal) or 409)
+    return HttpResponseRedirect(request.get_full_path())
+
+
+def _holes_not_accepted() -> str:
+    return _(
+        "Nothing was submitted: chosen instances read results that are not rerun. "
+        "Tick these instances as well, or accept that they are not rerun."
+    )
 
 
 def _drifted() -> str:
@@ -112,7 +173,11 @@ def _submit(request: HtmxRequest, plan: Plan, form: SubmitForm, drift: Sequence[
             # That these cannot be done any more was shown and confirmed.
             services.choose(plan.rerun, plan.lost, False, by=who)
             drift = [each for each in drift if each in plan_of(plan.rerun, user=who).drift]
-        begun = services.submit(plan.rerun, confirmed=drift, by=who, reason=form.cleaned_data["reason"])
+        begun = services.submit(
+            plan.rerun, confirmed=drift, accepted=plan.holes, by=who, reason=form.cleaned_data["reason"]
+        )
+    except HolesNotAccepted:
+        return _again(request, plan.rerun, form, _holes_not_accepted(), None)
     except PlanDrifted as refusal:
         return _again(request, plan.rerun, form, _drifted(), refusal.drift)
     except SchedulingError as refusal:
@@ -158,6 +223,8 @@ def _shown(
         "form": form,
         "drift": drift,
         "digest": digest_of_drift(drift),
+        "not_rerun": not_rerun_of(plan),
+        "holes_digest": digest_of_holes(plan.holes),
         "refusal": refusal,
         "time_zone": timezone.get_current_timezone_name(),
     }

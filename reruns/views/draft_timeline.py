@@ -11,6 +11,7 @@ from django.core.paginator import Page, Paginator
 from django.utils import timezone
 
 from reruns.candidates import Candidate
+from reruns.eligibility import in_part
 from reruns.plans import Plan
 from reruns.views.draft_words import deed_of, nodes_of
 from scheduling import clocks
@@ -47,6 +48,8 @@ class PlannedRow:
     x: str
     width: str
     critical: bool
+    reads: str
+    """What it reads that is affected and not rerun, by name."""
 
     @property
     def clock(self) -> str:
@@ -91,7 +94,12 @@ def timeline_of(plan: Plan, page: str | None) -> PlanTimeline:
     chosen = sorted(plan.chosen, key=lambda each: (each.wave, each.starts or 0.0, each.name))
     shown: Page[Candidate] = Paginator(chosen, PAGE_SIZE).get_page(page)
     critical = {each.cycle_id for each in plan.longest_path}
-    rows = [_row(each, plan, each.cycle_id in critical) for each in shown.object_list]
+    holes: dict[int, list[str]] = {}
+    for hole in plan.holes:
+        holes.setdefault(hole.cycle_id, []).append(hole.upstream_title)
+    rows = [
+        _row(each, plan, each.cycle_id in critical, holes.get(each.cycle_id, ())) for each in shown.object_list
+    ]
     last = plan.summary.waves
     return PlanTimeline(
         shown, [Wave(number, number > last, list(of)) for number, of in _by_wave(rows)], _ticks(plan)
@@ -102,7 +110,7 @@ def _by_wave(rows: Iterable[PlannedRow]) -> Iterable[tuple[int, Iterable[Planned
     return groupby(rows, key=lambda row: row.candidate.wave)
 
 
-def _row(candidate: Candidate, plan: Plan, critical: bool) -> PlannedRow:
+def _row(candidate: Candidate, plan: Plan, critical: bool, reads: Sequence[str]) -> PlannedRow:
     begins, total = plan.situation.now, max(plan.schedule.total, 1.0)
     starts, ends = candidate.starts, candidate.ends
     return PlannedRow(
@@ -114,6 +122,7 @@ def _row(candidate: Candidate, plan: Plan, critical: bool) -> PlannedRow:
         f"{SPAN * (starts or 0.0) / total:.2f}",
         f"{SPAN * ((ends or 0.0) - (starts or 0.0)) / total:.2f}",
         critical,
+        in_part(list(reads)),
     )
 
 

@@ -76,6 +76,8 @@ class Notes:
     offline: int
     ended_otherwise: int
     lost: int
+    not_rerun: int
+    """How many results chosen instances read that are not rerun."""
 
 
 def notes_of(plan: Plan, user: Any) -> Notes:
@@ -92,6 +94,7 @@ def notes_of(plan: Plan, user: Any) -> Notes:
         offline=kinds.get("mode", 0),
         ended_otherwise=kinds.get("state", 0),
         lost=len(plan.lost),
+        not_rerun=len({each.upstream_id for each in plan.holes}),
     )
 
 

@@ -92,14 +92,17 @@ class Progress:
     wave: ask.Wave
     ends_at: datetime | None
     blocked: int
+    holes: int
+    """How many items read results that are not rerun."""
 
     @classmethod
     def of(cls, rerun: Rerun, counts: ask.Counts) -> Progress:
         wave = ask.wave_of(rerun)
+        holes = RerunItem.objects.filter(rerun=rerun.pk).exclude(holes=[]).count()
         if rerun.state not in {RerunState.RUNNING, RerunState.PAUSED, RerunState.TERMINATING}:
-            return cls(counts, wave, None, 0)
+            return cls(counts, wave, None, 0, holes)
         ends = forecast(rerun, counts, timezone.now())
-        return cls(counts, wave, ends.ends_at, ends.blocked)
+        return cls(counts, wave, ends.ends_at, ends.blocked, holes)
 
 
 class RecordPage:
@@ -138,7 +141,14 @@ class RecordPage:
         found = Progress.of(self.rerun, self.row.counts)
         # The clock of the end goes on by a minute at a time.
         ends = found.ends_at and found.ends_at.replace(second=0, microsecond=0)
-        said = (self.rerun.state, sorted(found.counts.by_state.items()), found.wave, ends, found.blocked)
+        said = (
+            self.rerun.state,
+            sorted(found.counts.by_state.items()),
+            found.wave,
+            ends,
+            found.blocked,
+            found.holes,
+        )
         return Section("progress", said, {"progress": found})
 
     def _holdups(self) -> Section:

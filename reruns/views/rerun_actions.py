@@ -64,7 +64,7 @@ def rerun_act(request: HtmxRequest, pk: int, verb: str) -> HttpResponse:
     }
     does = {
         "pause": (services.pause, found.can_pause, impact.of_pausing),
-        "resume": (services.resume, found.can_resume, impact.of_resuming),
+        "resume": (services.resume, found.can_resume, lambda rerun: impact.of_resuming(rerun, request.user)),
         "terminate": (services.terminate, found.can_terminate, impact.of_terminating),
         "take-content": (services.take_content, bool(edits_of(found)), impact.of_taking_content),
     }

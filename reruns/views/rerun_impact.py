@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from django.db.models import Q
 from django.utils import timezone
@@ -12,9 +13,12 @@ from django.utils.translation import ngettext
 
 from reruns.content import Edit, edits_of
 from reruns.eligibility import in_part
+from reruns.holes import readers_of
 from reruns.models import Action, Rerun, RerunItem
 from reruns.record_queries import Counts, counts_of, shape_of
+from reruns.services.generating import forbidden_to
 from reruns.states import ItemState
+from scheduling.clocks import by_clock
 from workflows.detail_queries import successes_until
 from workflows.models import NodeRun
 from workflows.states import CycleState
@@ -46,8 +50,8 @@ def of_pausing(rerun: Rerun) -> list[str]:
     return [*effects, *_stays_frozen(counts)]
 
 
-def of_resuming(rerun: Rerun) -> list[str]:
-    """What a resume will do."""
+def of_resuming(rerun: Rerun, user: Any) -> list[str]:
+    """What a resume by `user` will do."""
     counts = _counts(rerun)
     effects = []
     if counts.failed:
@@ -79,7 +83,24 @@ def of_resuming(rerun: Rerun) -> list[str]:
             )
             % done
         )
-    return [*effects, *_stays_frozen(counts), _("From now on your permissions count for what it runs.")]
+    return [
+        *effects,
+        *_stays_frozen(counts),
+        _("From now on your permissions count for what it runs."),
+        *_forbidden(rerun, user),
+    ]
+
+
+def _forbidden(rerun: Rerun, user: Any) -> list[str]:
+    names = forbidden_to(user, rerun)
+    if not names:
+        return []
+    text = ngettext(
+        "You may not rerun %(count)d of these, which will fail: %(names)s. Ask for permission first.",
+        "You may not rerun %(count)d of these, which will fail: %(names)s. Ask for permission first.",
+        len(names),
+    )
+    return [text % {"count": len(names), "names": in_part(names)}]
 
 
 def of_terminating(rerun: Rerun) -> list[str]:
@@ -155,8 +176,8 @@ def _without_success(rerun: Rerun) -> tuple[list[str], list[str]]:
     # Retention may have removed the original.
     kept = successes_until({cycle: number or 0 for cycle, _name, number in named})
     return (
-        [name for cycle, name, _number in named if cycle in kept],
-        [name for cycle, name, _number in named if cycle not in kept],
+        [by_clock(name) for cycle, name, _number in named if cycle in kept],
+        [by_clock(name) for cycle, name, _number in named if cycle not in kept],
     )
 
 
@@ -210,6 +231,14 @@ def of_taking_out(rerun: Rerun, items: Sequence[RerunItem], *, started: int = 0)
                 )
                 % below
             )
+        if readers := readers_of(rerun, [each.cycle_id for each in waiting]):
+            text = ngettext(
+                "%(count)d instance that stays in reads results that are then not rerun: %(names)s.",
+                "%(count)d instances that stay in read results that are then not rerun: %(names)s.",
+                len(readers),
+            )
+            named = in_part([item.title for item, _cycles in readers])
+            effects.append(text % {"count": len(readers), "names": named})
     if frozen:
         effects.append(
             ngettext(

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from reruns import record_queries as ask
+from reruns.holes import overtaken
 from reruns.models import Rerun, RerunItem
 from reruns.permissions import may_operate
 from reruns.states import ItemState, RerunState
@@ -136,14 +137,17 @@ class ItemRow:
     """Whether its reader may open the pages of its team."""
     unmet: Sequence[ask.Unmet] = field(default=())
     unmet_count: int = 0
+    overtaken: Sequence[str] = field(default=())
+    """Holes that were rerun after this instance began."""
     may_tick: bool = False
     may_repair: bool = False
 
     @classmethod
     def of(cls, items: Sequence[RerunItem], rerun: Rerun, user: User) -> list[ItemRow]:
-        """One row an item, in five queries however many there are (one of them for the user's roles)."""
+        """One row an item, in five queries (six with holes) however many there are, one of them for roles."""
         known = ask.known_of(items)
         unmet = ask.unmet_upstreams(items)
+        late = {} if rerun.is_finished else overtaken(items, rerun, known.instances)
         may_operate_it = not rerun.is_finished and may_operate(user, rerun)
         rows = []
         for each in items:
@@ -160,6 +164,7 @@ class ItemRow:
                     sees(user, each.team_id),
                     upstreams,
                     count,
+                    late.get(each.pk, ()),
                     may_tick=may_operate_it and each.state in {ItemState.WAITING, ItemState.FROZEN},
                     may_repair=failed and instance is not None and user.has_perm(RERUN_CYCLE, instance),
                 )
@@ -177,7 +182,18 @@ class ItemRow:
         times = (it.started_at, it.ended_at)
         may = (self.may_tick, self.may_repair)
         return digest_of(
-            it.state, self.state, self.now, self.number, times, it.reason, waits, self.unmet_count, may, it.kept
+            it.state,
+            self.state,
+            self.now,
+            self.number,
+            times,
+            it.reason,
+            waits,
+            self.unmet_count,
+            may,
+            it.kept,
+            it.holes,
+            self.overtaken,
         )
 
     @property

@@ -115,7 +115,9 @@ class World:
 
     def rerun(self, source: str, *names: str, by: Any = None, **settings: Any) -> Rerun:
         """A rerun of these that was submitted, and whatever may begin at once has."""
-        made = services.submit(self.draft(source, *names, by=by, **settings), by=by, reason="bad weather")
+        draft = self.draft(source, *names, by=by, **settings)
+        holes = services.plan_of(draft).holes
+        made = services.submit(draft, accepted=holes, by=by, reason="bad weather")
         settle()
         return fresh(made)
 

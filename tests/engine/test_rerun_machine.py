@@ -29,7 +29,7 @@ from hypothesis.stateful import (
 )
 
 from reruns import services, transitions
-from reruns.errors import PlanDrifted, RerunRefused
+from reruns.errors import HolesNotAccepted, PlanDrifted, RerunRefused
 from reruns.models import Rerun
 from reruns.services import advancing, following
 from reruns.states import RERUN
@@ -244,14 +244,25 @@ class AnyOrder(RuleBasedStateMachine):
     def submit(self, draft: Rerun, by: Any) -> None:
         before = RerunPicture()
         try:
-            try:
-                services.submit(draft, by=by, reason="bad weather")
-            except PlanDrifted as drifted:
-                services.submit(draft, confirmed=drifted.drift, by=by, reason="bad weather")
+            self.confirmed(draft, by)
         except RerunRefused:
             assert before.reruns == RerunPicture().reruns
             return
         self.remember(draft)
+
+    @staticmethod
+    def confirmed(draft: Rerun, by: Any) -> None:
+        """Submit with whatever has to be confirmed and accepted."""
+        known: dict[str, Any] = {}
+        for _question in range(3):
+            try:
+                services.submit(draft, by=by, reason="bad weather", **known)
+                return
+            except PlanDrifted as drifted:
+                known["confirmed"] = drifted.drift
+            except HolesNotAccepted as refused:
+                known["accepted"] = refused.holes
+        raise AssertionError("it never knows enough")
 
     def remember(self, rerun: Rerun) -> None:
         """What each item has to wait for, by the graph of cycles itself."""

@@ -10,6 +10,7 @@ from django.core.exceptions import PermissionDenied
 from reruns import services
 from reruns.errors import Drift, PlanDrifted, RerunRefused
 from reruns.models import Rerun
+from reruns.views import rerun_impact as impact
 from scheduling.models import JournalEntry, Membership, Task
 from tests import factories as make
 from tests.engine.cycle_support import Picture, everything
@@ -247,8 +248,15 @@ def test_a_right_that_is_taken_away_meanwhile_stops_that_item_with_the_reason(ac
     assert (item.instance_id, world.states(rerun)["c"], fresh(rerun).state) == (None, "waiting", "failed")
     assert world.cycle("b").holder == rerun.holder
 
+    # Whoever may not is told before they confirm.
+    assert impact.of_resuming(fresh(rerun), type(mei).objects.get(pk=mei.pk))[-1] == (
+        "You may not rerun 1 of these, which will fail: b 2026-11-20 13:00 UTC (x, y). "
+        "Ask for permission first."
+    )
+
     # Somebody who may resumes it, and answers for it from then on.
     boss = make.user("boss", is_superuser=True)
+    assert "You may not rerun" not in " ".join(impact.of_resuming(fresh(rerun), boss))
     services.resume(fresh(rerun), by=boss)
     settle()
     assert (world.states(rerun)["b"], fresh(rerun).responsible) == ("running", boss)

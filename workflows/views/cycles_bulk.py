@@ -19,7 +19,7 @@ from workflows import services
 from workflows.filters import CycleFilter
 from workflows.models import CycleInstance, NodeRun
 from workflows.states import CycleState
-from workflows.views.impact import discard_label, discards_earlier, earlier_successes
+from workflows.views.impact import discard_label, discards_earlier, earlier_successes, of_readers
 from workflows.views.rows import PERMISSIONS, POSSIBLE
 from workflows.words import of_holder
 
@@ -146,6 +146,7 @@ def _of_rerun(instances: Sequence[CycleInstance]) -> list[str]:
     return [
         *effects,
         *_of_replaced(instances),
+        *of_readers(instances),
         _("Each that succeeds becomes the result of its cycle. What lies downstream of them is not rerun."),
         _by_workflow(instances),
     ]

@@ -12,6 +12,9 @@ from workflows import detail_queries as ask
 from workflows.models import CycleInstance, RunType
 from workflows.states import CycleState
 
+# How many instances one sentence names.
+NAMED = 3
+
 
 def of_stopping(instance: CycleInstance) -> list[str]:
     """How many nodes never begin, are told to end, or stay as they ended, and who goes on waiting."""
@@ -157,6 +160,35 @@ def of_unfreezing(instance: CycleInstance) -> list[str]:
     return [text % unmet]
 
 
+def of_readers(instances: Sequence[CycleInstance]) -> list[str]:
+    """Who reads the results of `instances` now, and so misses those of their reruns."""
+    cycles = [each.cycle_id for each in instances if each.run_type != RunType.TEST]
+    running, held = ask.readers_of(cycles)
+    sentences = [
+        (
+            running,
+            ngettext(
+                "%(count)d downstream cycle runs now with the old result: %(names)s. Rerun it afterwards.",
+                "%(count)d downstream cycles run now with the old result: %(names)s. Rerun them afterwards.",
+                len(running),
+            ),
+        ),
+        (
+            held,
+            ngettext(
+                "%(count)d downstream cycle waits in a rerun downstream and may begin earlier: %(names)s.",
+                "%(count)d downstream cycles wait in a rerun downstream and may begin earlier: %(names)s.",
+                len(held),
+            ),
+        ),
+    ]
+    return [text % {"count": len(names), "names": _some(names)} for names, text in sentences if names]
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:NAMED]) + (", …" if len(names) > NAMED else "")
+
+
 def of_rerunning(instance: CycleInstance) -> list[str]:
     """What a rerun makes, and what it does not."""
     effects = [
@@ -170,6 +202,7 @@ def of_rerunning(instance: CycleInstance) -> list[str]:
     effects.append(_("Downstream cycles that have not begun wait for its result; earlier runs are kept."))
     if instance.cycle.succeeded:
         effects.append(_("If it does not succeed, the earlier result becomes effective again."))
+    effects += of_readers([instance])
     downstream = ask.around(instance).downstream
     if downstream:
         text = ngettext(
