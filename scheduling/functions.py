@@ -1,6 +1,6 @@
 """Installs the functions of the database from the apps' SQL files, under running services.
 
-`manage.py migrate` calls this once per app; see docs/decisions/0017. Functions are replaced in one transaction,
+`manage.py migrate` calls this once per app; see docs/decisions/0021. Functions are replaced in one transaction,
 so every session sees either the old body or the new one. CREATE OR REPLACE cannot change the columns of a
 result: a function whose arguments or result change gets a new name, and the old one stays for processes of the
 version before.

@@ -55,12 +55,12 @@ BEGIN
         SELECT id, "group", number, shard_parameter, 'waiting', '', cause, CASE WHEN takes THEN p_node ELSE node END,
             pinned, CASE WHEN prefer THEN statement_timestamp() + make_interval(secs => p_prefer_seconds) END,
             -- Claims compare it with the database's clock, which need not be that of whoever asks.
-            priority, shard_concurrency, CASE WHEN NOT held THEN statement_timestamp() END, takes::int, takes,
+            priority, shard_concurrency, CASE WHEN NOT held THEN statement_timestamp() END, CASE WHEN takes THEN take END, takes,
             CASE WHEN takes THEN statement_timestamp() + make_interval(secs => p_lease_seconds) END, 0, retries
         FROM (
-            SELECT wanted.*, slot.*, coalesce(slot.take, false) AND may_take AS takes
+            SELECT wanted.*, slot.*, slot.take IS NOT NULL AND may_take AS takes
             FROM jsonb_to_recordset(p_slots) AS slot (
-                of int, number int, shard_parameter text, node bigint, pinned boolean, prefer boolean, take boolean
+                of int, number int, shard_parameter text, node bigint, pinned boolean, prefer boolean, take uuid
             ) JOIN wanted ON wanted.position = slot.of
             ORDER BY slot.of, slot.number
         ) slots

@@ -146,7 +146,7 @@ SELECT id, batch_id, group_id, number, shard_parameter, state,
     END,
     CASE WHEN attempts > 1 THEN 'retry' ELSE 'trigger' END,
     CASE WHEN attempts > 0 OR pinned THEN node_id END, pinned, 0, 0,
-    created_at, attempts, attempts > 0, attempts, greatest(retry_count - greatest(attempts - 1, 0), 0), started_at, ended_at
+    created_at, CASE WHEN attempts > 0 THEN md5('seed' || id)::uuid END, attempts > 0, attempts, greatest(retry_count - greatest(attempts - 1, 0), 0), started_at, ended_at
 FROM seed_instance ORDER BY id;
 
 -- Every attempt, and the output of a few.
@@ -154,7 +154,7 @@ WITH attempt AS (
     INSERT INTO scheduling_execution (
         instance_id, number, cause, node_id, worker, token, started_at, deadline_at, ended_at, outcome, exit_code, error
     )
-    SELECT i.id, nth, CASE WHEN nth > 1 THEN 'retry' ELSE 'trigger' END, node_id, 1000 + i.id %% 31000, nth, at,
+    SELECT i.id, nth, CASE WHEN nth > 1 THEN 'retry' ELSE 'trigger' END, node_id, 1000 + i.id %% 31000, md5('seed' || i.id)::uuid, at,
         at + make_interval(secs => timeout),
         CASE WHEN nth = attempts THEN ended_at ELSE least(at + make_interval(secs => 0.6 * took), %(now)s) END,
         CASE

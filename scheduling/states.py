@@ -125,7 +125,10 @@ INSTANCE = Machine(
     final=frozenset({_I.SUCCESS, _I.FAILED, _I.TERMINATED, _I.TIMED_OUT}),
     moves={
         (_I.WAITING, _I.RUNNING): "a worker starts it",
-        (_I.WAITING, _I.TERMINATED): "stopped, or its node went away, before it started",
+        (
+            _I.WAITING,
+            _I.TERMINATED,
+        ): "stopped, refused by the database, or its node went away, before it started",
         (_I.RUNNING, _I.SUCCESS): "the job succeeded",
         (_I.RUNNING, _I.FAILED): "the job failed, or its worker or node was lost",
         (_I.RUNNING, _I.TIMED_OUT): "the time-out passed and the job was ended",

@@ -24,8 +24,8 @@ END $$;
 
 -- Turn a claimed instance into a running one with a new execution. No execution_id: the claim is not valid any
 -- more, and nothing was changed. Asked again by the worker whose start went through, it returns that start.
-CREATE OR REPLACE FUNCTION tailrace_start(
-    p_batch bigint, p_instance bigint, p_token int, p_worker int, p_timeout int,
+CREATE OR REPLACE FUNCTION tailrace_start_execution(
+    p_batch bigint, p_instance bigint, p_token uuid, p_worker int, p_timeout int,
     OUT execution_id bigint, OUT attempt int, OUT number int, OUT shard_parameter text,
     OUT total int, OUT revision_id bigint, OUT parameters jsonb, OUT scheduled_for timestamptz,
     OUT data_date date, OUT timezone text
@@ -149,8 +149,8 @@ END $$;
 -- is counted when not. Not known: the token is stale, and nothing was changed. Called alone, outside a
 -- transaction, it leaves the last instance of a batch as it is and returns no state: who ends a batch has
 -- more to do in the same transaction.
-CREATE OR REPLACE FUNCTION tailrace_end(
-    p_batch bigint, p_instance bigint, p_execution bigint, p_token int,
+CREATE OR REPLACE FUNCTION tailrace_end_execution(
+    p_batch bigint, p_instance bigint, p_execution bigint, p_token uuid,
     p_outcome text, p_state text, p_state_if_terminating text, p_exit_code int, p_error text, p_reason text,
     p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float, p_alone boolean,
     OUT known boolean, OUT state text, OUT retry boolean,
@@ -184,7 +184,7 @@ BEGIN
     UPDATE scheduling_execution e
     SET ended_at = instance.ended_at, exit_code = p_exit_code, error = p_error, result = p_result,
         outcome = CASE WHEN instance.state = 'terminated' THEN 'terminated' ELSE p_outcome END
-    WHERE e.id = p_execution;
+    WHERE e.id = p_execution AND e.instance_id = p_instance AND e.token = p_token;
     state := instance.state;
     retry := p_may_retry AND instance.retries_left > 0 AND batch.state <> 'terminating'
         AND instance.state IN ('failed', 'timed_out')
@@ -225,11 +225,11 @@ END $$;
 
 -- End one execution and start the worker's next instance: one commit instead of two. Of the same columns as
 -- both; nothing is started when the end has to be made in a transaction.
-CREATE OR REPLACE FUNCTION tailrace_hand_over(
-    p_batch bigint, p_instance bigint, p_execution bigint, p_token int,
+CREATE OR REPLACE FUNCTION tailrace_next_execution(
+    p_batch bigint, p_instance bigint, p_execution bigint, p_token uuid,
     p_outcome text, p_state text, p_state_if_terminating text, p_exit_code int, p_error text, p_reason text,
     p_result jsonb, p_may_retry boolean, p_retry_cause text, p_retry_after float, p_alone boolean,
-    p_next_batch bigint, p_next_instance bigint, p_next_token int, p_worker int, p_next_timeout int,
+    p_next_batch bigint, p_next_instance bigint, p_next_token uuid, p_worker int, p_next_timeout int,
     OUT known boolean, OUT state text, OUT retry boolean,
     OUT batch_ended boolean, OUT batch_state text, OUT trigger text, OUT tells boolean,
     OUT execution_id bigint, OUT attempt int, OUT number int, OUT shard_parameter text,
@@ -239,13 +239,13 @@ CREATE OR REPLACE FUNCTION tailrace_hand_over(
 #variable_conflict use_column
 BEGIN
     SELECT * INTO known, state, retry, batch_ended, batch_state, trigger, tells
-        FROM tailrace_end(
+        FROM tailrace_end_execution(
             p_batch, p_instance, p_execution, p_token, p_outcome, p_state, p_state_if_terminating, p_exit_code,
             p_error, p_reason, p_result, p_may_retry, p_retry_cause, p_retry_after, p_alone);
     IF state IS NOT NULL OR NOT known THEN
         SELECT *
             INTO execution_id, attempt, number, shard_parameter, total, revision_id, parameters, scheduled_for,
                 data_date, timezone
-            FROM tailrace_start(p_next_batch, p_next_instance, p_next_token, p_worker, p_next_timeout);
+            FROM tailrace_start_execution(p_next_batch, p_next_instance, p_next_token, p_worker, p_next_timeout);
     END IF;
 END $$;

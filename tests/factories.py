@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import os
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth import get_user_model
 from django.db import connection
@@ -155,15 +156,15 @@ def end(instance: Instance, outcome: str = Outcome.SUCCESS, **report: Any) -> No
     instance.refresh_from_db()
 
 
-def _begin(instance: Instance, on: Node | None = None) -> tuple[int, int]:
+def _begin(instance: Instance, on: Node | None = None) -> tuple[int, UUID]:
     """Make a waiting instance run; its execution's id and its token then. `instance` is left as it is."""
     place = on or instance.node or Node.objects.filter(group=instance.group_id).first()
     if place is None:
         place = node(group=instance.group)
     with connection.cursor() as cursor:
         cursor.execute(
-            "UPDATE scheduling_instance SET token = token + id + 1, claimed = true, node_id = %s WHERE id = %s"
-            " RETURNING token",
+            "UPDATE scheduling_instance SET token = gen_random_uuid(), claimed = true, node_id = %s"
+            " WHERE id = %s RETURNING token",
             [place.pk, instance.pk],
         )
         [token] = cursor.fetchone()
@@ -174,7 +175,7 @@ def _begin(instance: Instance, on: Node | None = None) -> tuple[int, int]:
     return started.execution_id, token
 
 
-def _report(instance: Instance, execution: int, token: int, outcome: str, **report: Any) -> None:
+def _report(instance: Instance, execution: int, token: UUID, outcome: str, **report: Any) -> None:
     ended = transitions.end(
         batch=instance.batch_id,
         instance=instance.pk,

@@ -92,7 +92,7 @@ WITH held AS MATERIALIZED (
     LIMIT (SELECT n FROM room)
 ), claimed AS (
     UPDATE scheduling_instance instance
-    SET claimed = true, token = token + 1, node_id = %(node)s,
+    SET claimed = true, token = gen_random_uuid(), node_id = %(node)s,
         claimed_until = statement_timestamp() + make_interval(secs => %(lease)s)
     FROM taken, scheduling_batch batch, scheduling_taskrevision revision
     WHERE instance.id = taken.id AND batch.id = instance.batch_id AND revision.id = batch.revision_id

@@ -19,7 +19,7 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from django.conf import settings
-from django.db import DataError, connection, connections
+from django.db import DatabaseError, DataError, connection, connections
 from django_q.exceptions import TimeoutException
 
 from scheduling import calendars, kinds, parameters, reasons, transitions
@@ -112,7 +112,7 @@ def run(claim: Claim) -> None:
     if _worker is None:
         raise RuntimeError("Instances run in a node's workers: start one with manage.py node.")
     try:
-        started = _with_patience(lambda: transitions.start(**_starting(claim)))
+        started = _begin(claim)
         if started is None:
             _worker.finished.add()
         while started is not None:
@@ -136,6 +136,32 @@ def _starting(claim: Claim) -> transitions.Starting:
     }
 
 
+def _begin(claim: Claim) -> transitions.Started | None:
+    """Start what was claimed. A start that the database refuses twice is given up with the reason."""
+    try:
+        return _with_patience(lambda: transitions.start(**_starting(claim)))
+    except DatabaseError as refusal:
+        logger.exception("instance %s cannot be started; trying once more", claim.instance)
+        reason = _refused(refusal)
+    try:
+        _with_patience(lambda: transitions.clear_claimed(claim, reason=reason))
+        return _with_patience(lambda: transitions.start(**_starting(claim)))
+    except DatabaseError as refusal:
+        reason = _refused(refusal)
+    try:
+        batch = _with_patience(lambda: transitions.give_up_start(claim, reason=reason))
+        if batch is not None:
+            _with_patience(functools.partial(settle_overlap, batch.task_id))
+    except DatabaseError:
+        # Its lease ends, and another worker tries. This one lives on for other jobs.
+        logger.exception("instance %s cannot be given up: %s", claim.instance, reason)
+    return None
+
+
+def _refused(refusal: DatabaseError) -> str:
+    return _storable(said(reasons.START_REFUSED, error=str(refusal).splitlines()[0]))[:500]
+
+
 def _execute(
     worker: Worker, claim: Claim, started: transitions.Started
 ) -> tuple[Claim, transitions.Started | None]:
@@ -145,7 +171,7 @@ def _execute(
     kind = kinds.kinds().get(revision.kind)
     unused = None if kind is None or kind.uses_connection else connections["default"]
     sink = logs.LogSink(
-        functools.partial(worker.watcher.store, started.execution_id),
+        functools.partial(worker.watcher.store, started.execution_id, claim.token),
         head_bytes=settings.TAILRACE["LOG_HEAD_BYTES"],
         tail_bytes=settings.TAILRACE["LOG_TAIL_BYTES"],
     )
@@ -354,11 +380,12 @@ def _report(
 
     try:
         ended, begun = _with_patience(tell)
-    except (DataError, ValueError) as refusal:
-        # It cannot be stored (a NUL in a result's text, say): tell so instead of losing the execution.
-        text = _storable(said(reasons.RESULT_REFUSED, error=refusal))
-        told |= {"outcome": Outcome.FAILED, "result": None, "error": text, "reason": text}
-        ended, begun = _with_patience(tell)
+    except (DatabaseError, ValueError):
+        # Either this end is refused or the start of what follows: each is done by itself.
+        if offer is not None:
+            offer.claim = None
+        ended = _report_alone(told)
+        begun = _begin(following) if following else None
     if ended is None:
         logger.warning(
             "instance %s: a report with token %s came too late and changed nothing", claim.instance, claim.token
@@ -366,6 +393,16 @@ def _report(
     elif ended.batch_ended and revision.settles_overlap:
         _with_patience(lambda: settle_overlap(revision.task_id))
     return begun
+
+
+def _report_alone(told: transitions.Ending) -> transitions.Ended | None:
+    try:
+        return _with_patience(lambda: transitions.end(**told))
+    except (DataError, ValueError) as refusal:
+        # It cannot be stored (a NUL in a result's text, say): tell so instead of losing the execution.
+        text = _storable(said(reasons.RESULT_REFUSED, error=refusal))
+        told |= {"outcome": Outcome.FAILED, "result": None, "error": text, "reason": text}
+        return _with_patience(lambda: transitions.end(**told))
 
 
 def _storable(text: str) -> str:

@@ -76,7 +76,7 @@ def give_up_instance(
         batch=instance.batch_id,
         instance=instance.pk,
         execution=live.pk,
-        token=instance.token,
+        token=live.token,
         outcome=Outcome.LOST,
         error=said,
         reason=said,

@@ -16,6 +16,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
 
 import psycopg
 from django.conf import settings
@@ -46,7 +47,7 @@ _INTERRUPT = signal.SIGUSR1
 _STORE = """
 INSERT INTO scheduling_logchunk (execution_id, sequence, text, dropped_bytes, written_at)
 SELECT id, %(sequence)s, %(text)s, %(dropped)s, clock_timestamp()
-FROM scheduling_execution WHERE id = %(execution)s AND ended_at IS NULL
+FROM scheduling_execution WHERE id = %(execution)s AND token = %(token)s AND ended_at IS NULL
 ON CONFLICT DO NOTHING
 """
 
@@ -165,12 +166,18 @@ class Watcher(threading.Thread):
             watched.asked_at = time.monotonic()
             watched.stop.set()
 
-    def store(self, execution_id: int, sequence: int, text: str, dropped_bytes: int) -> None:
+    def store(self, execution_id: int, token: UUID, sequence: int, text: str, dropped_bytes: int) -> None:
         """Write one chunk of a log, from this thread or the main one, each on its own connection.
 
         An execution that has ended takes no more: what a fenced worker still prints changes nothing.
         """
-        chunk = {"execution": execution_id, "sequence": sequence, "text": text, "dropped": dropped_bytes}
+        chunk = {
+            "execution": execution_id,
+            "token": token,
+            "sequence": sequence,
+            "text": text,
+            "dropped": dropped_bytes,
+        }
         if threading.current_thread() is self:
             self._connected().execute(_STORE, chunk, prepare=True)
         else:

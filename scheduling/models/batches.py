@@ -186,7 +186,8 @@ class Cause(models.TextChoices):
 class Instance(models.Model):
     """One slot of a batch: a node's (broadcast), a shard's (sharded) or the only one (random).
 
-    `token` fences: every claim counts it up, and whoever starts or reports with another is refused.
+    `token` fences: every claim draws a new one, and a start or report with another is refused. Being random, it
+    fences also after a failover to an older state of the database, which gives ids out again.
     `claimed_until` is the lease on a claim that has not started yet; when it passes, anyone may claim.
     """
 
@@ -203,7 +204,7 @@ class Instance(models.Model):
     priority = models.SmallIntegerField(_("priority"), default=0)
     shard_concurrency = models.SmallIntegerField(default=0)
     run_after = models.DateTimeField(_("not before"), null=True, help_text=_("Empty: held with its batch"))
-    token = models.IntegerField(_("fencing token"), default=0)
+    token = models.UUIDField(_("fencing token"), null=True)
     claimed = models.BooleanField(_("claimed"), default=False)
     claimed_until = models.DateTimeField(null=True)
     executions_count = models.IntegerField(_("executions"), default=0)
@@ -275,7 +276,7 @@ class Execution(models.Model):
         "scheduling.Node", models.PROTECT, related_name="+", db_index=False, db_constraint=False
     )
     worker = models.IntegerField(_("worker process"))
-    token = models.IntegerField(_("fencing token"))
+    token = models.UUIDField(_("fencing token"))
     started_at = models.DateTimeField(_("started"))
     deadline_at = models.DateTimeField(_("deadline"), null=True)
     ended_at = models.DateTimeField(_("ended"), null=True)

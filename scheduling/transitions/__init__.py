@@ -10,6 +10,8 @@ transitions.sql.
 """
 
 from scheduling.transitions.batches import (
+    clear_claimed,
+    give_up_start,
     give_up_waiting,
     judge_anew,
     mark,
@@ -60,11 +62,13 @@ __all__ = [
     "Started",
     "Starting",
     "boot_node",
+    "clear_claimed",
     "database_now",
     "end",
     "end_and_take",
     "execute",
     "execute_all",
+    "give_up_start",
     "give_up_waiting",
     "hand_over",
     "heartbeat",

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import transaction
+from django.db.models import Max
 from django.db.models.functions import Now
 from django.utils.translation import gettext as _
 
@@ -16,7 +17,8 @@ from scheduling.models import Batch, Instance, Node
 from scheduling.models.batches import Cause
 from scheduling.notifications import batches as notifications
 from scheduling.reasons import said
-from scheduling.states import BatchState, InstanceState
+from scheduling.states import BatchState, InstanceState, Outcome
+from scheduling.transitions.making import Claim
 from scheduling.transitions.statements import STOP_CHANNEL, WORK_CHANNEL, database_now, execute, notify
 
 
@@ -290,6 +292,48 @@ def give_up_waiting(node: Node, batch_id: int, *, reason: str) -> Batch | None:
         _begin_terminating(batch, reason, stopped=False)
     _count(batch, {"terminated": count}, journal.ENGINE)
     return batch if count and batch.is_finished else None
+
+
+@transaction.atomic
+def clear_claimed(claim: Claim, *, reason: str) -> bool:
+    """End executions that the records call live though their instance is claimed anew; nobody can report them.
+
+    A start is refused while there is one, or while an earlier execution has its number. False when the claim is
+    not valid any more.
+    """
+    _lock(claim.batch)
+    instance = _claimed(claim)
+    if instance is None:
+        return False
+    instance.executions.live().update(ended_at=Now(), outcome=Outcome.LOST, error=reason)
+    numbers = instance.executions.aggregate(highest=Max("number", default=0))
+    count = max(instance.executions_count, numbers["highest"])
+    Instance.objects.filter(pk=instance.pk).update(executions_count=count)
+    return True
+
+
+@transaction.atomic
+def give_up_start(claim: Claim, *, reason: str) -> Batch | None:
+    """Terminate a claimed instance that cannot be started; the batch, if it ended by that."""
+    batch = _lock(claim.batch)
+    instance = _claimed(claim)
+    if instance is None:
+        return None
+    Instance.objects.filter(pk=instance.pk).update(
+        state=InstanceState.TERMINATED, claimed=False, claimed_until=None, ended_at=Now(), reason=reason
+    )
+    if batch.can_stop and batch.ended_count + 1 == batch.total:
+        _begin_terminating(batch, reason, stopped=False)
+    _count(batch, {"terminated": 1}, journal.ENGINE)
+    return batch if batch.is_finished else None
+
+
+def _claimed(claim: Claim) -> Instance | None:
+    """The instance, locked, if the claim is valid."""
+    valid = Instance.objects.filter(
+        pk=claim.instance, token=claim.token, claimed=True, state=InstanceState.WAITING
+    )
+    return valid.select_for_update(of=("self",), no_key=True).first()
 
 
 @transaction.atomic

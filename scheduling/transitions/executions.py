@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any, NotRequired, TypedDict, Unpack
+from uuid import UUID
 
 from django.db import connection, transaction
 from psycopg.types.json import Jsonb
@@ -18,7 +19,7 @@ from scheduling.states import InstanceState, Outcome
 from scheduling.transitions.making import Offer, offering
 from scheduling.transitions.statements import execute
 
-_START = "SELECT * FROM tailrace_start(%(batch)s, %(instance)s, %(token)s, %(worker)s, %(timeout)s)"
+_START = "SELECT * FROM tailrace_start_execution(%(batch)s, %(instance)s, %(token)s, %(worker)s, %(timeout)s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +43,7 @@ class Starting(TypedDict):
 
     batch: int
     instance: int
-    token: int
+    token: UUID
     worker: int
     timeout: int | None
 
@@ -71,9 +72,9 @@ _ENDING = """
     %(batch)s, %(instance)s, %(execution)s, %(token)s, %(outcome)s, %(state)s, %(state_if_terminating)s,
     %(exit_code)s, %(error)s, %(reason)s, %(result)s, %(may_retry)s, %(retry_cause)s, %(retry_after)s, %(alone)s
 """
-_END = f"SELECT * FROM tailrace_end({_ENDING})"
+_END = f"SELECT * FROM tailrace_end_execution({_ENDING})"
 _HAND_OVER = f"""
-SELECT * FROM tailrace_hand_over({_ENDING},
+SELECT * FROM tailrace_next_execution({_ENDING},
     %(next_batch)s, %(next_instance)s, %(next_token)s, %(next_worker)s, %(next_timeout)s)
 """
 
@@ -103,7 +104,7 @@ class Ending(TypedDict):
     batch: int
     instance: int
     execution: int
-    token: int
+    token: UUID
     outcome: str
     exit_code: NotRequired[int | None]
     error: NotRequired[str]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from django.conf import settings
 from psycopg.types.json import Jsonb
@@ -17,11 +17,11 @@ from scheduling.transitions.statements import execute_all
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The right to start one instance, until its lease ends or the token grows."""
+    """The right to start one instance, until its lease ends or another claim has another token."""
 
     instance: int
     batch: int
-    token: int
+    token: UUID
     timeout: int | None
 
 
@@ -85,8 +85,9 @@ def make(making: Making, *, prefer_seconds: float, timeouts: Sequence[int | None
         group = making.batches[slot["of"]]["group"]
         slots_of_group[group] = slots_of_group.get(group, 0) + 1
     spared = None
+    token = uuid4()
     if offer is not None and taken is not None:
-        taken["take"] = True
+        taken["take"] = str(token)
         spared = offer.group_id if slots_of_group[offer.group_id] == 1 else None
     rows = execute_all(
         _MAKE,
@@ -105,7 +106,7 @@ def make(making: Making, *, prefer_seconds: float, timeouts: Sequence[int | None
     if offer is not None:
         for row, timeout in zip(rows, timeouts, strict=True):
             if row.taken is not None:
-                offer.claim = Claim(row.taken, row.batch_id, token=1, timeout=timeout)
+                offer.claim = Claim(row.taken, row.batch_id, token=token, timeout=timeout)
     return [row.batch_id for row in rows]
 
 

@@ -61,7 +61,7 @@ def test_the_next_node_of_a_chain_is_taken_and_started_with_the_end_of_the_one_b
     instance = next_of(cycle)
     assert ended is not None
     assert ended.batch_ended
-    assert mine.claim == transitions.Claim(instance.pk, instance.batch_id, token=1, timeout=None)
+    assert mine.claim == transitions.Claim(instance.pk, instance.batch_id, token=instance.token, timeout=None)
     assert following is not None
     live = Execution.objects.live().get(instance=instance)
     assert (live.pk, live.node_id, live.worker) == (following.execution_id, node.pk, WORKER)
@@ -120,7 +120,7 @@ def test_a_node_that_may_not_claim_takes_nothing(offered: Any):
     mine = offered(node)
     assert transitions.end_and_take(ending, mine)[1] is None
     assert mine.claim is None
-    assert (next_of(cycle).claimed, next_of(cycle).node_id, next_of(cycle).token) == (False, None, 0)
+    assert (next_of(cycle).claimed, next_of(cycle).node_id, next_of(cycle).token) == (False, None, None)
 
 
 @pytest.mark.django_db
@@ -226,7 +226,9 @@ def test_what_was_taken_is_known_also_when_the_answer_to_the_commit_is_lost(
     cycle, ending = begun(node)
     started, mine = reported(monkeypatch, cycle, ending, node)
     instance = next_of(cycle)
-    assert mine.claim == transitions.Claim(instance.pk, instance.batch_id, token=1, timeout=timeout)
+    assert mine.claim == transitions.Claim(
+        instance.pk, instance.batch_id, token=instance.token, timeout=timeout
+    )
     live = Execution.objects.live().filter(instance=instance).first()
     assert (started and started.execution_id) == (live and live.pk)
     assert (live is None) == (timeout is not None)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import uuid
+
 import pytest
 from django.utils import timezone
 
@@ -13,6 +15,8 @@ from tests import factories
 from tests.engine.states import InEveryState, changed, instance_in
 from tests.engine.support import row
 
+TOKEN = uuid.uuid4()
+
 pytestmark = pytest.mark.django_db
 
 
@@ -20,16 +24,18 @@ pytestmark = pytest.mark.django_db
 def test_start_takes_only_a_waiting_instance(in_every_state: InEveryState, state: str):
     instance = in_every_state.instance(state)
     # Even with a valid claim on it, which no other state can have.
-    Instance.objects.filter(pk=instance.pk).update(claimed=True, token=77, node=factories.node())
+    Instance.objects.filter(pk=instance.pk).update(claimed=True, token=TOKEN, node=factories.node())
     before, batch_before = row(instance), row(instance.batch)
     executions = list(Execution.objects.values())
-    started = transitions.start(batch=instance.batch_id, instance=instance.pk, token=77, worker=1, timeout=None)
+    started = transitions.start(
+        batch=instance.batch_id, instance=instance.pk, token=TOKEN, worker=1, timeout=None
+    )
     if state == "waiting":
         assert started is not None
         assert changed(before, instance) == {"state", "executions_count", "started_at"}
         assert changed(batch_before, instance.batch) == {"state", "started_at"}
         [execution] = instance.executions.all()
-        assert (execution.pk, execution.token, execution.ended_at) == (started.execution_id, 77, None)
+        assert (execution.pk, execution.token, execution.ended_at) == (started.execution_id, TOKEN, None)
         assert execution.started_at == row(instance)["started_at"] == row(instance.batch)["started_at"]
     else:
         assert started is None

@@ -45,6 +45,16 @@ def effect(context: JobContext) -> None:
     return _leave_row(context, run)
 
 
+@job(name="headless")
+def headless(context: JobContext) -> None:
+    """Say which `run` this is, and work for `seconds` whoever asks for a stop."""
+    context.log.write(f"{context.parameters['run']}\n")
+    until = time.monotonic() + float(context.parameters["seconds"])
+    while time.monotonic() < until:
+        time.sleep(0.1)
+        context.log.write(f"{context.parameters['run']}\n")
+
+
 @job(name="noop")
 def noop(context: JobContext) -> None:
     """Nothing at all."""

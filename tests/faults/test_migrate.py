@@ -26,7 +26,7 @@ EARLIER = (
     " LANGUAGE sql AS $$ SELECT p_batch $$"
 )
 
-CALLED_FOR_EVERY_JOB = ("tailrace_start", "tailrace_end", "tailrace_hand_over")
+CALLED_FOR_EVERY_JOB = ("tailrace_start_execution", "tailrace_end_execution", "tailrace_next_execution")
 
 
 @pytest.fixture
