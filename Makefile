@@ -82,6 +82,9 @@ install: ## Make .venv from requirements.lock, when that changed
 			echo "Tailrace needs Python 3.12 or newer, and none was found. Install 3.13, or name one: PYTHON=/path/to/python3.13 make run" >&2; exit 1; fi; \
 		echo "Making .venv with $$("$$found" --version)" >&2; "$$found" -m venv .venv; fi
 	@$(PY) -m pip --version >/dev/null 2>&1 || $(PY) -m ensurepip >/dev/null
-	@echo "Installing what requirements.lock names" >&2
-	@$(PY) -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@echo "Installing the packages of requirements.lock; this can take some minutes" >&2
+	@$(PY) -u -m pip install --progress-bar off --disable-pip-version-check --require-hashes \
+		--requirement requirements.lock | awk -v all="$$(grep -c '^[A-Za-z].*==' requirements.lock)" \
+		'/^(Collecting|Requirement already)/ && ++n % 10 == 0 { print "  " n " of about " all " packages"; fflush() } \
+		/^Installing collected/ { print "  Writing them to .venv"; fflush() }' >&2
 	@cp requirements.lock .venv/installed.new && mv .venv/installed.new .venv/installed.lock
