@@ -97,6 +97,13 @@ def make_batches(requests: Sequence[BatchRequest]) -> list[Made]:
     for each in made:
         if each.is_finished:
             transitions.tell_ended(each.batch)
+    journal.record_all(
+        journal.entry(
+            "ended", each.batch, journal.ENGINE, reason=each.batch.reason, details={"state": each.batch.state}
+        )
+        for each in made
+        if each.is_finished and not each.request.passed_over
+    )
     notifications.watch_batches(each.batch for each in made if each.request.task.notify)
     return made
 

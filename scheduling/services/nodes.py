@@ -30,6 +30,10 @@ def drain(node: Node, *, by: journal.By = None, reason: str = "") -> Node:
             raise TransitionRefused(
                 _("Node %(name)s is offline; only an online node can be drained.") % {"name": node.name}
             )
+        if node.drained:
+            raise TransitionRefused(
+                _("Node %(name)s is draining already; undrain it to let it claim again.") % {"name": node.name}
+            )
         transitions.set_drained(node, True)
         changed = transitions.set_node_state(node, NodeState.DRAINING, by=by, reason=reason)
     if changed:

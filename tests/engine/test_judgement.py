@@ -206,6 +206,11 @@ def test_a_broadcast_without_an_online_node_fails_at_once_and_says_so():
     assert (batch.state, batch.total) == ("failed", 0)
     assert batch.reason == "No node of the deployment group is online"
     assert batch.ended_at is not None
+    entries = JournalEntry.objects.filter(object_type="batch", object_id=batch.pk).order_by("pk")
+    assert [(one.action, one.reason, one.details.get("state")) for one in entries] == [
+        ("triggered", "", None),
+        ("ended", batch.reason, "failed"),
+    ]
 
 
 def test_a_rerun_of_instances_opens_the_batch_again_and_judges_it_anew():

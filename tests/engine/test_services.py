@@ -306,6 +306,12 @@ def test_a_broadcast_instance_that_fails_on_a_draining_node_is_not_retried():
     assert batch.state == "failed"
 
 
+def test_a_stopping_node_can_be_drained_for_its_next_start():
+    node = factories.node(state="draining")
+    services.drain(node, by="ann")
+    assert row(node)["drained"]
+
+
 def test_a_drained_node_takes_up_work_again():
     node = factories.node()
     services.drain(node, by="ann")
@@ -324,10 +330,11 @@ def test_a_node_in_another_state_is_neither_drained_nor_undrained(verb: str, sta
     assert not JournalEntry.objects.filter(object_type="node").exists()
 
 
-def test_draining_twice_is_recorded_once():
+def test_draining_twice_is_refused_and_recorded_once():
     node = factories.node()
     services.drain(node, by="ann")
-    services.drain(node, by="bob")
+    with pytest.raises(TransitionRefused, match=f"Node {node.name} is draining already; undrain it"):
+        services.drain(node, by="bob")
     assert entry(node, "node_draining").actor == "ann"
 
 
