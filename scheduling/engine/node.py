@@ -421,7 +421,7 @@ def _is_node(pid: int) -> bool:
     return False
 
 
-_MARK = "TAILRACE_NODE"
+_MARK = "TAILRACE_NODE_MARK"
 
 
 def _end_leftovers(name: str) -> None:
@@ -456,6 +456,7 @@ def main(*, name: str, group: DeploymentGroup, workers: int, grace: float) -> No
     """Run a node until it is told to end; see `manage.py node --help`."""
     with journal.acting_via(Via.ENGINE):
         node = register(name=name, group=group, workers=workers)
+        os.environ["TAILRACE_NODE"] = name
         os.environ[_MARK] = _mark(name)
         sessions.limit(sessions.ENGINE | {"application_name": f"tailrace node {name}"})
         # Imported once: workers, also those that replace others, are forks and begin with them.

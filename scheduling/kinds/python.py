@@ -119,7 +119,10 @@ def _not_registered(call: str) -> str:
     close = get_close_matches(call, known, n=1)
     hint = _(" Did you mean “%(close)s”?") % {"close": close[0]} if close else ""
     return (
-        _("No job is registered as “%(call)s”: mark the function with @job in a module that JOB_MODULES lists.")
+        _(
+            "No job is registered as “%(call)s”: mark the function with @job"
+            " and start this process, too, with its module in TAILRACE_JOB_MODULES."
+        )
         % {"call": call}
         + hint
     )

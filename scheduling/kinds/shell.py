@@ -6,6 +6,8 @@
 | `CYCLE_TIME`, `DATA_DATE` | as ISO 8601 |
 | `SHARD_INDEX`, `SHARD_COUNT`, `SHARD_PARAM` | which shard this is |
 | `TAILRACE_TASK`, `…_BATCH_ID`, `…_INSTANCE_ID`, `…_EXECUTION_ID`, `…_ATTEMPT` | whose execution this is |
+| `TAILRACE_NODE` | the name of the node that runs it |
+| `TAILRACE_NODE_MARK` | the mark by which a restarted node finds and ends processes of its earlier life |
 | `WORKDIR` | a fresh directory, where the command starts; removed when the job ends |
 | what `env` says | as it is |
 | each name in `secrets` | the node's TAILRACE_SECRET_<NAME>; the log shows it as *** |
@@ -116,8 +118,9 @@ def job_environment(context: JobContext) -> dict[str, str]:
         "TAILRACE_EXECUTION_ID": str(context.execution_id),
         "TAILRACE_ATTEMPT": str(context.attempt),
         "TAILRACE_TASK": context.task,
-        # By which a node finds what an earlier life of it left behind (engine/node.py).
         "TAILRACE_NODE": os.environ.get("TAILRACE_NODE", ""),
+        # A restarted node finds the processes of its earlier life by this mark (engine/node.py).
+        "TAILRACE_NODE_MARK": os.environ.get("TAILRACE_NODE_MARK", ""),
     }
 
 

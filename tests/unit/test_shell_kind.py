@@ -22,6 +22,8 @@ def test_a_shell_job_gets_its_parameters_as_environment_and_nothing_else_of_the_
     monkeypatch.setenv("TAILRACE_SECRET_KEY", "very secret")
     monkeypatch.setenv("KRB5CCNAME", "/tmp/ticket")  # noqa: S108
     monkeypatch.setenv("TAILRACE_JOB_ENV", "KRB5CCNAME, NOT_SET")
+    monkeypatch.setenv("TAILRACE_NODE", "etl-1")
+    monkeypatch.setenv("TAILRACE_NODE_MARK", "etl-1@h/db")
     context = make_context(
         parameters={"table": "a; rm -rf /", "days": [1, "é"], "full": True, "none": None, "n": 3},
         shard_index=1,
@@ -57,7 +59,8 @@ def test_a_shell_job_gets_its_parameters_as_environment_and_nothing_else_of_the_
         "CYCLE_TIME": "2026-03-02T01:00:00+00:00",
         "DATA_DATE": "2026-03-01",
         "SHARD_INDEX": "1",
-        "TAILRACE_NODE": "",
+        "TAILRACE_NODE": "etl-1",
+        "TAILRACE_NODE_MARK": "etl-1@h/db",
         "SHARD_COUNT": "2",
         "SHARD_PARAM": "AA",
         "TAILRACE_TASK": "extract",
