@@ -33,7 +33,7 @@ def test_start_takes_only_a_waiting_instance(in_every_state: InEveryState, state
     if state == "waiting":
         assert started is not None
         assert changed(before, instance) == {"state", "executions_count", "started_at"}
-        assert changed(batch_before, instance.batch) == {"state", "started_at"}
+        assert changed(batch_before, instance.batch) == {"state", "listed_state", "started_at"}
         [execution] = instance.executions.all()
         assert (execution.pk, execution.token, execution.ended_at) == (started.execution_id, TOKEN, None)
         assert execution.started_at == row(instance)["started_at"] == row(instance.batch)["started_at"]
@@ -115,7 +115,9 @@ def test_end_puts_a_failure_with_retries_left_back_into_the_queue(outcome: str):
     assert (instance.state, instance.retries_left, instance.claimed) == ("waiting", 1, False)
     assert instance.cause == ("lost" if outcome == "lost" else "retry")
     assert (instance.run_after - timezone.now()).total_seconds() == pytest.approx(30, abs=5)
-    assert row(instance.batch) == batch_before | {"state": "waiting"}, "all its instances wait"
+    assert row(instance.batch) == batch_before | {"state": "waiting", "listed_state": "waiting"}, (
+        "all its instances wait"
+    )
 
 
 @pytest.mark.parametrize("outcome", ["failed", "timed_out", "lost"])
@@ -179,7 +181,9 @@ def test_rerun_instance_takes_only_what_has_ended(in_every_state: InEveryState, 
             "prefers_node_until",
         }
         ran = batch_before["state"] == "running"
-        assert changed(batch_before, instance.batch) == {COUNTER[state]} | ({"state"} if ran else set())
+        assert changed(batch_before, instance.batch) == {COUNTER[state]} | (
+            {"state", "listed_state"} if ran else set()
+        )
         assert row(instance.batch)["state"] == "waiting", "as the other instance does"
         assert JournalEntry.objects.count() == journal + 1
     else:
