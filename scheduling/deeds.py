@@ -24,6 +24,7 @@ ACTIONS: dict[str, Any] = {
     "rerun": pgettext_lazy("journal", "Rerun"),
     "judged": pgettext_lazy("journal", "Judged anew"),
     "marked": pgettext_lazy("journal", "Marked"),
+    "report_refused": pgettext_lazy("journal", "Refused a late report"),
     "given_up": pgettext_lazy("journal", "Given up"),
     "condition_not_met": pgettext_lazy("journal", "Passed over"),
     "trigger_skipped": pgettext_lazy("journal", "Skipped a run"),
@@ -95,6 +96,8 @@ DETAILS: dict[str, Any] = {
     "permission": _("Permission"),
     "fields": _("Fields"),
     "run_type": _("Run type"),
+    "execution": _("Execution"),
+    "node": _("Node"),
 }
 
 # Details that are ids: the name of the page of what they name, where it is another by the type of the object.

@@ -46,6 +46,10 @@ WORKER_DIED = gettext_noop("Worker lost: the worker process on %(node)s died")
 WORKERS_DIED = gettext_noop("Worker lost: the workers of %(node)s died")
 NODE_STARTED_ANEW = gettext_noop("Worker lost: node %(node)s was restarted")
 
+REPORT_REFUSED = gettext_noop(
+    "Node %(node)s reported %(state)s too late: the execution had already ended without it"
+)
+
 STOPPED_ON_REQUEST = gettext_noop("stopped on request")
 TIMED_OUT = gettext_noop("ended after its time-out of %(seconds)s s")
 TIMED_OUT_LATE = gettext_noop("went on after its time-out of %(seconds)s s")

@@ -19,17 +19,17 @@ from zoneinfo import ZoneInfo
 
 import psycopg
 from django.conf import settings
-from django.db import DatabaseError, DataError, connection, connections
+from django.db import DatabaseError, DataError, connection, connections, transaction
 from django_q.exceptions import TimeoutException
 
-from scheduling import calendars, kinds, parameters, reasons, transitions
+from scheduling import calendars, journal, kinds, parameters, reasons, transitions
 from scheduling.engine import logs
 from scheduling.engine.broker import as_task
 from scheduling.engine.watcher import IDLE_AFTER, Watcher
 from scheduling.errors import is_transient
 from scheduling.jobs import JobContext, JobFailed, JobStopped
 from scheduling.kinds.process import no_descendant_left
-from scheduling.models import TaskRevision
+from scheduling.models import Execution, JournalEntry, TaskRevision
 from scheduling.models.tasks import Overlap
 from scheduling.reasons import said
 from scheduling.services import settle_overlap
@@ -166,7 +166,8 @@ def _execute(
     worker: Worker, claim: Claim, started: transitions.Started
 ) -> tuple[Claim, transitions.Started | None]:
     """Run what was started and report it; return the next claim and its start, if there was one."""
-    revision = _revision(started.revision_id)
+    # It has begun on record only: a database that goes away now must not end it.
+    revision = _with_patience(lambda: _revision(started.revision_id))
     # Of a kind that is not there, the job says so.
     kind = kinds.kinds().get(revision.kind)
     unused = None if kind is None or kind.uses_connection else connections["default"]
@@ -390,6 +391,7 @@ def _report(
         logger.warning(
             "instance %s: a report with token %s came too late and changed nothing", claim.instance, claim.token
         )
+        _with_patience(lambda: _record_refusal(started.execution_id, Outcome(told["outcome"])))
     elif ended.batch_ended and revision.settles_overlap:
         _with_patience(lambda: settle_overlap(revision.task_id))
     return begun
@@ -403,6 +405,25 @@ def _report_alone(told: transitions.Ending) -> transitions.Ended | None:
         text = _storable(said(reasons.RESULT_REFUSED, error=refusal))
         told |= {"outcome": Outcome.FAILED, "result": None, "error": text, "reason": text}
         return _with_patience(lambda: transitions.end(**told))
+
+
+@transaction.atomic
+def _record_refusal(execution_id: int, outcome: Outcome) -> None:
+    """Write in the journal, once per execution, that a worker's report was refused.
+
+    Not when the execution ended as the report says: then an earlier try of this report went through.
+    """
+    executions = Execution.objects.select_related("instance__batch__task", "node")
+    execution = executions.filter(pk=execution_id, ended_at__isnull=False).exclude(outcome=outcome).first()
+    if execution is None:
+        return
+    instance, details = execution.instance, {"execution": execution_id, "node": execution.node.name}
+    earlier = JournalEntry.objects.filter(
+        object_type="instance", object_id=instance.pk, action="report_refused", details=details
+    )
+    if not earlier.exists():
+        why = said(reasons.REPORT_REFUSED, node=execution.node.name, state=outcome)
+        journal.record("report_refused", instance, journal.ENGINE, reason=why, details=details)
 
 
 def _storable(text: str) -> str:
