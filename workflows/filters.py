@@ -144,8 +144,10 @@ class CycleFilter(RecordFilter):
         if window == RANGE:
             return super().bounds
         since, _until = super().bounds
-        # What is frozen is mostly still to come, and who asks for it means all of it.
-        return since, None if self.form.cleaned_data["frozen"] == FROZEN else timezone.now()
+        cleaned = self.form.cleaned_data
+        # These are mostly still to come: a list of them goes on beyond now.
+        looks_ahead = cleaned["frozen"] == FROZEN or CycleState.NOT_READY in cleaned["state"]
+        return since, None if looks_ahead else timezone.now()
 
     @property
     def names_cycles(self) -> bool:

@@ -127,6 +127,16 @@ def test_the_menu_offers_what_the_state_and_the_role_allow(
     assert actions(viewer.get("/cycles/"), ended) == set()
 
 
+def test_who_asks_for_what_is_not_ready_sees_what_is_still_to_come_too(desk: Desk, operator: Client) -> None:
+    daily(desk)
+    ahead = CycleInstance.objects.filter(cycle_time__gt=timezone.now())
+    assert ahead.exists()
+    for query in ("state=not_ready", "state=not_ready&state=running", "state=not_ready&window=30d"):
+        shown = marks(operator.get(f"/cycles/?{query}"), "cycle")
+        assert set(pks(ahead)) <= set(shown), query
+    assert not set(pks(ahead)) & set(marks(operator.get("/cycles/?state=running&state=success"), "cycle"))
+
+
 def test_what_a_rerun_froze_is_not_unfrozen_by_hand(desk: Desk, operator: Client) -> None:
     [instance, *_] = come(daily(desk))
     services.freeze(instance, by="mei", holder="rerun:1")
