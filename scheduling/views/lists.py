@@ -11,6 +11,7 @@ from django.core.paginator import Paginator
 from django.http import HttpResponse
 from django.shortcuts import redirect, render
 from django.utils import timezone
+from django_htmx.http import trigger_client_event
 
 from config.http import HtmxRequest
 from scheduling.models import SavedFilter
@@ -22,6 +23,8 @@ from scheduling.views.rows import Row, difference, shown_by
 PAGE_SIZE = 50
 # Nobody reads further, and counting does not get slower.
 MOST_COUNTED = 10_000
+# Tells a page that rows came or went, so that it counts anew.
+ROWS_CHANGED = "rows-changed"
 
 type RowsOf = Callable[[list[Any], Any], list[Any]]
 
@@ -89,7 +92,7 @@ class RecordList:
         context = self._context(request) | offered
         context |= {
             "saved": saved,
-            "count": _known_count(context["page"]),
+            **_known_count(context["page"]),
             "kept_days": settings.TAILRACE["RETENTION_DAYS"],
         }
         context |= also(context["filters"], context["page"])
@@ -104,13 +107,14 @@ class RecordList:
             return HttpResponse(status=NOTHING_NEW)
         context |= {"changes": changes}
         status = STOP_POLLING if at_rest else 200
-        return render(request, f"{self.template}#changes", context, status=status)
+        response = render(request, f"{self.template}#changes", context, status=status)
+        return trigger_client_event(response, ROWS_CHANGED) if changes.added or changes.gone else response
 
     def count(self, request: HtmxRequest) -> HttpResponse:
         """How many records match, asked apart so that the page need not wait for it."""
         filters = self.filters(request.GET, user=request.user)
         count = capped_count(filters.rows_of(), MOST_COUNTED, within=filters.within)
-        return render(request, f"{self.template}#count", {"count": said_count(count)})
+        return render(request, f"{self.template}#count", _counted(count))
 
     def _context(self, request: HtmxRequest) -> dict[str, Any]:
         filters = self.filters(request.GET, user=request.user)
@@ -145,9 +149,13 @@ def _common(request: HtmxRequest, filters: Any, rows: list[Row]) -> dict[str, An
     }
 
 
-def _known_count(page: Page[Any]) -> str | None:
+def _known_count(page: Page[Any]) -> dict[str, Any]:
     """The count when the page itself tells it: it holds all there is."""
-    return said_count(len(page.rows)) if page.older is None and page.newer is None else None
+    return _counted(len(page.rows) if page.older is None and page.newer is None else None)
+
+
+def _counted(count: int | None) -> dict[str, Any]:
+    return {"counted": count, "count": None if count is None else said_count(count)}
 
 
 def said_count(count: int) -> str:

@@ -347,11 +347,15 @@ def test_the_count_stands_in_the_page_when_it_is_known_and_is_asked_for_else(
     desk: Desk, operator: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make.batch(desk.task)
+    assert "<b>1</b> batch matches" in text_of(operator.get("/batches/?state=waiting"))
     make.batch(desk.task)
-    assert "<b>2</b> batches match" in text_of(operator.get("/batches/?state=waiting"))
+    page = text_of(operator.get("/batches/?state=waiting"))
+    assert "<b>2</b> batches match" in page
+    assert 'hx-trigger="acted from:body, rows-changed from:body"' in page
     monkeypatch.setattr("scheduling.views.lists.PAGE_SIZE", 1)
     address = "/batches/count/?tab=basic&amp;state=waiting"
-    assert address in text_of(operator.get("/batches/?state=waiting"))
+    page = text_of(operator.get("/batches/?state=waiting"))
+    assert f'{address}" hx-trigger="load, acted from:body, rows-changed from:body"' in page
     assert "<b>2</b> batches match" in text_of(operator.get(address.replace("&amp;", "&")))
     monkeypatch.setattr("scheduling.views.lists.MOST_COUNTED", 1)
     assert "<b>1+</b> batches match" in text_of(operator.get("/batches/count/?tab=basic"))

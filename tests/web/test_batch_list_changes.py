@@ -23,6 +23,7 @@ def test_only_the_changed_row_comes_back_out_of_band(desk: Desk, operator: Clien
     assert answer.status_code == 200
     assert marks(answer, "batch") == [changed.pk]
     assert f'<tr id="batch-{changed.pk}" hx-swap-oob="true">' in text_of(answer)
+    assert "HX-Trigger" not in answer
     assert state_of(answer, f"batch-{changed.pk}") == "running"
     again = operator.get(live_address(answer), headers=shown(answer))
     assert again.status_code == 204
@@ -45,6 +46,7 @@ def test_a_new_batch_comes_in_at_the_top(desk: Desk, operator: Client) -> None:
     answer = operator.get(live_address(page), headers=shown(page))
     assert '<tbody hx-swap-oob="afterbegin:#batches">' in text_of(answer)
     assert marks(answer, "batch") == [new.pk]
+    assert "rows-changed" in answer["HX-Trigger"], "the page counts anew"
 
 
 def test_a_batch_that_leaves_the_filter_leaves_the_page(desk: Desk, operator: Client) -> None:
@@ -53,6 +55,7 @@ def test_a_batch_that_leaves_the_filter_leaves_the_page(desk: Desk, operator: Cl
     make.start_batch(batch)
     answer = operator.get(live_address(page), headers=shown(page))
     assert f'<tr id="batch-{batch.pk}" hx-swap-oob="delete">' in text_of(answer)
+    assert "rows-changed" in answer["HX-Trigger"]
 
 
 def test_a_page_that_cannot_change_any_more_stops_asking(desk: Desk, operator: Client) -> None:
