@@ -72,6 +72,7 @@ PAGES: dict[str, Callable[[Batch, Batch], str]] = {
     "rerun-pause": lambda ended, running: f"/reruns/{_rerun('running')}/pause/",
     "rerun-resume": lambda ended, running: f"/reruns/{_rerun('failed')}/resume/",
     "rerun-take-out": lambda ended, running: f"/reruns/{_rerun('failed')}/take-out/?item={_waiting_item()}",
+    "rerun-take-content": lambda ended, running: f"/reruns/{_edited_rerun()}/take-content/",
     "rerun-terminate": lambda ended, running: f"/reruns/{_rerun('failed')}/terminate/",
     "rerun-new": lambda ended, running: f"/reruns/new/?cycle={_source_of('draft')}",
     "draft-source": lambda ended, running: f"/reruns/{_rerun('draft')}/source/",
@@ -179,6 +180,12 @@ def _frozen() -> int:
 
 def _rerun(state: str) -> int:
     return Rerun.objects.get(state=state).pk
+
+
+def _edited_rerun() -> int:
+    """The failed rerun, as if its workflows had been edited since its submit."""
+    Rerun.objects.filter(state="failed").update(as_it_ran=False, pinned={"workflows": {}, "tasks": {}})
+    return _rerun("failed")
 
 
 def _source_of(state: str) -> int:

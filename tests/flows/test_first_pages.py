@@ -52,7 +52,7 @@ def test_an_operator_signs_in_opens_a_batch_and_stops_it(page: Page) -> None:
     # The nodes confirm, and the page hears of it by itself.
     for instance in batch.instances.all():
         make.end(instance, "terminated")
-    expect(head.locator(".state")).to_have_attribute("data-state", "failed")
+    expect(head.locator(".state")).to_have_attribute("data-state", "terminated")
     expect(page.locator("#instances [data-action=rerun]")).to_have_count(2)
     assert JournalEntry.objects.filter(action="stopped", actor="mei", via="web").count() == 1
 

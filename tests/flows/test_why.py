@@ -95,7 +95,7 @@ def its_own_cycle_before(desk: Desk) -> Story:
     workflow = desk.workflow("flights", {"workflow": "flights", "cycles": "previous"})
     clock.make_due()
     second = CycleInstance.objects.filter(workflow=workflow).order_by("cycle_time")[1]
-    before = f"flights {first(workflow).cycle_time:%Y-%m-%d %H:%M}"
+    before = f"flights {first(workflow).cycle_time:%Y-%m-%d %H:%M} UTC"
     return Story(second, f"Blocked by {before}: running since", before, before)
 
 
@@ -108,7 +108,7 @@ def others_take_the_room(desk: Desk) -> Story:
     workflow = desk.workflow("flights", parallelism=1)
     clock.make_due()
     waiting = CycleInstance.objects.filter(workflow=workflow, state="ready").earliest("cycle_time")
-    takes = f"{first(workflow).cycle_time:%Y-%m-%d %H:%M}"
+    takes = f"{first(workflow).cycle_time:%Y-%m-%d %H:%M} UTC"
     return Story(waiting, f"runs 1 cycle at once, and {takes} takes the room", takes, f"flights {takes}")
 
 
