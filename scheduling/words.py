@@ -69,6 +69,11 @@ def relative(moment: datetime, now: datetime) -> str:
     return _("under a minute ago") if -away < _MINUTE else _("%s ago") % length(-away // _MINUTE * _MINUTE)
 
 
+def until(due: datetime, now: datetime) -> str:
+    """How long it is until something is due: as `relative`, and `due now` from then on."""
+    return relative(due, now) if due > now else _("due now")
+
+
 def every(seconds: int) -> str:
     """An interval: `every minute`, `every 5 minutes`, `every 1 h 30 min`."""
     if seconds and seconds % 86400 == 0:

@@ -32,10 +32,10 @@ def axis(span: float) -> str:
 
 @register.filter
 def away(moment: datetime | None) -> SafeString | str:
-    """A `<time>` that says how far off a moment is; its title is the moment itself."""
+    """A `<time>` that says how long it is until a moment; its title is the moment itself."""
     if moment is None:
         return NOTHING
-    local, said = timezone.localtime(moment), escape(words.relative(moment, timezone.now()))
+    local, said = timezone.localtime(moment), escape(words.until(moment, timezone.now()))
     whole = f"{local.isoformat(' ', 'seconds')[:19]} {escape(local.tzname() or '')}"
     return SafeString(f'<time class="away" datetime="{local.isoformat()}" title="{whole}">{said}</time>')
 

@@ -119,7 +119,8 @@ class Recent:
     def of(cls, runs: Sequence[charts.Run], performance: Performance, label: str) -> Recent:
         """`label` takes `n`, the number of runs, `rate` and `median`."""
         rate, median = whole_percent(performance.rate), seconds(performance.median)
-        said = label % {"n": performance.count, "rate": rate, "median": median}
+        words = {"n": performance.count, "rate": rate, "median": median}
+        said = label % words if performance.rate is not None else _("None has ended yet")
         return cls(charts.sparkline(runs, RECENT), rate, median, said)
 
 
@@ -156,7 +157,7 @@ class TaskRow:
         task = self.task
         return digest_of(
             (task.name, task.enabled, task.group_id, task.revision_id),
-            task.due_at and words.relative(task.due_at, timezone.now()),
+            task.due_at and words.until(task.due_at, timezone.now()),
             task.due_at,
             [(run.pk, run.state, run.took) for run in self.runs],
             (self.may_run, self.may_edit),

@@ -151,7 +151,7 @@ def _due(task: Task) -> Section:
     due = upcoming(task, now) if task.revision and task.revision.trigger in SCHEDULED else []
     return Section(
         "due",
-        (task.enabled, task.revision_id, [(each.at, words.relative(each.at, now)) for each in due]),
+        (task.enabled, task.revision_id, [(each.at, words.until(each.at, now)) for each in due]),
         {"due": due, "scheduled": bool(task.revision and task.revision.trigger in SCHEDULED)},
     )
 

@@ -102,6 +102,11 @@ def test_a_moment_is_said_by_how_far_off_it_is(away: timedelta, said: str) -> No
     assert words.relative(NOW + away, NOW) == said
 
 
+def test_what_was_to_come_is_due_from_its_time_on() -> None:
+    assert words.until(NOW + timedelta(minutes=3), NOW) == "in 3 min"
+    assert words.until(NOW, NOW) == words.until(NOW - timedelta(hours=1), NOW) == "due now"
+
+
 def test_what_a_task_does_about_trouble_is_said_in_words() -> None:
     plain = TaskRevision()
     assert words.of_retries(plain) == "A failed instance is not tried again."

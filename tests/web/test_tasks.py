@@ -144,7 +144,12 @@ def test_the_page_of_a_task_shows_how_its_runs_went(desk: Desk, operator: Client
 def test_a_task_that_never_ran_says_so(desk: Desk, operator: Client) -> None:
     page = operator.get(f"/tasks/{desk.task.pk}/")
     assert "No run has ended yet." in words_of(page, "durations")
-    assert "It has not run yet." in text_of(page)
+    assert "It has not run yet. Run it now.<" in text_of(page), "nothing else begins it"
+    scheduled = make.task("hourly", group=desk.group, trigger="cron", cron="0 * * * *")
+    other = text_of(operator.get(f"/tasks/{scheduled.pk}/"))
+    assert "It has not run yet. Run it now, or wait until it is due." in other
+    make.start_batch(make.batch(scheduled))
+    assert "None has ended yet" in text_of(operator.get("/tasks/")), "not: the last 0 runs"
     assert "It has no schedule of its own." in words_of(page, "due")
 
 

@@ -16,7 +16,7 @@ from scheduling.permissions import Rights, User, places_of
 from scheduling.templatetags.tailrace import address, duration, label
 from scheduling.views.rows import digest_of
 from scheduling.views.task_rows import Performance, Recent, Switch
-from scheduling.words import relative
+from scheduling.words import until
 from workflows import periods, words
 from workflows.models import Backfill, Cycle, CycleInstance, NodeRun, Workflow, WorkflowDependency
 from workflows.permissions import EDIT, RERUN, RUN, STOP
@@ -199,7 +199,7 @@ class WorkflowRow:
         workflow = self.workflow
         return digest_of(
             (workflow.name, workflow.enabled, workflow.mode, workflow.revision_id),
-            self.next_at and relative(self.next_at, timezone.now()),
+            self.next_at and until(self.next_at, timezone.now()),
             [(cycle.pk, cycle.state, cycle.took) for cycle in self.cycles],
             (self.may_run, self.may_edit),
         )

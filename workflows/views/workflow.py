@@ -26,7 +26,7 @@ from scheduling.queries import newest_first
 from scheduling.templatetags.tailrace import address
 from scheduling.views.sections import Section, changes, context_of
 from scheduling.views.tasks import compared
-from scheduling.words import length, relative
+from scheduling.words import length, until
 from workflows import definitions, drawing, periods, words
 from workflows.models import Backfill, Cycle, CycleInstance, Workflow, WorkflowEdge, WorkflowNode
 from workflows.models.definitions import Join
@@ -172,7 +172,7 @@ def _next(workflow: Workflow, now: datetime) -> Section:
         }
         coming = [Coming(slot, periods.data_date(revision, slot), made.get(slot)) for slot in following]
     said = [
-        (each.at, relative(each.at, now), each.instance and (each.instance.pk, each.instance.frozen_at))
+        (each.at, until(each.at, now), each.instance and (each.instance.pk, each.instance.frozen_at))
         for each in coming
     ]
     return Section("next", (workflow.enabled, workflow.mode, workflow.revision_id, said), {"coming": coming})
