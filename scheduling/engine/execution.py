@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 import psycopg
 from django.conf import settings
 from django.db import DatabaseError, DataError, connection, connections, transaction
+from django.db.backends.signals import connection_created
 from django_q.exceptions import TimeoutException
 
 from scheduling import calendars, journal, kinds, parameters, reasons, transitions
@@ -284,6 +285,14 @@ class Revision:
     timezone: str
     retry_interval: int
     settles_overlap: bool
+
+
+def _forget_revisions(**_signal: Any) -> None:
+    """A new connection may lead to a server with another history, where the same id is another revision."""
+    _revision.cache_clear()
+
+
+connection_created.connect(_forget_revisions)
 
 
 @functools.lru_cache(maxsize=512)

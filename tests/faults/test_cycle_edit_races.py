@@ -99,12 +99,11 @@ def test_what_an_edit_lets_wait_for_a_cycle_that_is_being_dropped_goes_on_afterw
 
 def test_an_edit_that_meets_the_time_of_its_cycles_makes_them_run_what_it_says(noon: Any) -> None:
     workflow = make.workflow(parallelism=0, **HOURLY)
-    with before_commit(
-        lambda: edit(workflow, parallelism=1, nodes="a > b", **HOURLY),
-        lambda: clock.make_due(NOON + timedelta(hours=3)),
-    ) as other:
-        pass
-    other.result()
+    with transaction.atomic():
+        edit(workflow, parallelism=1, nodes="a > b", **HOURLY)
+        # It waits for nobody: what is locked is passed over.
+        Elsewhere(lambda: clock.make_due(NOON + timedelta(hours=3))).result()
+    clock.make_due(NOON + timedelta(hours=3))
     picture = everything_agrees()
     states = [each["state"] for each in picture.instances.values() if each["due"]]
     assert sorted(states) == ["ready", "ready", "running"]
@@ -146,11 +145,10 @@ def test_what_is_done_to_an_instance_while_its_workflow_is_edited_is_done_to_the
 def test_a_generation_that_meets_an_edit_follows_the_edit(noon: Any) -> None:
     workflow = make.workflow(**HOURLY)
     later = NOON + timedelta(days=1)
-    with before_commit(
-        lambda: edit(workflow, nodes="a > b", **HOURLY), lambda: clock.generate_due(later)
-    ) as other:
-        pass
-    other.result()
+    with transaction.atomic():
+        edit(workflow, nodes="a > b", **HOURLY)
+        Elsewhere(lambda: clock.generate_due(later)).result()
+    clock.generate_due(later)
     everything_agrees()
     assert set(CycleInstance.objects.values_list("revision__number", flat=True)) == {2}
     assert CycleInstance.objects.count() == 59, "to the end of the day after tomorrow"

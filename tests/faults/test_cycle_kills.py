@@ -17,12 +17,10 @@ from scheduling.states import Outcome
 from tests import factories as make
 from tests.engine.cycle_support import Picture
 from tests.faults.cluster import Cluster, cluster, orphans_of
-from tests.faults.test_database_restart import own_server, postmaster, reachable
+from tests.faults.test_database_restart import postmaster, reachable
 from tests.processes import eventually
 from workflows import services
 from workflows.models import CycleInstance, NodeRun, Workflow
-
-__all__ = ["own_server"]
 
 CYCLES = 50
 # How long nothing at all may happen: a killed node is missed after 3 s, and a claim that it held runs out.

@@ -21,11 +21,9 @@ from tests.engine.rerun_picture import RerunPicture
 from tests.engine.rerun_support import cycle
 from tests.faults.cluster import Cluster, cluster
 from tests.faults.test_cycle_kills import STUCK_SECONDS, kill, workflow
-from tests.faults.test_database_restart import own_server, postmaster, reachable
+from tests.faults.test_database_restart import postmaster, reachable
 from tests.processes import eventually
 from workflows.models import CycleInstance, NodeRun
-
-__all__ = ["own_server"]
 
 WORKFLOWS, CYCLES = 13, 25
 FROZEN = 10
