@@ -23,8 +23,9 @@ TABLE = (
 def _leave_row(context: JobContext, run: uuid.UUID) -> None:
     # Done twice it is one row: the database may commit it and go away before it says so.
     # It stands for another system: a test may make this server read-only.
-    writable = "-c default_transaction_read_only=off"
-    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True, options=writable) as connection:
+    with psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as connection:
+        # Not as an option at the start: a pooler refuses those.
+        connection.execute("SET default_transaction_read_only = off")
         connection.execute(
             "INSERT INTO effects VALUES (%s, %s, %s, %s, %s) ON CONFLICT DO NOTHING",
             [context.execution_id, context.instance_id, context.attempt, os.getpid(), run],
