@@ -101,7 +101,8 @@ class Picture:
         only_stopped = ended_badly and all(
             run["state"] == "terminated" and run["batch_id"] in self.stopped for run in ended_badly
         )
-        return "terminated" if instance["stopping"] == "stop" or only_stopped else "failed"
+        stopped = instance["stopping"] == "stop" or (only_stopped and not instance["stopping"])
+        return "terminated" if stopped else "failed"
 
     def may_be_ready(self, instance: dict[str, Any]) -> bool:
         """Whether nothing but that somebody looks keeps a waiting instance from being ready."""

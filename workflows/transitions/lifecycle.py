@@ -166,7 +166,8 @@ def finish_if_ended(instance: CycleInstance) -> None:
     failures = list(graph.failures({str(node): Ended(state, result) for node, state, result in runs}))
     if not failures:
         state = CycleState.SUCCESS
-    elif instance.stopping == Stopping.STOP or instance.node_runs.only_stopped():
+    # Stopped by its time-out or by a failure, it has failed.
+    elif instance.stopping == Stopping.STOP or (not instance.stopping and instance.node_runs.only_stopped()):
         state = CycleState.TERMINATED
     else:
         state = CycleState.FAILED
